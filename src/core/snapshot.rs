@@ -1,0 +1,207 @@
+//! What the supervisor shows of itself: the values behind `status`, `task list` and `agent list`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::fault::Fault;
+use crate::model::id::{AgentId, Incarnation, Mailbox, Role, RunId, StageName, TaskId};
+use crate::model::time::Timestamp;
+
+/// The state of everything at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The moment.
+    pub at: Timestamp,
+    /// Whether the supervisor is on its way down.
+    pub draining: bool,
+    /// The agents, in the order of agents.toml.
+    pub agents: Vec<AgentView>,
+    /// The tasks, in the order in which they were accepted.
+    pub tasks: Vec<TaskView>,
+    /// Faults of dependency files whose newest version is not in force.
+    pub faults: Vec<Fault>,
+}
+
+impl Snapshot {
+    /// Counts the tasks by state; every state is present.
+    #[must_use]
+    pub fn task_counts(&self) -> BTreeMap<TaskState, usize> {
+        let mut counts: BTreeMap<TaskState, usize> = TaskState::ALL.into_iter().map(|state| (state, 0)).collect();
+        for task in &self.tasks {
+            *counts.entry(task.state).or_default() += 1;
+        }
+        counts
+    }
+}
+
+/// One agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentView {
+    /// The ASCII id.
+    pub id: AgentId,
+    /// The display name.
+    pub name: String,
+    /// What it is good for.
+    pub role: Role,
+    /// How it is.
+    pub state: AgentState,
+    /// Since when.
+    pub since: Timestamp,
+    /// Which start it is.
+    pub incarnation: Incarnation,
+    /// How many restarts the budget's window holds.
+    pub restarts: u32,
+    /// The tmux pane, e.g. `%3`.
+    pub pane: Option<String>,
+    /// The process id of its runner.
+    pub pid: Option<u32>,
+    /// The task it has.
+    pub task: Option<TaskId>,
+    /// Why it is in this state, for people.
+    pub reason: Option<String>,
+}
+
+/// How an agent is, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AgentState {
+    /// Not started yet.
+    Absent,
+    /// Started, not yet ready.
+    Starting,
+    /// Ready and free.
+    Idle,
+    /// Working.
+    Busy,
+    /// Waits for a human.
+    Waiting,
+    /// A usage limit is in force.
+    Limited,
+    /// Silent; a second sign is looked for.
+    Suspect,
+    /// Being stopped.
+    Stopping,
+    /// Down; will be started again at a known time.
+    BackingOff,
+    /// Down for good: the restart budget is used up.
+    CrashLoop,
+    /// Down because the operator said so, or because it ended as its restart policy allows.
+    Paused,
+}
+
+/// One task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskView {
+    /// `FILE-STEM/NAME`, or a ULID.
+    pub id: TaskId,
+    /// How it is.
+    pub state: TaskState,
+    /// The agent of the newest attempt, or the one that is asked for.
+    pub agent: Option<AgentId>,
+    /// The role that is asked for.
+    pub role: Option<Role>,
+    /// The number of the newest attempt; 0 before the first.
+    pub attempt: u32,
+    /// What must be done first.
+    pub needs: Vec<TaskId>,
+    /// 1 (highest) to 5.
+    pub priority: u8,
+    /// The current run.
+    pub run: RunId,
+    /// The current stage.
+    pub stage: StageName,
+    /// When the newest attempt was queued.
+    pub queued_at: Option<Timestamp>,
+    /// When the newest attempt was leased.
+    pub started_at: Option<Timestamp>,
+    /// When the task came to its end.
+    pub ended_at: Option<Timestamp>,
+    /// The branch of the newest attempt.
+    pub branch: Option<String>,
+    /// The commit: the merged one, or the proven one where nothing is merged.
+    pub commit: Option<String>,
+    /// Why it is in this state.
+    pub reason: Option<String>,
+    /// The dependency file it comes from, e.g. `example`; absent: submitted.
+    pub file: Option<String>,
+}
+
+/// How a task is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TaskState {
+    /// Something it needs is not done.
+    Blocked,
+    /// Could start; waits for an agent or for a back-off.
+    Ready,
+    /// Its order lies in an agent's mailbox.
+    Queued,
+    /// An agent is working on it.
+    Leased,
+    /// Its commit is being checked or merged.
+    Verifying,
+    /// Proven and merged.
+    Done,
+    /// All attempts used up.
+    Failed,
+    /// Given up by the operator or by the removal from its file.
+    Cancelled,
+    /// Waits for something that only the outside can change.
+    Parked,
+}
+
+impl TaskState {
+    /// All states, in the order of a task's life.
+    pub const ALL: [Self; 9] = [
+        Self::Blocked,
+        Self::Ready,
+        Self::Queued,
+        Self::Leased,
+        Self::Verifying,
+        Self::Done,
+        Self::Failed,
+        Self::Cancelled,
+        Self::Parked,
+    ];
+
+    /// Returns the state's name as it is shown.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Blocked => "blocked",
+            Self::Ready => "ready",
+            Self::Queued => "queued",
+            Self::Leased => "leased",
+            Self::Verifying => "verifying",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Parked => "parked",
+        }
+    }
+
+    /// Says whether the task has come to an end that only an operator changes.
+    #[must_use]
+    pub const fn is_settled(self) -> bool {
+        match self {
+            Self::Done | Self::Failed | Self::Cancelled => true,
+            Self::Blocked | Self::Ready | Self::Queued | Self::Leased | Self::Verifying | Self::Parked => false,
+        }
+    }
+}
+
+/// The length of one mailbox, by folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueView {
+    /// The mailbox.
+    pub mailbox: Mailbox,
+    /// Delivered, waiting.
+    pub new: usize,
+    /// In a holder's hands.
+    pub leased: usize,
+    /// Delivered, not before a time.
+    pub later: usize,
+    /// Gave up.
+    pub dead: usize,
+}

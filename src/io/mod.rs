@@ -1,0 +1,11 @@
+//! The effects: one outside thing per file. Nothing here decides.
+
+pub mod clock;
+pub mod git;
+pub mod journal;
+pub mod lockfile;
+pub mod process;
+pub mod spool;
+pub mod systemd;
+pub mod tmux;
+pub mod watch;

@@ -1,0 +1,3 @@
+//! The `miyabi` program: reads the arguments, runs the verb, turns its result into an exit code.
+
+fn main() {}

@@ -1,0 +1,119 @@
+//! Agents: named roles that should be running.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::id::{AgentId, Role};
+use super::span;
+
+/// Everything the configuration says of one agent, defaults filled in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentSpec {
+    /// The ASCII id, e.g. `kaede`.
+    pub id: AgentId,
+    /// The display name, e.g. `カエデ`.
+    pub name: String,
+    /// What the agent is good for.
+    pub role: Role,
+    /// Free words that tell the agent apart from others of its role.
+    pub labels: BTreeSet<String>,
+    /// How the agent's program is driven.
+    pub driver: DriverKind,
+    /// The program and its arguments; empty: the driver's own default.
+    pub command: Vec<String>,
+    /// Names of the environment variables that the agent may see.
+    pub env: BTreeSet<String>,
+    /// How often the runner beats.
+    #[serde(with = "span")]
+    pub heartbeat: Duration,
+    /// How old the newest beat may be before the agent is suspected.
+    #[serde(with = "span")]
+    pub heartbeat_timeout: Duration,
+    /// How long a start may take until the first ready beat.
+    #[serde(with = "span")]
+    pub start_timeout: Duration,
+    /// How long a stop may take before SIGKILL.
+    #[serde(with = "span")]
+    pub stop_timeout: Duration,
+    /// The time limit of an attempt for tasks that name none.
+    #[serde(with = "span")]
+    pub timeout: Duration,
+    /// When and how often the agent is started again.
+    pub restart: RestartPolicy,
+}
+
+impl AgentSpec {
+    /// Says whether the agent is ever given work.
+    #[must_use]
+    pub fn takes_work(&self) -> bool {
+        match self.driver {
+            DriverKind::Command | DriverKind::Echo | DriverKind::Aider => true,
+            DriverKind::Dashboard => false,
+        }
+    }
+}
+
+/// How an agent's program is driven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DriverKind {
+    /// Any program that follows the agent protocol.
+    Command,
+    /// Answers with its order: the smallest driver.
+    Echo,
+    /// The aider CLI.
+    Aider,
+    /// Shows `miyabi status --watch` and is never given work.
+    Dashboard,
+}
+
+impl DriverKind {
+    /// All drivers, in the order of the documentation.
+    pub const ALL: [Self; 4] = [Self::Command, Self::Echo, Self::Aider, Self::Dashboard];
+
+    /// Returns the name as it is written in agents.toml.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Command => "command",
+            Self::Echo => "echo",
+            Self::Aider => "aider",
+            Self::Dashboard => "dashboard",
+        }
+    }
+}
+
+/// When and how often an agent is started again (the words are Erlang/OTP's).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartPolicy {
+    /// Which exits are followed by a restart.
+    pub policy: RestartKind,
+    /// How many restarts are allowed within `period`.
+    pub intensity: u32,
+    /// The window in which restarts are counted.
+    #[serde(with = "span")]
+    pub period: Duration,
+    /// The wait before the second restart; it doubles from there. The first restart after a stable time is immediate.
+    #[serde(with = "span")]
+    pub backoff: Duration,
+    /// The longest wait.
+    #[serde(with = "span")]
+    pub backoff_max: Duration,
+    /// How long an agent must be up before the back-off begins anew.
+    #[serde(with = "span")]
+    pub reset_after: Duration,
+}
+
+/// Which exits are followed by a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartKind {
+    /// Every exit.
+    Permanent,
+    /// Every exit but a clean one.
+    Transient,
+    /// None.
+    Temporary,
+}

@@ -1,0 +1,76 @@
+//! Heartbeats: how a runner shows that it lives and what it is doing.
+
+use serde::{Deserialize, Serialize};
+
+use super::id::{AgentId, EnvelopeId, Incarnation, TaskId};
+use super::time::Timestamp;
+
+/// The content of a heartbeat file. The runner replaces the file by rename, at every change and at every interval.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beat {
+    /// Whose beat it is.
+    pub agent: AgentId,
+    /// Which start of the agent.
+    pub incarnation: Incarnation,
+    /// The process id of the runner.
+    pub pid: u32,
+    /// Counts the beats of this incarnation from 1.
+    pub sequence: u64,
+    /// When it was written.
+    pub at: Timestamp,
+    /// What the agent is doing.
+    pub activity: Activity,
+}
+
+/// What an agent is doing, as its runner sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum Activity {
+    /// The runner is up and not yet ready for work.
+    Starting,
+    /// Ready and free.
+    Idle,
+    /// Working on an order.
+    Busy {
+        /// The order's envelope.
+        order: EnvelopeId,
+        /// Its task.
+        task: TaskId,
+        /// When the order was leased.
+        since: Timestamp,
+        /// How far it is.
+        step: Step,
+    },
+    /// Waits for a human's answer; legitimate silence.
+    WaitingForHuman {
+        /// When the waiting began.
+        since: Timestamp,
+        /// What is waited for.
+        reason: String,
+    },
+    /// A usage limit is in force; legitimate silence.
+    Limited {
+        /// When it will end, if known.
+        until: Option<Timestamp>,
+        /// What the agent's CLI said.
+        reason: String,
+    },
+    /// Ended cleanly; the last beat of an incarnation.
+    Stopped,
+}
+
+/// How far a runner is with an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// The worktree is being made.
+    Preparing,
+    /// The agent's program, or the task's command, is running.
+    Running,
+    /// The commit is being made.
+    Committing,
+    /// The checks are running at the commit.
+    Checking,
+    /// The report is being delivered.
+    Reporting,
+}

@@ -1,0 +1,63 @@
+//! Envelopes: what lies in the spool (`envelope@1`).
+
+use serde::{Deserialize, Serialize};
+
+use super::id::{EnvelopeId, Incarnation, Mailbox};
+use super::task::Priority;
+use super::time::Timestamp;
+
+/// The version of [`Envelope`]'s JSON form.
+pub const ENVELOPE_SCHEMA: &str = "envelope@1";
+
+/// A message or work order with everything that the spool must know of it. Its content never changes after delivery.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Envelope {
+    /// Always `envelope@1`.
+    pub schema: String,
+    /// The id, a ULID: names sort by priority, then by time.
+    pub id: EnvelopeId,
+    /// What the body is.
+    pub kind: EnvelopeKind,
+    /// Who sent it: an agent's id, `supervisor` or `operator`, or any name that a program gives itself.
+    pub from: String,
+    /// Which start of the sender sent it; 0 for senders without incarnations.
+    #[serde(default)]
+    pub from_incarnation: Incarnation,
+    /// The mailbox it was sent to.
+    pub to: Mailbox,
+    /// How urgent it is.
+    #[serde(default)]
+    pub priority: Priority,
+    /// When it was sent.
+    pub sent_at: Timestamp,
+    /// A key under which the same envelope is accepted only once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+    /// The envelope that this one answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<EnvelopeId>,
+    /// The conversation that it belongs to, e.g. a run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread: Option<String>,
+    /// How often it may be leased before it is dead; messages only.
+    #[serde(default = "attempts_max_default")]
+    pub attempts_max: u32,
+    /// What is said: any JSON value.
+    pub body: serde_json::Value,
+}
+
+const fn attempts_max_default() -> u32 {
+    5
+}
+
+/// What the body of an envelope is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum EnvelopeKind {
+    /// Talk between agents and people; redelivered by the spool when a lease ends.
+    Message,
+    /// A [`super::order::WorkOrder`]; never redelivered by the spool.
+    WorkOrder,
+    /// A [`super::report::Report`].
+    Report,
+}

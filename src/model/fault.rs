@@ -1,0 +1,51 @@
+//! Faults in files that people write, with their places.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A place in a text file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Place {
+    /// The path as shown to people, e.g. `dag/example.yaml`.
+    pub file: String,
+    /// The line, from 1.
+    pub line: u32,
+    /// The column in characters, from 1.
+    pub column: u32,
+    /// Byte offset of the first byte meant.
+    pub start: usize,
+    /// Byte offset behind the last byte meant.
+    pub end: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+    }
+}
+
+/// One mistake in a file: what, where, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Fault {
+    /// Where it stands.
+    pub place: Place,
+    /// What is wrong: a lower-case fragment.
+    pub message: String,
+    /// What to do, if we know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+    /// Other places that belong to it, each with what it contributes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub related: Vec<(Place, String)>,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.message)?;
+        match &self.help {
+            Some(help) => write!(f, " ({help})"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The nouns of the orchestra: plain values without I/O, clock or randomness.
+//!
+//! Everything here is `Serialize` and `Deserialize`, because these values travel through the spool, the journal and
+//! the control socket. The module may use `std`, `serde`, `serde_json`, `schemars` (derives), `ulid` and `chrono` (both for text forms only).
+
+pub mod agent;
+pub mod beat;
+pub mod envelope;
+pub mod fault;
+pub mod id;
+pub mod layout;
+pub mod order;
+pub mod plan;
+pub mod report;
+pub mod request;
+pub mod span;
+pub mod task;
+pub mod time;

@@ -1,0 +1,84 @@
+//! Work orders: what the supervisor asks of an agent (`work-order@1`).
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::id::{AgentId, EnvelopeId, RepositoryName, RunId, StageName, TaskId};
+use super::report::CheckResult;
+use super::task::{NoChange, Priority, Work};
+use super::time::Timestamp;
+
+/// The version of [`WorkOrder`]'s JSON form.
+pub const WORK_ORDER_SCHEMA: &str = "work-order@1";
+
+/// One attempt at one stage of one task, as it is handed to an agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct WorkOrder {
+    /// Always `work-order@1`.
+    pub schema: String,
+    /// The id of the envelope that carries the order.
+    pub id: EnvelopeId,
+    /// The task.
+    pub task: TaskId,
+    /// The run that the attempt belongs to.
+    pub run: RunId,
+    /// The stage of the workflow.
+    pub stage: StageName,
+    /// The number of the attempt, from 1.
+    pub attempt: u32,
+    /// The agent that is asked.
+    pub agent: AgentId,
+    /// What is to be done.
+    pub work: Work,
+    /// Commands that must succeed, the task's and the repository's.
+    pub checks: Vec<String>,
+    /// Whether a commit is expected.
+    pub no_change: NoChange,
+    /// The time limit, in milliseconds from the start of the agent's program.
+    pub timeout_ms: u64,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// Where to work; absent: a scratch folder without git.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workplace: Option<Workplace>,
+    /// What became of the attempt before this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Previous>,
+    /// When the supervisor wrote the order.
+    pub queued_at: Timestamp,
+}
+
+/// The repository side of a work order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Workplace {
+    /// The repository's name.
+    pub repository: RepositoryName,
+    /// The absolute path of the repository.
+    pub path: PathBuf,
+    /// The branch on whose newest commit the work begins.
+    pub target: String,
+    /// The attempt's own branch.
+    pub branch: String,
+}
+
+/// What became of an earlier attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Previous {
+    /// Its number.
+    pub attempt: u32,
+    /// Why it did not do, in one line.
+    pub reason: String,
+    /// The end of what its agent printed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub output: String,
+    /// The checks of the attempt, with the end of their output.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<CheckResult>,
+    /// Its changes as a unified diff, cut to a bounded size.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub diff: String,
+    /// Branches of attempts that ended without a report, newest first. A commit found on one of them is not made again but checked at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreported: Vec<String>,
+}

@@ -1,0 +1,85 @@
+//! The plan: what agents.toml says, checked and with defaults filled in.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::agent::AgentSpec;
+use super::id::{AgentId, RepositoryName, Role, StageName};
+
+/// The whole configuration of one root folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The tmux session.
+    pub session: SessionSpec,
+    /// The agents, in the order of the file.
+    pub agents: Vec<AgentSpec>,
+    /// The repositories, in the order of the file.
+    pub repositories: Vec<RepositorySpec>,
+    /// The stages of every run.
+    pub workflow: Workflow,
+}
+
+impl Plan {
+    /// Finds an agent by its id.
+    #[must_use]
+    pub fn agent(&self, id: &AgentId) -> Option<&AgentSpec> {
+        self.agents.iter().find(|agent| agent.id == *id)
+    }
+
+    /// Finds a repository by its name.
+    #[must_use]
+    pub fn repository(&self, name: &RepositoryName) -> Option<&RepositorySpec> {
+        self.repositories.iter().find(|repository| repository.name == *name)
+    }
+}
+
+/// The tmux session that holds the panes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionSpec {
+    /// The session's name.
+    pub name: String,
+    /// The name of the tmux server's socket (`tmux -L`).
+    pub socket: String,
+}
+
+/// A git repository that tasks work on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepositorySpec {
+    /// The name that tasks use.
+    pub name: RepositoryName,
+    /// The checkout or bare repository, absolute.
+    pub path: PathBuf,
+    /// Where `path` is cloned from when it does not exist yet.
+    pub remote: Option<String>,
+    /// Commands that must succeed at every commit.
+    pub checks: Vec<String>,
+    /// How a proven commit becomes part of the target branch.
+    pub merge: MergeMode,
+}
+
+/// How a proven commit becomes part of the target branch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum MergeMode {
+    /// The supervisor puts it on the local target branch.
+    Local,
+    /// It stays on the attempt's branch.
+    None,
+}
+
+/// The stages that every run goes through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workflow {
+    /// The stages in order; at least one.
+    pub stages: Vec<Stage>,
+}
+
+/// One stage of the workflow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stage {
+    /// The stage's name.
+    pub name: StageName,
+    /// The role that does it when a task names nobody.
+    pub role: Role,
+}
