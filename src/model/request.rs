@@ -10,7 +10,7 @@ use super::task::{NoChange, Priority, RetryPolicy};
 #[serde(tag = "verb", rename_all = "kebab-case")]
 pub enum Request {
     /// Accept a work order from a person or program.
-    Submit(Submission),
+    Submit(Box<Submission>),
     /// Begin a new run of tasks that failed, were cancelled, are parked, or are done.
     TaskRetry {
         /// Which task.
