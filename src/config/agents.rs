@@ -52,8 +52,7 @@ fn read_plan(root: &Path, report: &mut Report<'_>) -> Option<Plan> {
     let defaults = match file.entry("defaults") {
         None => Timing::built_in(),
         Some(entry) => {
-            let section =
-                Section::open(&entry.key, &entry.node, entry.key_span, keys::agents::DEFAULTS.keys, report);
+            let section = Section::open(&entry.key, &entry.node, entry.key_span, keys::agents::DEFAULTS.keys, report);
             Timing::read(&section, &Timing::built_in(), report)
         }
     };

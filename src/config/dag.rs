@@ -69,7 +69,7 @@ fn read_file(path: &str, plan: &Plan, report: &mut Report<'_>) -> Option<TaskFil
         }
         return None;
     };
-    let file = Section::open("the file", &tree, tree.span, keys::dag::DAG.keys, report);
+    let file = Section::open(path, &tree, tree.span, keys::dag::DAG.keys, report);
     if file.is_broken() {
         return None;
     }
@@ -77,7 +77,10 @@ fn read_file(path: &str, plan: &Plan, report: &mut Report<'_>) -> Option<TaskFil
     file.field("version", report, |key, node, report| read::count(key, VERSION..=VERSION, node, report));
     let defaults = Defaults::read(&file, plan, report);
     let Some(entry) = file.entry("tasks") else {
-        report.add(Note::new(Span::FILE, "the file has no `tasks`").help("write `tasks:` and the tasks by name below"));
+        if !file.is_told("tasks") {
+            let note = Note::new(Span::FILE, "the file has no `tasks`");
+            report.add(note.help("write `tasks:` and the tasks by name below"));
+        }
         return None;
     };
     let stem_for_ids = if is_good_stem { stem } else { "file" };

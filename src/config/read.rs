@@ -161,7 +161,11 @@ pub(super) fn duration(key: &str, min: Duration, node: &Node, report: &mut Repor
 
 /// Reads a whole number of a range.
 pub(super) fn count(key: &str, range: RangeInclusive<u32>, node: &Node, report: &mut Report<'_>) -> Option<u32> {
-    let wanted = format!("a whole number from {} to {}", range.start(), range.end());
+    let wanted = if range.start() == range.end() {
+        range.start().to_string()
+    } else {
+        format!("a whole number from {} to {}", range.start(), range.end())
+    };
     let number = match &*node.value {
         Value::Integer(number) => Some(*number),
         Value::Plain(text) => text.parse().ok(),

@@ -19,6 +19,8 @@ pub enum Color {
 /// Places of one file at most this many lines apart share one excerpt.
 const EXCERPT_GAP_LINES: u32 = 20;
 
+const CARRIAGE_RETURN: char = '\r';
+
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Renders faults. `sources` holds the texts by the paths that the faults name; without a text there is no excerpt.
@@ -68,10 +70,11 @@ fn group<'s>(fault: &'s Fault, sources: &'s BTreeMap<String, String>) -> Group<'
 /// Sorts the places of a fault into excerpts: the fault's own first, then the others in their order.
 fn excerpts(fault: &Fault) -> Vec<Vec<Mark<'_>>> {
     let own = Mark { place: &fault.place, kind: AnnotationKind::Primary, label: None };
-    let related = fault
-        .related
-        .iter()
-        .map(|(place, what)| Mark { place, kind: AnnotationKind::Context, label: Some(what.as_str()) });
+    let related = fault.related.iter().map(|(place, what)| Mark {
+        place,
+        kind: AnnotationKind::Context,
+        label: Some(what.as_str()),
+    });
     let mut excerpts: Vec<Vec<Mark<'_>>> = vec![vec![own]];
     for mark in related {
         let is_near = |other: &Mark<'_>| {
@@ -97,11 +100,16 @@ fn snippet<'s>(marks: &[Mark<'s>], source: &'s str) -> Option<Snippet<'s, Annota
     let start = if source[start..].starts_with(BYTE_ORDER_MARK) { start + BYTE_ORDER_MARK.len_utf8() } else { start };
     let end = source[last.place.end..].find('\n').map_or(source.len(), |newline| last.place.end + newline);
     let text = source.get(start..end)?;
+    let within = |at: usize| {
+        let before = text.get(..at.saturating_sub(start)).unwrap_or(text);
+        before.len() - before.matches(CARRIAGE_RETURN).count()
+    };
     let annotations = marks.iter().map(|mark| {
         let Range { start: from, end: to } = span(mark.place);
-        let span = from.saturating_sub(start)..to.saturating_sub(start);
-        mark.kind.span(span).label(mark.label.map(normalize_untrusted_str))
+        mark.kind.span(within(from)..within(to)).label(mark.label.map(normalize_untrusted_str))
     });
+    // The renderer would draw a carriage return as a sign of its own at the end of every line.
+    let text = text.replace(CARRIAGE_RETURN, "");
     Some(
         Snippet::source(text)
             .line_start(first.place.line as usize)

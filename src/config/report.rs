@@ -102,7 +102,7 @@ impl<'a> Report<'a> {
         {
             last.message = format!("{} (and {} more faults)", last.message, self.untold);
         }
-        faults.sort_by(|a, b| a.place.start.cmp(&b.place.start));
+        faults.sort_by_key(|fault| fault.place.start);
         faults
     }
 }

@@ -1,6 +1,6 @@
 //! A table of keys in a file, read under the keys that the format knows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::keys::{self, Key};
 use super::report::{Note, Report};
@@ -44,13 +44,15 @@ pub(super) struct Section<'n> {
     pub(super) span: Span,
     known: &'static [Key],
     given: BTreeMap<&'static str, &'n Entry>,
+    /// Keys that were most likely meant by unknown ones: what they lack has been told with the unknown key.
+    meant: BTreeSet<&'static str>,
     is_broken: bool,
 }
 
 impl<'n> Section<'n> {
     /// Opens a table: tells unknown keys, keys given under two names and a value that is no table at all.
     pub(super) fn open(name: &str, node: &'n Node, span: Span, known: &'static [Key], report: &mut Report<'_>) -> Self {
-        let mut section = Self { span, known, given: BTreeMap::new(), is_broken: false };
+        let mut section = Self { span, known, given: BTreeMap::new(), meant: BTreeSet::new(), is_broken: false };
         let entries = match &*node.value {
             Value::Map(entries) => entries,
             // `tasks:` with everything below it commented out is an empty table.
@@ -79,7 +81,7 @@ impl<'n> Section<'n> {
 
     fn take(&mut self, entry: &'n Entry, report: &mut Report<'_>) {
         let Some(key) = keys::find(self.known, &entry.key) else {
-            report.add(unknown(&entry.key, entry.key_span, self.known));
+            self.take_unknown(entry, report);
             return;
         };
         match self.given.get(key.name) {
@@ -91,6 +93,26 @@ impl<'n> Section<'n> {
                 self.given.insert(key.name, entry);
             }
         }
+    }
+
+    fn take_unknown(&mut self, entry: &Entry, report: &mut Report<'_>) {
+        let Entry { key: written, key_span: span, .. } = entry;
+        if keys::LATER.contains(&written.as_str()) {
+            report.add(Note::new(*span, format!("`{written}` is not available in this version")));
+            return;
+        }
+        let names = self.known.iter().flat_map(|key| std::iter::once(key.name).chain(key.aliases.iter().copied()));
+        let help = match suggest::nearest(written, names) {
+            Some(meant) => {
+                self.meant.extend(keys::find(self.known, meant).map(|key| key.name));
+                format!("did you mean `{meant}`?")
+            }
+            None => {
+                let all: Vec<&str> = self.known.iter().map(|key| key.name).collect();
+                format!("known here: {}", all.join(", "))
+            }
+        };
+        report.add(Note::new(*span, format!("unknown key `{written}`")).help(help));
     }
 
     /// Says whether the table was no table, so that nothing may be said of what it lacks.
@@ -112,6 +134,7 @@ impl<'n> Section<'n> {
         read: impl FnOnce(&str, &Node, &mut Report<'_>) -> Option<T>,
     ) -> Field<T> {
         match self.entry(name) {
+            None if self.is_told(name) => Field::Broken,
             None => Field::Absent,
             Some(entry) => match read(&entry.key, &entry.node, report) {
                 Some(value) => Field::Given(value, entry.node.span),
@@ -120,24 +143,20 @@ impl<'n> Section<'n> {
         }
     }
 
-    /// Tells that a key is missing, unless the whole table is broken.
+    /// Says whether it has been told already why there is nothing under a key.
+    pub(super) fn is_told(&self, name: &str) -> bool {
+        self.is_broken || self.meant.contains(name)
+    }
+
+    /// Tells that a key is missing, unless that follows from what has been told.
     pub(super) fn missing(&self, what: &str, name: &str, help: &str, report: &mut Report<'_>) {
-        if !self.is_broken {
+        if !self.is_told(name) {
             report.add(Note::new(self.span, format!("{what} has no `{name}`")).help(help));
         }
     }
 }
 
-fn unknown(written: &str, span: Span, known: &'static [Key]) -> Note {
-    if keys::LATER.contains(&written) {
-        return Note::new(span, format!("`{written}` is not available in this version"));
-    }
-    let names = known.iter().flat_map(|key| std::iter::once(key.name).chain(key.aliases.iter().copied()));
-    let all = known.iter().map(|key| key.name).collect::<Vec<_>>().join(", ");
-    let help = suggest::did_you_mean(written, names).unwrap_or_else(|| format!("known here: {all}"));
-    Note::new(span, format!("unknown key `{written}`")).help(help)
-}
-
 fn table_help(known: &'static [Key]) -> Option<String> {
-    known.first().map(|key| format!("write `{{ {} }}`", key.example))
+    let key = known.iter().find(|key| key.name == "run").or(known.first())?;
+    Some(format!("write `{{ {} }}`", key.example))
 }

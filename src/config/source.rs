@@ -77,9 +77,10 @@ impl<'a> Source<'a> {
         let block = at / CHECKPOINT_BYTES;
         match self.chars_before.get(block) {
             Some(before) => before + count_chars(&self.text.as_bytes()[block * CHECKPOINT_BYTES..at]),
-            None => self.chars_before.last().map_or(0, |before| {
-                before + count_chars(&self.text.as_bytes()[(block - 1) * CHECKPOINT_BYTES..at])
-            }),
+            None => self
+                .chars_before
+                .last()
+                .map_or(0, |before| before + count_chars(&self.text.as_bytes()[(block - 1) * CHECKPOINT_BYTES..at])),
         }
     }
 }

@@ -77,6 +77,7 @@ impl<'a> Builder<'a, '_> {
     }
 
     /// Reads the only document; none: nothing is in the file.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the enum is the parser's: what is left are the values")]
     fn document(&mut self) -> Result<Option<Node>, Stop> {
         let mut root = None;
         loop {
@@ -95,6 +96,7 @@ impl<'a> Builder<'a, '_> {
     }
 
     /// Reads the value that begins with an event.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the enum is the parser's: what is left begins no value")]
     fn node(&mut self, event: Event<'a>, span: Span) -> Result<Node, Stop> {
         self.count(1, span)?;
         let before = self.values;

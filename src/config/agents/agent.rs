@@ -22,7 +22,7 @@ const LABEL_BYTES_MAX: usize = 64;
 /// Reads all agents.
 pub(super) fn read_all(file: &Section<'_>, defaults: &Timing, report: &mut Report<'_>) -> Option<Vec<AgentSpec>> {
     let nodes = tables(file, "agent", AGENTS_MAX, report)?;
-    if nodes.is_empty() {
+    if nodes.is_empty() && !file.is_told("agent") {
         let note = Note::new(Span::FILE, "the team has no agent");
         report.add(note.help("add `[[agent]]` with `id`, `role` and `driver`"));
     }

@@ -94,17 +94,14 @@ fn without_parents(path: &Path) -> PathBuf {
 }
 
 /// Reads the name, or takes it from the path's last folder.
-fn read_name(
-    section: &Section<'_>,
-    path: &Field<PathBuf>,
-    report: &mut Report<'_>,
-) -> Option<(RepositoryName, Span)> {
+fn read_name(section: &Section<'_>, path: &Field<PathBuf>, report: &mut Report<'_>) -> Option<(RepositoryName, Span)> {
     let (name, span) = match section.field("name", report, read::name::<RepositoryName>) {
         Field::Given(name, span) => (name, span),
         Field::Broken => return None,
         Field::Absent => {
             let Field::Given(path, span) = path else { return None };
-            let folder = without_parents(path).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let folder =
+                without_parents(path).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             match RepositoryName::new(folder.clone()) {
                 Ok(name) => (name, *span),
                 Err(_) => {

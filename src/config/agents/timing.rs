@@ -160,9 +160,8 @@ impl Restart {
 }
 
 fn duration(section: &Section<'_>, name: &'static str, min: Duration, report: &mut Report<'_>) -> Field<Duration> {
-    section.field(name, report, |key: &str, node: &Node, report: &mut Report<'_>| {
-        read::duration(key, min, node, report)
-    })
+    section
+        .field(name, report, |key: &str, node: &Node, report: &mut Report<'_>| read::duration(key, min, node, report))
 }
 
 /// Tells that two settings cannot hold together, at the one that was written last.

@@ -68,14 +68,14 @@ impl Defaults {
             let note = Note::new(second.key_span, "`repo` is given for the file and in its `defaults`");
             report.add(note.help("give only one of them").related(first.key_span, "given here for the file"));
         }
-        base.overlay(&section, repository, plan, report)
+        base.overlay(&section, &repository, plan, report)
     }
 
     /// Returns these values with those of a table on top: of `defaults`, or of one task.
     pub(super) fn overlay(
         &self,
         section: &Section<'_>,
-        repository: Field<RepositoryChoice>,
+        repository: &Field<RepositoryChoice>,
         plan: &Plan,
         report: &mut Report<'_>,
     ) -> Self {
@@ -90,15 +90,13 @@ impl Defaults {
         let priority = priority.value().and_then(|number| Priority::try_from(u8::try_from(number).ok()?).ok());
         Self {
             assignee: or(&assignee, self.assignee.clone()),
-            checks: checks.map_or_else(
-                || self.checks.clone(),
-                |checks| checks.into_iter().map(|item| item.text).collect(),
-            ),
+            checks: checks
+                .map_or_else(|| self.checks.clone(), |checks| checks.into_iter().map(|item| item.text).collect()),
             no_change: no_change.value().or(self.no_change),
             timeout: timeout.value().or(self.timeout),
             retry: policy::read(section, self.retry, report),
             priority: priority.unwrap_or(self.priority),
-            repository: or(&repository, self.repository.clone()),
+            repository: or(repository, self.repository.clone()),
         }
     }
 }

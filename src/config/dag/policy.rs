@@ -16,8 +16,7 @@ const BACKOFF_MAX: f64 = 100.0;
 pub(super) fn read(outer: &Section<'_>, base: RetryPolicy, report: &mut Report<'_>) -> RetryPolicy {
     let Some(entry) = outer.entry("retry") else { return base };
     let section = Section::open(&entry.key, &entry.node, entry.key_span, keys::dag::RETRY.keys, report);
-    let limit =
-        section.field("limit", report, |key, node, report| read::count(key, 0..=RETRY_LIMIT_MAX, node, report));
+    let limit = section.field("limit", report, |key, node, report| read::count(key, 0..=RETRY_LIMIT_MAX, node, report));
     let interval = wait("interval", &section, report);
     let backoff =
         section.field("backoff", report, |key, node, report| read::factor(key, 1.0..=BACKOFF_MAX, node, report));

@@ -43,7 +43,7 @@ fn read_one(
     let needs = read_needs(&section, stem, id.as_ref(), report);
     let work = read_work(&section, &entry.key, report);
     let repository = repository(&section, plan, report);
-    let own = defaults.overlay(&section, repository, plan, report);
+    let own = defaults.overlay(&section, &repository, plan, report);
     if section.is_broken() {
         return None;
     }
@@ -88,18 +88,15 @@ fn read_id(entry: &Entry, stem: &str, report: &mut Report<'_>) -> Option<TaskId>
         return TaskId::new(format!("{stem}/{}", entry.key)).ok();
     }
     let message = format!("`{}` cannot be the name of a task", entry.key.escape_debug());
-    report.add(Note::new(entry.key_span, message).help("use letters, digits, `_`, `-` and `.`; begin with a letter or digit"));
+    report.add(
+        Note::new(entry.key_span, message).help("use letters, digits, `_`, `-` and `.`; begin with a letter or digit"),
+    );
     None
 }
 
 type Needs = (Vec<TaskId>, Vec<Place>);
 
-fn read_needs(
-    section: &Section<'_>,
-    stem: &str,
-    own: Option<&TaskId>,
-    report: &mut Report<'_>,
-) -> Option<Needs> {
+fn read_needs(section: &Section<'_>, stem: &str, own: Option<&TaskId>, report: &mut Report<'_>) -> Option<Needs> {
     let items = match section.field("needs", report, read::texts) {
         Field::Absent => return Some(Needs::default()),
         Field::Broken => return None,
@@ -134,23 +131,22 @@ fn read_needs(
 }
 
 fn read_work(section: &Section<'_>, name: &str, report: &mut Report<'_>) -> Option<Work> {
+    if let (Some(prompt), Some(run)) = (section.entry("prompt"), section.entry("run")) {
+        let (first, second) = if prompt.key_span < run.key_span { (prompt, run) } else { (run, prompt) };
+        let note = Note::new(second.key_span, format!("the task `{name}` has both `prompt` and `run`"));
+        report.add(note.help("make two tasks of it").related(first.key_span, "the other stands here"));
+        return None;
+    }
     let prompt = section.field("prompt", report, read::text);
     let run = section.field("run", report, read::text);
     match (prompt, run) {
-        (Field::Given(prompt, _), Field::Absent) => Some(Work::Prompt(prompt)),
-        (Field::Absent, Field::Given(run, _)) => Some(Work::Run(run)),
+        (Field::Given(prompt, _), _) => Some(Work::Prompt(prompt)),
+        (_, Field::Given(run, _)) => Some(Work::Run(run)),
         (Field::Absent, Field::Absent) => {
-            let help = "write `prompt:` for the agent's program, or `run:` for a shell command";
-            section.missing(&format!("the task `{name}`"), "prompt` and no `run", help, report);
+            let note = Note::new(section.span, format!("the task `{name}` has nothing to do"));
+            report.add(note.help("write `prompt:` for the agent's program, or `run:` for a shell command"));
             None
         }
-        (Field::Given(..) | Field::Broken, Field::Given(..) | Field::Broken) => {
-            let first = section.entry("prompt").map_or(section.span, |entry| entry.key_span);
-            let second = section.entry("run").map_or(section.span, |entry| entry.key_span);
-            let note = Note::new(first.max(second), format!("the task `{name}` has both `prompt` and `run`"));
-            report.add(note.help("make two tasks of it").related(first.min(second), "the other stands here"));
-            None
-        }
-        (Field::Absent, Field::Broken) | (Field::Broken, Field::Absent) => None,
+        (Field::Broken, Field::Absent | Field::Broken) | (Field::Absent, Field::Broken) => None,
     }
 }

@@ -60,7 +60,7 @@ pub static SESSION: Part = Part {
             "name",
             Shape::Text,
             Absent::Value("miyabi"),
-            "The name of the tmux session; without `.`, `:`, `/` and control characters, which tmux rewrites.",
+            "The name of the tmux session; without characters that mean something to tmux, such as `.`, `:`, `/`, `*` and `#`.",
             "name = \"team\"",
         ),
         key(

@@ -32,13 +32,8 @@ const ASSIGNED_AGENT: Key = key(
     "The agent that must do it; at most one of `agent` and `role`.",
     "agent: sakura",
 );
-const ASSIGNED_ROLE: Key = key(
-    "role",
-    Shape::Slug,
-    Absent::Otherwise("`codegen`"),
-    "Any agent of this role may do it.",
-    "role: review",
-);
+const ASSIGNED_ROLE: Key =
+    key("role", Shape::Slug, Absent::Otherwise("`codegen`"), "Any agent of this role may do it.", "role: review");
 const CHECK: Key = key(
     "check",
     Shape::Texts,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use petgraph::algo::tarjan_scc;
+use petgraph::algo::kosaraju_scc;
 use petgraph::graph::NodeIndex;
 use petgraph::visit::EdgeRef;
 
@@ -18,7 +18,8 @@ const SEARCH_EDGES_MAX: usize = 2_000_000;
 
 /// Finds one shortest cycle for every group of tasks that wait for one another, in the order of the files.
 pub(super) fn find(graph: &Graph<'_>) -> Vec<Fault> {
-    let mut components: Vec<Vec<NodeIndex>> = tarjan_scc(graph)
+    // Tarjan's algorithm would do it in one pass, but petgraph's is recursive: a long chain overflows the stack.
+    let mut components: Vec<Vec<NodeIndex>> = kosaraju_scc(graph)
         .into_iter()
         .filter(|component| match component.as_slice() {
             [only] => graph.contains_edge(*only, *only),

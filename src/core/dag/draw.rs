@@ -223,19 +223,54 @@ mod tests {
 
     #[test]
     fn the_text_form_shows_each_task_once_in_the_step_in_which_it_can_begin() {
-        insta::assert_snapshot!(draw(&diamond(), Format::Text), @"");
+        insta::assert_snapshot!(draw(&diamond(), Format::Text), @r#"
+        step 1 ── a/挨拶      done
+        step 2 ─┬ a/polish    leased   needs a/挨拶
+                └ a/翻訳する  ready    needs a/挨拶
+        step 3 ── a/join      blocked  needs a/polish, a/翻訳する, b/elsewhere
+        "#);
     }
 
     #[test]
     fn the_other_forms_name_every_task_and_every_need() {
-        insta::assert_snapshot!(draw(&diamond(), Format::Mermaid), @"");
-        insta::assert_snapshot!(draw(&diamond(), Format::Dot), @"");
+        insta::assert_snapshot!(draw(&diamond(), Format::Mermaid), @r#"
+        flowchart LR
+            t0["a/挨拶<br/>done"]
+            t1["a/polish<br/>leased"]
+            t2["a/翻訳する<br/>ready"]
+            t3["a/join<br/>blocked"]
+            t4["b/elsewhere"]
+            t0 --> t1
+            t0 --> t2
+            t1 --> t3
+            t2 --> t3
+            t4 --> t3
+        "#);
+        insta::assert_snapshot!(draw(&diamond(), Format::Dot), @r#"
+        digraph tasks {
+            rankdir=LR;
+            node [shape=box];
+            "a/挨拶" [label="a/挨拶\ndone"];
+            "a/polish" [label="a/polish\nleased"];
+            "a/翻訳する" [label="a/翻訳する\nready"];
+            "a/join" [label="a/join\nblocked"];
+            "a/挨拶" -> "a/polish";
+            "a/挨拶" -> "a/翻訳する";
+            "a/polish" -> "a/join";
+            "a/翻訳する" -> "a/join";
+            "b/elsewhere" -> "a/join";
+        }
+        "#);
     }
 
     #[test]
     fn a_cycle_is_drawn_and_does_not_hang() {
         let nodes = [node("a/a", &["a/b"], ""), node("a/b", &["a/a"], ""), node("a/c", &[], "")];
-        insta::assert_snapshot!(draw(&nodes, Format::Text), @"");
+        insta::assert_snapshot!(draw(&nodes, Format::Text), @r#"
+        step 1 ── a/c
+        cycle  ─┬ a/a    needs a/b
+                └ a/b    needs a/a
+        "#);
     }
 
     #[test]
@@ -243,7 +278,15 @@ mod tests {
         let nodes: Vec<DrawNode> = (0..2_000)
             .map(|n| {
                 let need = format!("a/t{}", n - 1);
-                node(&format!("a/t{n}"), if n == 0 { &[] } else { std::slice::from_ref(&need) }.iter().map(|s: &String| s.as_str()).collect::<Vec<_>>().as_slice(), "")
+                node(
+                    &format!("a/t{n}"),
+                    if n == 0 { &[] } else { std::slice::from_ref(&need) }
+                        .iter()
+                        .map(|s: &String| s.as_str())
+                        .collect::<Vec<_>>()
+                        .as_slice(),
+                    "",
+                )
             })
             .collect();
         let drawing = draw(&nodes, Format::Text);

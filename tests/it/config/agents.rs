@@ -201,7 +201,9 @@ fn a_team_without_agents_and_a_single_bracket_are_explained() {
         ["1:2 `agent` is a list of tables (write `[[agent]]` with two brackets)"]
     );
     let told = faults("[[agents]]\nid = \"a\"\n");
-    assert!(told.iter().any(|fault| fault.contains("unknown key `agents` (did you mean `agent`?)")), "{told:?}");
+    assert_eq!(told, ["1:3 unknown key `agents` (did you mean `agent`?)"], "that there is no agent follows from it");
+    let told = faults("[[agent]]\nid = \"a\"\nrolle = \"r\"\ndrivr = \"echo\"\n");
+    assert_eq!(told.len(), 2, "that `role` and `command` are missing follows from it: {told:?}");
 }
 
 #[test]
@@ -234,7 +236,8 @@ fn names_that_tmux_or_the_spool_would_change_are_refused() {
 fn a_file_too_large_and_a_team_too_large_are_refused() {
     let told = faults(&"#".repeat(1024 * 1024 + 1));
     assert_eq!(told, ["1:1 the file has 1048577 bytes; at most 1048576 are read"]);
-    let agents: String = (0..201).map(|n| format!("[[agent]]\nid = \"a{n}\"\nrole = \"r\"\ndriver = \"echo\"\n")).collect();
+    let agents: String =
+        (0..201).map(|n| format!("[[agent]]\nid = \"a{n}\"\nrole = \"r\"\ndriver = \"echo\"\n")).collect();
     let told = faults(&agents);
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].contains("201 times `[[agent]]`; at most 200 are possible"), "{told:?}");

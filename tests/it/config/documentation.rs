@@ -23,7 +23,8 @@ fn assert_committed(path: &str, expected: &str) {
 
 #[test]
 fn the_committed_schemas_are_those_of_the_parsers() {
-    for (path, schema) in [("schemas/agents.schema.json", schema::agents()), ("schemas/dag.schema.json", schema::dag())] {
+    for (path, schema) in [("schemas/agents.schema.json", schema::agents()), ("schemas/dag.schema.json", schema::dag())]
+    {
         assert_committed(path, &format!("{}\n", serde_json::to_string_pretty(&schema).unwrap()));
     }
 }
@@ -182,8 +183,8 @@ fn value(key: &Key) -> String {
         Shape::Choices(words) => {
             format!("list of {}", words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "))
         }
-        Shape::Table(part) => format!("table, see {}", part.heading),
-        Shape::Tables(part) => format!("tables, see {}", part.heading),
-        Shape::Named(part) => format!("tables by name, see {}", part.heading),
+        Shape::Table(part) => format!("table, see `{}`", part.heading),
+        Shape::Tables(part) => format!("tables, see `{}`", part.heading),
+        Shape::Named(part) => format!("tables by name, see `{}`", part.heading),
     }
 }

@@ -66,10 +66,10 @@ fn an_unknown_task_is_told_with_what_was_meant_and_makes_no_cycle() {
     assert_eq!(
         told(&check(&files, &known)),
         [
-            "2:22 unknown task `grteing` (did you mean `greeting`?)",
-            "3:25 unknown task `missing/x`",
-            "2:22 unknown task `greeting` (did you mean `one/greeting`?)",
-            "3:22 unknown task `one/greting` (did you mean `one/greeting`?)",
+            "2:23 unknown task `grteing` (did you mean `greeting`?)",
+            "3:26 unknown task `missing/x`",
+            "2:23 unknown task `greeting` (did you mean `one/greeting`?)",
+            "3:23 unknown task `one/greting` (did you mean `one/greeting`?)",
         ]
     );
 }
@@ -78,7 +78,7 @@ fn an_unknown_task_is_told_with_what_was_meant_and_makes_no_cycle() {
 fn needs_that_lead_into_a_file_that_could_not_be_read_are_not_told() {
     let files = files(&[("dag/a.yaml", &plan("x: broken/y, z: broken/w nowhere"))]);
     let unread = BTreeSet::from(["broken".to_owned()]);
-    assert_eq!(told(&check_beside(&files, &BTreeSet::new(), &unread)), ["3:32 unknown task `nowhere`"]);
+    assert_eq!(told(&check_beside(&files, &BTreeSet::new(), &unread)), ["3:33 unknown task `nowhere`"]);
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! Whatever is in a file: no panic, and faults that lie inside of it and can be rendered.
 
+use std::collections::BTreeMap;
+
 use miyabi::config;
+use miyabi::config::render::Color;
 use miyabi::model::fault::Fault;
 use proptest::prelude::*;
 
@@ -15,7 +18,11 @@ fn assert_inside(faults: &[Fault], file: &str, text: &str) {
             let before = &text[..place.start];
             let line = before.matches('\n').count() + 1;
             let line_text = before.rsplit('\n').next().unwrap().trim_start_matches('\u{feff}');
-            assert_eq!((place.line as usize, place.column as usize), (line, line_text.chars().count() + 1), "{fault:?}");
+            assert_eq!(
+                (place.line as usize, place.column as usize),
+                (line, line_text.chars().count() + 1),
+                "{fault:?}"
+            );
         }
     }
     let rendered = render(faults, &[(file, text)]);
@@ -122,4 +129,13 @@ fn without_the_text_the_place_is_still_named() {
     let faults = parse_agents("[[agent]]\nid = 1\n").unwrap_err();
     let rendered = render(&faults, &[]);
     assert!(rendered.contains("agents.toml:2:6"), "{rendered}");
+}
+
+#[test]
+fn colours_are_only_for_terminals() {
+    let text = "[[agent]]\nid = 1\n";
+    let faults = parse_agents(text).unwrap_err();
+    let sources = BTreeMap::from([("agents.toml".to_owned(), text.to_owned())]);
+    assert!(config::render::render(&faults, &sources, Color::Ansi).contains("\u{1b}["));
+    assert!(!config::render::render(&faults, &sources, Color::Plain).contains('\u{1b}'));
 }
