@@ -1,3 +1,4 @@
 //! End-to-end and integration tests, in one binary.
 
 mod journal;
+mod process;
