@@ -2,4 +2,5 @@
 
 mod git_merge;
 mod git_worktree;
+mod journal;
 mod repository;
