@@ -1,1 +1,4 @@
-//! runner.
+//! x
+pub mod attempt;
+pub mod event;
+pub mod machine;

@@ -1,2 +1,7 @@
 //! End-to-end and integration tests, in one binary.
+
 mod config;
+mod git_merge;
+mod git_worktree;
+mod journal;
+mod repository;
