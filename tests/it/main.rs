@@ -1,2 +1,5 @@
 //! End-to-end and integration tests, in one binary.
+
 mod config;
+mod journal;
+mod process;
