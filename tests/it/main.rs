@@ -4,4 +4,5 @@ mod config;
 mod git_merge;
 mod git_worktree;
 mod journal;
+mod process;
 mod repository;
