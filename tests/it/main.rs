@@ -1,1 +1,2 @@
 //! End-to-end and integration tests, in one binary.
+mod spool;
