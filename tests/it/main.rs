@@ -6,3 +6,4 @@ mod git_worktree;
 mod journal;
 mod process;
 mod repository;
+mod spool;
