@@ -3,4 +3,7 @@
 mod git_merge;
 mod git_worktree;
 mod journal;
+mod process;
 mod repository;
+mod runner;
+mod runner_support;
