@@ -4,7 +4,6 @@
 //! program's end every child that is left is a leftover of it. Looking for them costs one small read when there are none,
 //! while a search through all processes of the machine would cost more than many a task.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
@@ -54,8 +53,8 @@ pub(super) async fn end(leader: Pid) {
 }
 
 /// Returns our children, whichever thread started them.
-fn children() -> BTreeSet<Pid> {
-    let Ok(threads) = fs::read_dir("/proc/self/task") else { return BTreeSet::new() };
+fn children() -> Vec<Pid> {
+    let Ok(threads) = fs::read_dir("/proc/self/task") else { return Vec::new() };
     threads
         .flatten()
         .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok())

@@ -1,8 +1,10 @@
 //! What people see in the pane: the agent's output as it comes, and short lines of the runner's own.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
+use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -76,7 +78,7 @@ impl Pane {
 
 /// Writes what comes until everybody has hung up or `stop` is given, then the rest.
 pub(super) async fn write(mut pieces: mpsc::Receiver<Vec<u8>>, stop: CancellationToken) {
-    let mut stdout = tokio::io::stdout();
+    let Ok(mut stdout) = stdout() else { return };
     loop {
         let piece = tokio::select! {
             piece = pieces.recv() => piece,
@@ -93,8 +95,13 @@ pub(super) async fn write(mut pieces: mpsc::Receiver<Vec<u8>>, stop: Cancellatio
     tokio::time::timeout(FAREWELL, rest).await.ok();
 }
 
+fn stdout() -> io::Result<File> {
+    let stdout = io::stdout().as_fd().try_clone_to_owned()?;
+    Ok(File::from_std(std::fs::File::from(stdout)))
+}
+
 /// Writes a piece; when the pane was closed there is nobody left to tell.
-async fn put(stdout: &mut tokio::io::Stdout, piece: &[u8]) {
+async fn put(stdout: &mut File, piece: &[u8]) {
     if stdout.write_all(piece).await.is_ok() {
         stdout.flush().await.ok();
     }

@@ -97,7 +97,7 @@ impl Post {
                     assignment.renew(renewed);
                     Ok(Hold::Ours)
                 }
-                Err(SpoolError::Refused { .. }) => Ok(Hold::Gone),
+                Err(SpoolError::NotYours { .. }) => Ok(Hold::Gone),
                 Err(error) => Err(error.into()),
             };
         }
@@ -127,7 +127,7 @@ impl Post {
     /// Acknowledges an order whose report was delivered; one that was taken away meanwhile is no error.
     pub(super) fn ack(&self, receipt: &Receipt, now: Timestamp) -> Result<(), PostError> {
         match self.spool.ack(receipt, Some(&self.holder), now) {
-            Ok(_) | Err(SpoolError::Refused { .. }) => Ok(()),
+            Ok(_) | Err(SpoolError::NotYours { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }

@@ -6,4 +6,6 @@ mod git_worktree;
 mod journal;
 mod process;
 mod repository;
+mod runner;
+mod runner_support;
 mod spool;
