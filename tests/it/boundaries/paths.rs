@@ -33,6 +33,19 @@ pub(super) fn outside(words: &[Word]) -> Vec<(usize, String)> {
     found
 }
 
+/// Lists what is used of a module that was imported whole: after `use crate::daemon`, each `daemon::start::run`.
+pub(super) fn below(words: &[Word], import: &str) -> Vec<String> {
+    let name = import.rsplit("::").next().unwrap_or(import);
+    let mut found = Vec::new();
+    for at in 0..words.len() {
+        let goes_on = words.get(at + 1).is_some_and(|word| word.text == "::");
+        if words[at].text == name && goes_on && !is_continued(words, at) {
+            collect(words, at + 1, import, &mut found);
+        }
+    }
+    found.into_iter().map(|(_, path)| path).collect()
+}
+
 /// Says whether a word is the middle of a path, as the second `super` in `super::super`.
 fn is_continued(words: &[Word], at: usize) -> bool {
     at > 0 && words[at - 1].text == "::"
