@@ -293,7 +293,7 @@ fn the_heart_beats_while_the_agent_works_and_says_how_far_it_is() {
 fn a_crash_between_commit_and_report_loses_nothing_and_does_nothing_twice() {
     let root = Root::shell("exit 9");
     // The check is a child of the runner, and kills it the first time: the commit is made, the report is not.
-    let check = format!("test -e {0} || {{ echo x > {0}; kill -9 $PPID; exec sleep 1000; }}", at(&root, "killed"));
+    let check = format!("test -e {0} || {{ echo x > {0}; kill -9 $PPID; }}", at(&root, "killed"));
     let order = root.command(&format!("echo x > new; echo run >> {}", at(&root, "runs")), &check);
     root.send(&order);
     let mut runner = root.start(1);
@@ -365,7 +365,7 @@ fn a_report_that_cannot_be_delivered_is_kept_until_it_can() {
 #[test]
 fn what_a_killed_runner_left_half_done_is_saved_by_the_next_attempt() {
     let root = Root::shell("exit 9");
-    let order = root.command(&format!("echo half > half; echo $$ > {}; sleep 1000", at(&root, "pid")), "");
+    let order = root.command(&format!("echo half > half; echo $$ > {}; exec sleep 1000", at(&root, "pid")), "");
     root.send(&order);
     let mut runner = root.start(1);
     let pid = root.wait_for_file("pid");
