@@ -1,5 +1,6 @@
 //! End-to-end and integration tests, in one binary.
 
+mod agent_schemas;
 mod aider;
 mod git_merge;
 mod git_worktree;

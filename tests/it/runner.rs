@@ -94,6 +94,18 @@ fn an_agent_gets_its_order_its_messages_and_a_short_list_of_variables() {
 }
 
 #[test]
+fn the_agent_in_the_documentation_works() {
+    let page = include_str!("../../docs/agent-protocol.md");
+    let script = page.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).expect("the page has one");
+    let root = Root::shell(script);
+    let order = root.prompt("grep -x 'WRITE IT' ANSWER.txt");
+    root.send(&order);
+    let _runner = root.start(1);
+    let report = root.report(&order);
+    assert_eq!((report.outcome, report.summary.as_str()), (Outcome::Done, "feat: answer in capital letters"));
+}
+
+#[test]
 fn a_failed_agent_is_reported_with_its_words_and_its_changes() {
     let root = Root::shell("echo half > half; echo 'cannot go on' >&2; exit 3");
     let order = root.prompt("touch must-not-run");
@@ -411,6 +423,23 @@ fn many_orders_are_worked_off_one_after_another() {
         assert_eq!(root.report(&order).attempt, attempt);
     }
     assert_eq!(root.reports(), 5);
+}
+
+#[test]
+fn a_pane_that_only_shows_something_takes_no_orders_and_comes_back() {
+    let root = Root::new(DriverKind::Dashboard, &[]);
+    let order = root.command("echo x > new", "");
+    root.send(&order);
+    let mut runner = root.start(1);
+    root.wait_for_state(1, "idle");
+    // The program of this root is `/bin/false`: it ends at once, again and again.
+    eventually("two starts of the dashboard", || {
+        let pane = String::from_utf8_lossy(&runner.pane()).into_owned();
+        (pane.matches("is started again").count() >= 2).then_some(())
+    });
+    assert_eq!(root.folder(&order), Some(Folder::New));
+    runner.signal("TERM");
+    assert!(runner.wait().success());
 }
 
 #[test]
