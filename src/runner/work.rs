@@ -41,7 +41,7 @@ pub(super) async fn run(context: &Context, assignment: &Assignment, leash: Leash
         Ok(start) => start,
         Err(error) => return failed(FailureKind::NotStarted, error.to_string()),
     };
-    let messages = lease_messages(context, assignment).await;
+    let messages = lease_messages(context, assignment);
     if let Err(error) = write_files(assignment, &files, &text, &messages).await {
         return failed(FailureKind::Infrastructure, format!("cannot write into {}: {error}", files.folder.display()));
     }
@@ -81,7 +81,7 @@ fn begin(context: &Context, assignment: &Assignment, files: &AttemptFiles, start
 }
 
 /// Takes the messages for the agent. They are acknowledged with the order; without a report they come again.
-async fn lease_messages(context: &Context, assignment: &Assignment) -> Vec<Leased> {
+fn lease_messages(context: &Context, assignment: &Assignment) -> Vec<Leased> {
     let limit = Duration::from_millis(assignment.order.timeout_ms);
     let messages = tokio::task::block_in_place(|| context.post.lease_messages(limit, clock::now()));
     match messages {

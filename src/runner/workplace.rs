@@ -138,7 +138,7 @@ async fn remove_worktree(context: &Context, workplace: &Workplace, path: &Path) 
     }
 }
 
-async fn warn_unless_removed(path: &PathBuf) {
+async fn warn_unless_removed(path: &Path) {
     if let Err(error) = remove_folder(path).await {
         tracing::warn!(%error, "cannot clear up");
     }

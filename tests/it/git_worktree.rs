@@ -1,5 +1,7 @@
 //! Worktrees, commits and branches of attempts on real repositories.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,7 @@
 //! End-to-end and integration tests, in one binary.
 
+mod agent_schemas;
+mod aider;
 mod boundaries;
 mod config;
 mod git_merge;

@@ -94,6 +94,18 @@ fn an_agent_gets_its_order_its_messages_and_a_short_list_of_variables() {
 }
 
 #[test]
+fn the_agent_in_the_documentation_works() {
+    let page = include_str!("../../docs/agent-protocol.md");
+    let script = page.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).expect("the page has one");
+    let root = Root::shell(script);
+    let order = root.prompt("grep -x 'WRITE IT' ANSWER.txt");
+    root.send(&order);
+    let _runner = root.start(1);
+    let report = root.report(&order);
+    assert_eq!((report.outcome, report.summary.as_str()), (Outcome::Done, "feat: answer in capital letters"));
+}
+
+#[test]
 fn a_failed_agent_is_reported_with_its_words_and_its_changes() {
     let root = Root::shell("echo half > half; echo 'cannot go on' >&2; exit 3");
     let order = root.prompt("touch must-not-run");
@@ -293,7 +305,7 @@ fn the_heart_beats_while_the_agent_works_and_says_how_far_it_is() {
 fn a_crash_between_commit_and_report_loses_nothing_and_does_nothing_twice() {
     let root = Root::shell("exit 9");
     // The check is a child of the runner, and kills it the first time: the commit is made, the report is not.
-    let check = format!("test -e {0} || {{ echo x > {0}; kill -9 $PPID; exec sleep 1000; }}", at(&root, "killed"));
+    let check = format!("test -e {0} || {{ echo x > {0}; kill -9 $PPID; }}", at(&root, "killed"));
     let order = root.command(&format!("echo x > new; echo run >> {}", at(&root, "runs")), &check);
     root.send(&order);
     let mut runner = root.start(1);
@@ -365,7 +377,7 @@ fn a_report_that_cannot_be_delivered_is_kept_until_it_can() {
 #[test]
 fn what_a_killed_runner_left_half_done_is_saved_by_the_next_attempt() {
     let root = Root::shell("exit 9");
-    let order = root.command(&format!("echo half > half; echo $$ > {}; sleep 1000", at(&root, "pid")), "");
+    let order = root.command(&format!("echo half > half; echo $$ > {}; exec sleep 1000", at(&root, "pid")), "");
     root.send(&order);
     let mut runner = root.start(1);
     let pid = root.wait_for_file("pid");
@@ -411,6 +423,23 @@ fn many_orders_are_worked_off_one_after_another() {
         assert_eq!(root.report(&order).attempt, attempt);
     }
     assert_eq!(root.reports(), 5);
+}
+
+#[test]
+fn a_pane_that_only_shows_something_takes_no_orders_and_comes_back() {
+    let root = Root::new(DriverKind::Dashboard, &[]);
+    let order = root.command("echo x > new", "");
+    root.send(&order);
+    let mut runner = root.start(1);
+    root.wait_for_state(1, "idle");
+    // The program of this root is `/bin/false`: it ends at once, again and again.
+    eventually("two starts of the dashboard", || {
+        let pane = String::from_utf8_lossy(&runner.pane()).into_owned();
+        (pane.matches("is started again").count() >= 2).then_some(())
+    });
+    assert_eq!(root.folder(&order), Some(Folder::New));
+    runner.signal("TERM");
+    assert!(runner.wait().success());
 }
 
 #[test]

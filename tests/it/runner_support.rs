@@ -1,5 +1,7 @@
 //! A root folder with one agent, whose runner is a real process.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -68,6 +70,8 @@ pub(crate) struct Root {
     pub(crate) spool: Spool,
     pub(crate) agent: AgentSpec,
     run: RunId,
+    /// Variables of the runner's process.
+    pub(crate) env: Vec<(&'static str, String)>,
 }
 
 impl Root {
@@ -99,7 +103,15 @@ impl Root {
                 reset_after: Duration::from_secs(60),
             },
         };
-        Self { folder, repository: Repository::new(), layout, spool, agent, run: clock::fresh_run_id() }
+        Self {
+            folder,
+            repository: Repository::new(),
+            layout,
+            spool,
+            agent,
+            run: clock::fresh_run_id(),
+            env: Vec::new(),
+        }
     }
 
     /// A root whose agent does what a shell script says.
@@ -217,6 +229,7 @@ impl Root {
             .env("MIYABI_TEST_ALLOWED", "allowed")
             .env("MIYABI_TEST_SECRET", "secret")
             .env("TMUX", "not for agents")
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(File::create(&pane).unwrap())
             .stderr(Stdio::inherit())

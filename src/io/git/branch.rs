@@ -15,11 +15,9 @@ const SEARCH_COMMITS_MAX: u32 = 10_000;
 /// [`GitError::NotARepository`], [`GitError::Detached`] and [`GitError::Unborn`] tell what is there instead.
 pub async fn current_branch(repository: &Path) -> Result<String, GitError> {
     let git = Git::at(repository);
-    if let Err(error) = git.call(["rev-parse", "--git-dir"]).text().await {
-        return Err(match error {
-            GitError::Failed { path, detail, .. } => GitError::NotARepository { path, detail },
-            other => other,
-        });
+    let looked = git.call(["rev-parse", "--git-dir"]).outcome().await?;
+    if !looked.status.success() {
+        return Err(GitError::NotARepository { path: repository.to_owned(), detail: looked.stderr });
     }
     let branch = git.call(["symbolic-ref", "--quiet", "--short", "HEAD"]).answer().await?;
     let branch = branch.ok_or_else(|| GitError::Detached { path: repository.to_owned() })?;
