@@ -12,3 +12,4 @@ mod repository;
 mod runner;
 mod runner_support;
 mod spool;
+mod tmux;

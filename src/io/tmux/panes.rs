@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tmux_interface::{CapturePane, DisplayMessage, IfShell, KillPane, ListPanes, ListWindows, NewWindow, SetOption};
+use tmux_interface::{
+    CapturePane, DisplayMessage, IfShell, KillPane, ListPanes, ListWindows, NewWindow, SelectWindow, SetOption,
+};
 
 use super::script::{Script, literal};
 use super::{AGENT_TAG, INCARNATION_TAG, PaneSeen, ROOT_TAG, SpawnPane, Tmux, TmuxError, oneshot};
@@ -89,29 +91,24 @@ impl Tmux {
     }
 
     async fn make_window(&self, spawn: &SpawnPane, slots: &mut Slots) -> Result<PaneSeen, TmuxError> {
-        let session = self.find_session().await?;
-        let taken = match &session {
-            Some(session) => self.window_indexes(session).await?,
-            None => BTreeSet::new(),
-        };
+        let session = self.ensure_session().await?;
+        let taken = self.window_indexes(&session).await?;
         let slot = slots.choose(&spawn.agent, &taken);
-        let target = match &session {
-            Some(session) => format!("{session}:{slot}"),
-            None => format!("={}:{slot}", self.spec.session),
-        };
-        let window = window_script(spawn, &target)?;
-        let script = if session.is_some() { window } else { self.new_session(&window) };
-        let script =
-            script.then(&DisplayMessage::new().print().target_pane(target.as_str()).message(pane_format()).build());
+        let target = format!("{session}:{slot}");
+        let mut script = window_script(spawn, &target)?;
+        if taken.len() <= 1 {
+            // Whoever attaches wants to see an agent, not the window that keeps the session.
+            script = script.then(&SelectWindow::new().target_window(target.as_str()).build());
+        }
+        let tell = DisplayMessage::new().print().target_pane(target.as_str()).message(pane_format()).build();
+        let script = script.then(&tell);
         let answer = self.ask(&script).await?;
         let pane = answer
             .last()
             .and_then(|line| parse_pane(line))
             .ok_or_else(|| TmuxError::Nonsense { verb: script.verb().to_owned(), answer: answer.join("\n") })?;
         slots.by_agent.insert(spawn.agent.clone(), slot);
-        if let Ok(Some(session)) = self.find_session().await
-            && let Err(error) = self.attach(&session).await
-        {
+        if let Err(error) = self.attach(&session).await {
             tracing::warn!(%error, "no persistent connection to tmux; each question starts a process");
         }
         Ok(pane)
@@ -153,8 +150,6 @@ impl Tmux {
             },
             Err(TmuxError::NoServer { .. }) => Ok(()),
             Err(TmuxError::Refused { message, .. }) if message.contains("can't find pane") => Ok(()),
-            // With its last pane the session went, and our connection with it.
-            Err(TmuxError::Lost { .. }) if !self.list_panes().await?.iter().any(|left| left.pane == pane) => Ok(()),
             Err(error) => Err(error),
         }
     }

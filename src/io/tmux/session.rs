@@ -2,7 +2,7 @@
 
 use std::sync::PoisonError;
 
-use tmux_interface::{DisplayMessage, KillWindow, MoveWindow, NewSession, SetOption};
+use tmux_interface::{DisplayMessage, KillPane, KillSession, NewSession, SetOption, SplitWindow};
 
 use super::client::Client;
 use super::script::{Script, literal};
@@ -10,31 +10,64 @@ use super::version::{OLDEST, Version};
 use super::{Connected, ROOT_TAG, Server, Tmux, TmuxError, oneshot};
 use crate::io::process;
 
-/// The window that a new session has until the first agent's is made; both in one sequence.
-const KEEPER: &str = "starting";
-
-/// Where the keeper waits, out of the way of the agents' windows.
-const KEEPER_INDEX: u32 = 9_999;
+/// The window that keeps the session while no agent has one. No process runs in it.
+///
+/// It is more than comfort: 3.3a looks at the session's current window when it tells control clients of a change, and
+/// crashes, with every pane of the server, if the last windows ended in the same moment and there is none.
+const KEEPER: &str = "miyabi";
 
 /// How many lines of each pane people can scroll back.
 const HISTORY_LINES: u32 = 20_000;
 
+/// Columns and rows of the panes as long as nobody is attached.
+const SCREEN: (usize, usize) = (200, 50);
+
 impl Tmux {
-    /// Connects: starts the server if none runs, makes sure that the session is ours, and attaches our client to it if
-    /// it exists. A session without panes cannot exist; the first [`Tmux::spawn_pane`] makes it.
+    /// Connects: starts the server if none runs, makes the session if it is missing and sure that it is ours, and attaches
+    /// our client to it.
     ///
     /// # Errors
     /// When tmux is missing or too old, does not answer, or the session belongs to another root.
     pub async fn connect(&self) -> Result<Connected, TmuxError> {
         check_name(&self.spec.session)?;
         oneshot::version(&self.spec).await?;
+        // A pane may be on its way, and it makes the session as well.
+        let _alone = self.slots.lock().await;
         let connected = self.start_server_if_needed().await?;
         self.learn_server().await?;
-        if let Some(session) = self.find_session().await? {
-            self.attach(&session).await?;
-            self.ask(&self.settings(&session)).await?;
-        }
+        let session = self.ensure_session().await?;
+        self.attach(&session).await?;
+        self.ask(&self.settings(&session)).await?;
         Ok(connected)
+    }
+
+    /// Ends our session with every pane in it, and the server if nobody else has a session there.
+    ///
+    /// # Errors
+    /// When tmux does not answer or refuses.
+    pub async fn end_session(&self) -> Result<(), TmuxError> {
+        let _alone = self.slots.lock().await;
+        // The end is wanted: nobody needs to hear of it.
+        *self.client.lock().await = None;
+        let session = match self.find_session().await {
+            Ok(Some(session)) => session,
+            Ok(None) | Err(TmuxError::NoServer { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let leave = SetOption::new().server().option("exit-empty").value("on").build();
+        let kill = KillSession::new().target_session(session).build();
+        self.ask(&Script::new(&leave).then(&kill)).await.map(drop)
+    }
+
+    /// Returns the id of our session, which is made if it is missing.
+    pub(super) async fn ensure_session(&self) -> Result<String, TmuxError> {
+        if let Some(session) = self.find_session().await? {
+            return Ok(session);
+        }
+        let make = self.new_session();
+        self.ask(&make).await?;
+        let made = self.find_session().await?;
+        made.ok_or_else(|| TmuxError::Nonsense { verb: make.verb().to_owned(), answer: "no session".to_owned() })
     }
 
     /// Starts a server if none listens.
@@ -107,30 +140,25 @@ impl Tmux {
         self.learn_server().await.map(drop)
     }
 
-    /// Makes the session with its first window, in one sequence, so that no shell is left over and nobody sees it
-    /// without its tag.
-    pub(super) fn new_session(&self, first_window: &Script) -> Script {
+    /// Makes the session, in one sequence, so that nobody sees it without its tag. A window is born with a process; the
+    /// pane without one takes its place.
+    fn new_session(&self) -> Script {
         let name = &self.spec.session;
-        let keeper = format!("={name}:={KEEPER}");
+        let target = format!("={name}:");
         let mut make = NewSession::new()
             .detached()
             .session_name(name)
             .window_name(KEEPER)
             .start_directory("/")
-            .width(200)
-            .height(50)
+            .width(SCREEN.0)
+            .height(SCREEN.1)
             .build();
         for word in ["--", "sleep", "60"] {
             make.push_param(word);
         }
-        let target = format!("={name}:");
-        let aside =
-            MoveWindow::new().detached().src_window(keeper.as_str()).dst_window(format!("{target}{KEEPER_INDEX}"));
-        Script::new(&make)
-            .then_all(&self.settings(&target))
-            .then(&aside.build())
-            .then_all(first_window)
-            .then(&KillWindow::new().target_window(keeper).build())
+        let empty = SplitWindow::new().detached().target_pane(target.as_str()).shell_command("").build();
+        let kill = KillPane::new().target_pane(target.as_str()).build();
+        Script::new(&make).then(&empty).then(&kill).then_all(&self.settings(&target))
     }
 
     /// Returns what is set on the server and the session at every connection; none of it touches sessions of others.
