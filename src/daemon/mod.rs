@@ -1,1 +1,3 @@
-//! daemon.
+//! The supervisor.
+
+pub mod start;
