@@ -68,13 +68,21 @@ pub enum ClientError {
 #[derive(Debug, Clone)]
 pub struct Client {
     path: PathBuf,
+    patience: Duration,
 }
 
 impl Client {
     /// Names the socket; nothing is opened before the first question.
     #[must_use]
     pub const fn new(path: PathBuf) -> Self {
-        Self { path }
+        Self { path, patience: ANSWER_TIME_MAX }
+    }
+
+    /// Changes how long a plain question may take.
+    #[must_use]
+    pub const fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// Returns the socket's path.
@@ -88,7 +96,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::NotRunning`] when no supervisor is there, else what went wrong.
     pub fn ask<T: DeserializeOwned>(&self, call: Call) -> Result<T, ClientError> {
-        let mut answers = self.open(call, Some(ANSWER_TIME_MAX))?;
+        let mut answers = self.open(call, Some(self.patience))?;
         match answers.next() {
             Some(answer) => answer,
             None => Err(ClientError::Interrupted { path: self.path.clone() }),
