@@ -1,1 +1,3 @@
 //! End-to-end and integration tests, in one binary.
+
+mod sim;
