@@ -11,5 +11,6 @@ mod process;
 mod repository;
 mod runner;
 mod runner_support;
+mod sim;
 mod spool;
 mod tmux;

@@ -1,0 +1,557 @@
+//! Panes with real runner machines in them; what their shells and the agents' programs do is made up.
+
+use std::sync::Arc;
+
+use miyabi::core::event::Event as News;
+use miyabi::model::beat::{Activity, Step};
+use miyabi::model::envelope::Envelope;
+use miyabi::model::id::{AgentId, EnvelopeId, Incarnation, RunId, StageName};
+use miyabi::model::order::{WorkOrder, attempt_key};
+use miyabi::model::report::{AgentReport, CheckResult, FailureKind, Outcome, Report};
+use miyabi::model::task::RepositoryChoice;
+use miyabi::runner::attempt::{Commit, Failure, Prepared, Ran};
+use miyabi::runner::event::{Effect, Event, Pull, Purpose, Trouble};
+use miyabi::runner::machine::{Duty, Machine, Settings};
+
+use super::git::Committed;
+use super::world::{Clock, Happening, MINUTE, SECOND, World};
+
+/// A pane and the runner in it.
+#[derive(Debug)]
+pub(super) struct Pane {
+    pub(super) pid: u32,
+    pub(super) agent: AgentId,
+    pub(super) incarnation: Incarnation,
+    pub(super) machine: Machine,
+    pub(super) clock: Clock,
+    pub(super) alive: bool,
+    /// The life of the supervisor that hears of its end.
+    pub(super) watched: u64,
+    /// Stopped by a signal: it does nothing, and what happens to it waits.
+    pub(super) stopped: bool,
+    pub(super) held: Vec<Happening>,
+    /// Its heartbeat file cannot be written.
+    pub(super) mute: bool,
+    /// It is slow: until then it finds no time to beat, though its program works.
+    pub(super) slow_until: i64,
+    /// Something happened to it that makes a restart right.
+    pub(super) sick: bool,
+    /// Processor time of its programs that have ended.
+    pub(super) burnt: u64,
+    /// The program that it drives now.
+    pub(super) program: Option<u64>,
+    turn: u64,
+}
+
+/// A program of an agent, or a check; it outlives its runner unless somebody ends it.
+#[derive(Debug, Clone)]
+pub(super) struct Program {
+    pub(super) owner: u32,
+    pub(super) agent: AgentId,
+    pub(super) incarnation: Incarnation,
+    pub(super) run: RunId,
+    pub(super) stage: StageName,
+    pub(super) order: EnvelopeId,
+    /// Whether it is the agent's program, not a check.
+    pub(super) is_agent: bool,
+    began: i64,
+    /// Waits for a human, or for a usage limit, and burns nothing.
+    pub(super) waits: Option<Wait>,
+    deaf: bool,
+    ending: Ending,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wait {
+    Human,
+    Limit,
+}
+
+#[derive(Debug, Clone)]
+enum Ending {
+    Ran(Ran),
+    Checked(Vec<CheckResult>),
+}
+
+impl Program {
+    /// Returns the processor time that it has used, in ticks.
+    pub(super) const fn burnt(&self, now: i64) -> i64 {
+        match self.waits {
+            Some(_) => 0,
+            None => (now - self.began) / 10,
+        }
+    }
+}
+
+/// A part of a step of a runner's shell.
+#[derive(Debug)]
+pub(super) enum Act {
+    Lease,
+    Look(EnvelopeId),
+    Prepare(Arc<WorkOrder>),
+    Run(Arc<WorkOrder>),
+    Commit { order: Arc<WorkOrder>, base: String, purpose: Purpose },
+    Check(Arc<WorkOrder>),
+    Deliver(Arc<Envelope>),
+    Ack(Arc<WorkOrder>),
+}
+
+impl World {
+    pub(super) fn spawn_pane(&mut self, life: u64, agent: &AgentId, incarnation: Incarnation) {
+        self.check_spawn(agent, incarnation);
+        if self.rng.chance(self.odds.spawn_failed) {
+            let reason = "tmux is not there".to_owned();
+            self.news(life, News::PaneSpawnFailed { agent: agent.clone(), incarnation, reason });
+            return;
+        }
+        let silent = self.rng.chance(self.odds.spawn_silent);
+        if silent && self.rng.chance(500_000) {
+            return;
+        }
+        let found = self
+            .panes
+            .values()
+            .find(|pane| pane.alive && pane.agent == *agent && pane.incarnation == incarnation)
+            .map(|pane| pane.pid);
+        let pid = found.unwrap_or_else(|| self.make_pane(agent, incarnation));
+        if !silent {
+            if let Some(pane) = self.panes.get_mut(&pid) {
+                pane.watched = life;
+            }
+            let event = News::PaneSpawned { agent: agent.clone(), incarnation, pane: format!("%{pid}"), pid };
+            self.news(life, event);
+        }
+    }
+
+    fn make_pane(&mut self, agent: &AgentId, incarnation: Incarnation) -> u32 {
+        let pid = u32::try_from(self.panes.len()).unwrap() + 1;
+        let spec = self.plan.agent(agent).expect("only agents of the plan are started").clone();
+        let mut clock = Clock::new(self.t, self.skew);
+        let settings = Settings {
+            agent: agent.clone(),
+            incarnation,
+            pid,
+            heartbeat: spec.heartbeat,
+            stop_timeout: spec.stop_timeout,
+            duty: if spec.takes_work() { Duty::Work } else { Duty::Show },
+        };
+        let machine = Machine::new(settings, clock.now(self.t, self.skew));
+        let hangs = !self.calm && self.rng.chance(20_000);
+        self.checks.spawns += 1;
+        self.panes.insert(
+            pid,
+            Pane {
+                pid,
+                agent: agent.clone(),
+                incarnation,
+                machine,
+                clock,
+                alive: true,
+                watched: 0,
+                stopped: false,
+                held: Vec::new(),
+                mute: false,
+                slow_until: 0,
+                sick: hangs,
+                burnt: 0,
+                program: None,
+                turn: 0,
+            },
+        );
+        self.pump(pid);
+        if !hangs {
+            let slow = i64::try_from(spec.start_timeout.as_millis()).unwrap() / 2;
+            let after = if self.rng.chance(50_000) { slow } else { self.rng.between(100, 3 * SECOND) };
+            self.soon(after, Happening::RunnerHears { pid, event: Box::new(Event::Ready) });
+        }
+        pid
+    }
+
+    /// Tells the runner of an agent something that it may also miss.
+    pub(super) fn hint_runner(&mut self, agent: &AgentId, event: Event) {
+        let pids: Vec<u32> =
+            self.panes.values().filter(|pane| pane.alive && pane.agent == *agent).map(|pane| pane.pid).collect();
+        for pid in pids {
+            if !self.rng.chance(self.odds.hint_lost) {
+                let after = self.delay();
+                self.soon(after, Happening::RunnerHears { pid, event: Box::new(event.clone()) });
+            }
+        }
+    }
+
+    /// Takes a happening for a runner that lives and is not stopped; holds it for one that is stopped.
+    fn runs(&mut self, pid: u32, happening: impl FnOnce() -> Happening) -> bool {
+        let Some(pane) = self.panes.get_mut(&pid).filter(|pane| pane.alive) else { return false };
+        if pane.stopped {
+            let held = happening();
+            pane.held.push(held);
+            return false;
+        }
+        true
+    }
+
+    pub(super) fn runner_hears(&mut self, pid: u32, event: Event) {
+        if !self.runs(pid, || Happening::RunnerHears { pid, event: Box::new(event.clone()) }) {
+            return;
+        }
+        let (t, skew) = (self.t, self.skew);
+        self.tell(|| format!("    runner {pid} hears {}", event.name()));
+        let Some(pane) = self.panes.get_mut(&pid) else { return };
+        let now = pane.clock.now(t, skew);
+        if let Err(illegal) = pane.machine.handle_event(event, now) {
+            self.checks.fail(format!("runner {pid}: {illegal}"));
+        }
+        self.pump(pid);
+    }
+
+    pub(super) fn runner_wakes(&mut self, pid: u32, turn: u64) {
+        if self.panes.get(&pid).is_none_or(|pane| pane.turn != turn) {
+            return;
+        }
+        if !self.runs(pid, || Happening::RunnerWakes { pid, turn }) {
+            return;
+        }
+        let (t, skew) = (self.t, self.skew);
+        let Some(pane) = self.panes.get_mut(&pid) else { return };
+        let now = pane.clock.now(t, skew);
+        pane.machine.handle_timeout(now);
+        if let Some((at, why)) = pane.machine.poll_timeout().filter(|(at, _)| *at <= now) {
+            self.checks.fail(format!("a hot loop: after {now} runner {pid} wakes at {at}: {why}"));
+        }
+        self.pump(pid);
+    }
+
+    /// Does what a runner asks for, and sets its timer.
+    pub(super) fn pump(&mut self, pid: u32) {
+        while let Some(effect) =
+            self.panes.get_mut(&pid).filter(|pane| pane.alive).and_then(|pane| pane.machine.poll_effect())
+        {
+            self.run_runner_effect(pid, effect);
+        }
+        let (t, skew) = (self.t, self.skew);
+        let Some(pane) = self.panes.get_mut(&pid).filter(|pane| pane.alive) else { return };
+        pane.turn += 1;
+        let turn = pane.turn;
+        let now = pane.clock.now(t, skew);
+        if let Some((at, _)) = pane.machine.poll_timeout() {
+            let after = (at.as_millis() - now.as_millis()).max(0);
+            self.soon(after, Happening::RunnerWakes { pid, turn });
+        }
+    }
+
+    fn run_runner_effect(&mut self, pid: u32, effect: Effect) {
+        let act = match effect {
+            Effect::Beat(beat) => return self.write_beat(pid, beat),
+            Effect::Signal(pull) => return self.signal(pid, pull),
+            Effect::Exit => return self.end_pane(pid),
+            Effect::Clear(_) => {
+                let after = self.rng.between(10, 500);
+                return self.soon(after, Happening::RunnerHears { pid, event: Box::new(Event::Cleared) });
+            }
+            Effect::Lease => Act::Lease,
+            Effect::Look(id) => Act::Look(id),
+            Effect::Prepare(order) => Act::Prepare(order),
+            Effect::Run(order) => Act::Run(order),
+            Effect::Commit { order, base, purpose, .. } => Act::Commit { order, base, purpose },
+            Effect::Check { order, .. } => Act::Check(order),
+            Effect::Deliver(envelope) => Act::Deliver(envelope),
+            Effect::Ack(order) => Act::Ack(order),
+        };
+        let after =
+            if self.rng.chance(self.odds.late) { self.rng.between(1, 3 * SECOND) } else { self.rng.between(1, 200) };
+        self.soon(after, Happening::RunnerDoes { pid, act: Box::new(act) });
+    }
+
+    fn write_beat(&mut self, pid: u32, mut beat: miyabi::model::beat::Beat) {
+        let now = self.t;
+        let Some(pane) = self.panes.get(&pid) else { return };
+        if pane.mute || pane.slow_until > now {
+            return;
+        }
+        let waits = pane.program.and_then(|program| self.programs.get(&program)).and_then(|program| program.waits);
+        // The runner's machine knows no waiting yet, so the shell says it for it.
+        if let (Some(wait), Activity::Busy { step: Step::Running, since, .. }) = (waits, &beat.activity) {
+            let since = *since;
+            beat.activity = match wait {
+                Wait::Human => Activity::WaitingForHuman { since, reason: "may I?".to_owned() },
+                Wait::Limit => Activity::Limited { until: None, reason: "enough for today".to_owned() },
+            };
+        }
+        let agent = beat.agent.clone();
+        self.beats.insert(agent.clone(), beat);
+        if !self.rng.chance(self.odds.hint_lost) {
+            let (after, life) = (self.delay(), self.life);
+            self.soon(after, Happening::BeatHint { life, agent });
+        }
+    }
+
+    fn trouble(&mut self) -> Option<Trouble> {
+        (self.disk_full || self.rng.chance(self.odds.step_failed)).then(|| Trouble("no space left".to_owned()))
+    }
+
+    fn answer(&mut self, pid: u32, event: Event) {
+        let after = self.rng.between(1, 50);
+        self.soon(after, Happening::RunnerHears { pid, event: Box::new(event) });
+    }
+
+    pub(super) fn runner_does(&mut self, pid: u32, act: Act) {
+        let Some(pane) = self.panes.get_mut(&pid).filter(|pane| pane.alive) else { return };
+        if pane.stopped {
+            pane.held.push(Happening::RunnerDoes { pid, act: Box::new(act) });
+            return;
+        }
+        let (agent, incarnation) = (pane.agent.clone(), pane.incarnation);
+        match act {
+            Act::Lease => {
+                let failed = self.rng.chance(self.odds.step_failed);
+                if failed && self.rng.chance(500_000) {
+                    return self.answer(pid, Event::Leased(Err(Trouble("cannot list".to_owned()))));
+                }
+                let order = self.spool.lease(&agent, incarnation).map(Arc::new);
+                if let Some(order) = &order {
+                    self.tell(|| {
+                        format!("    runner {pid} leases {} of {} attempt {}", order.id, order.task, order.attempt)
+                    });
+                }
+                let lost = failed && order.is_some();
+                let answer = if lost { Err(Trouble("cannot read".to_owned())) } else { Ok(order) };
+                self.answer(pid, Event::Leased(answer));
+            }
+            Act::Look(id) => {
+                let held = miyabi::core::event::OrderPlace::Leased(incarnation);
+                if self.spool.place(id) != held {
+                    self.answer(pid, Event::OrderGone(id));
+                }
+            }
+            Act::Prepare(order) => {
+                let answer = match self.trouble() {
+                    Some(trouble) => Err(trouble),
+                    None => Ok(self.prepare(&order)),
+                };
+                self.answer(pid, Event::Prepared(answer));
+            }
+            Act::Run(order) => self.begin_program(pid, &order),
+            Act::Check(order) => self.begin_check(pid, &order),
+            Act::Commit { order, base, purpose } => {
+                let answer = self.commit(&order, &base, purpose);
+                self.answer(pid, Event::Committed(answer));
+            }
+            Act::Deliver(envelope) => {
+                let trouble = self.trouble();
+                // A failure may come after the envelope is there.
+                if trouble.is_none() || self.rng.chance(300_000) {
+                    let report: Report = serde_json::from_value(envelope.body.clone()).expect("it is a report");
+                    self.spool.report(envelope.id, report);
+                    if !self.rng.chance(self.odds.hint_lost) {
+                        let (after, life) = (self.delay(), self.life);
+                        self.soon(after, Happening::ReportHint { life });
+                    }
+                }
+                self.answer(pid, Event::Delivered(trouble.map_or(Ok(()), Err)));
+            }
+            Act::Ack(order) => {
+                let trouble = self.trouble();
+                if trouble.is_none() {
+                    self.spool.ack(order.id, incarnation);
+                }
+                self.answer(pid, Event::Acked(trouble.map_or(Ok(()), Err)));
+            }
+        }
+    }
+
+    fn prepare(&mut self, order: &WorkOrder) -> Prepared {
+        let Some(place) = &order.workplace else { return Prepared::default() };
+        let unreported = order.previous.iter().flat_map(|previous| &previous.unreported);
+        let branches = &self.git.repository(&place.repository).branches;
+        let recovered = unreported
+            .filter_map(|branch| {
+                branches.get(branch).filter(|found| found.trailer.is_some()).map(|found| (branch, found))
+            })
+            .next()
+            .map(|(branch, found)| Commit {
+                id: found.id.clone(),
+                base: found.base.clone(),
+                branch: branch.clone(),
+                diff: String::new(),
+            });
+        Prepared { base: Some(self.git.head(&place.repository)), recovered }
+    }
+
+    fn commit(&mut self, order: &WorkOrder, base: &str, purpose: Purpose) -> Result<Option<Commit>, Trouble> {
+        if let Some(trouble) = self.trouble() {
+            return Err(trouble);
+        }
+        let Some(place) = &order.workplace else { return Ok(None) };
+        let nothing = self.rng.chance(if self.calm { 0 } else { 50_000 });
+        if nothing || (order.no_change == miyabi::model::task::NoChange::Ok && self.rng.chance(300_000)) {
+            return Ok(None);
+        }
+        let trailer = (purpose == Purpose::Proof).then(|| attempt_key(order.run, &order.stage, order.attempt));
+        let made = Committed {
+            id: String::new(),
+            base: base.to_owned(),
+            trailer,
+            part: self.rng.next() % 3,
+            fragile: !self.calm && self.rng.chance(300_000),
+        };
+        let made = self.git.commit(&place.repository, &place.branch, made);
+        Ok(Some(Commit { id: made.id, base: made.base, branch: place.branch.clone(), diff: "+a line".to_owned() }))
+    }
+
+    fn begin_program(&mut self, pid: u32, order: &WorkOrder) {
+        let bad = self.rng.chance(self.odds.program_bad);
+        let limit = i64::try_from(order.timeout_ms).unwrap();
+        let mut ran = Ran { exit_code: Some(0), ..Ran::default() };
+        let mut lasts =
+            if self.calm { self.rng.between(SECOND, 30 * SECOND) } else { self.rng.between(SECOND, 6 * MINUTE) };
+        let mut waits = None;
+        let mut deaf = false;
+        if bad {
+            match self.rng.below(7) {
+                0 => ran.failure = Some(failure(FailureKind::AgentFailed)),
+                1 => ran.failure = Some(failure(FailureKind::AgentCrashed)),
+                2 => lasts = i64::MAX / 4,
+                3 => (lasts, deaf) = (i64::MAX / 4, true),
+                4 => waits = Some(if self.rng.chance(500_000) { Wait::Human } else { Wait::Limit }),
+                5 => ran.claim = AgentReport { outcome: Some(Outcome::ChangesRequested), summary: None },
+                _ => lasts = limit - self.rng.between(0, 2 * SECOND),
+            }
+        }
+        self.begin(pid, order, waits, deaf, Ending::Ran(ran), lasts, true);
+    }
+
+    fn begin_check(&mut self, pid: u32, order: &WorkOrder) {
+        let code = if self.rng.chance(self.odds.check_bad) { 1 } else { 0 };
+        let hangs = code == 1 && self.rng.chance(200_000);
+        let lasts = if hangs { i64::MAX / 4 } else { self.rng.between(SECOND, 30 * SECOND) };
+        let last = order.checks.len() - 1;
+        let results = order.checks.iter().enumerate().map(|(index, command)| CheckResult {
+            command: command.clone(),
+            exit_code: Some(if index == last { code } else { 0 }),
+            output: String::new(),
+            duration_ms: 1,
+        });
+        let ending = Ending::Checked(results.collect());
+        self.begin(pid, order, None, hangs, ending, lasts, false);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "they are the fields of one program")]
+    fn begin(
+        &mut self,
+        pid: u32,
+        order: &WorkOrder,
+        waits: Option<Wait>,
+        deaf: bool,
+        ending: Ending,
+        lasts: i64,
+        is_agent: bool,
+    ) {
+        let Some(pane) = self.panes.get_mut(&pid) else { return };
+        let serial = self.checks.programs;
+        self.checks.programs += 1;
+        pane.program = Some(serial);
+        let program = Program {
+            owner: pid,
+            agent: pane.agent.clone(),
+            incarnation: pane.incarnation,
+            run: order.run,
+            stage: order.stage.clone(),
+            order: order.id,
+            is_agent,
+            began: self.t,
+            waits,
+            deaf,
+            ending,
+        };
+        self.check_program(&program);
+        self.programs.insert(serial, program);
+        self.soon(lasts, Happening::ProgramEnds { program: serial });
+        if waits.is_some() {
+            // The beat that says so comes with the next interval; a program that waits says it at once.
+            self.soon(1, Happening::RunnerHears { pid, event: Box::new(Event::MailboxChanged) });
+        }
+    }
+
+    fn signal(&mut self, pid: u32, pull: Pull) {
+        let Some(serial) = self.panes.get(&pid).and_then(|pane| pane.program) else { return };
+        let Some(program) = self.programs.get_mut(&serial) else { return };
+        if program.deaf && pull == Pull::Term {
+            return;
+        }
+        match &mut program.ending {
+            Ending::Ran(ran) => {
+                ran.exit_code = None;
+                ran.failure = Some(failure(FailureKind::AgentCrashed));
+            }
+            Ending::Checked(results) => {
+                if let Some(last) = results.last_mut() {
+                    last.exit_code = None;
+                }
+            }
+        }
+        self.soon(20, Happening::ProgramEnds { program: serial });
+    }
+
+    pub(super) fn program_ends(&mut self, serial: u64) {
+        let Some(program) = self.programs.remove(&serial) else { return };
+        let burnt = u64::try_from(program.burnt(self.t)).unwrap();
+        let Some(pane) = self.panes.get_mut(&program.owner).filter(|pane| pane.alive) else { return };
+        pane.burnt += burnt;
+        pane.program = None;
+        pane.slow_until = 0;
+        let pid = pane.pid;
+        let event = match program.ending {
+            Ending::Ran(ran) => Event::Ran(Box::new(ran)),
+            Ending::Checked(results) => Event::Checked(Ok(results)),
+        };
+        self.answer(pid, event);
+    }
+
+    pub(super) fn continue_runner(&mut self, pid: u32) {
+        let Some(pane) = self.panes.get_mut(&pid).filter(|pane| pane.alive) else { return };
+        pane.stopped = false;
+        for (index, happening) in std::mem::take(&mut pane.held).into_iter().enumerate() {
+            self.soon(i64::try_from(index).unwrap(), happening);
+        }
+    }
+
+    pub(super) fn kill_pane(&mut self, pid: u32) {
+        self.tell(|| format!("    runner {pid} is killed"));
+        self.end_pane(pid);
+    }
+
+    fn end_pane(&mut self, pid: u32) {
+        let Some(pane) = self.panes.get_mut(&pid).filter(|pane| pane.alive) else { return };
+        pane.alive = false;
+        let (agent, incarnation, watched) = (pane.agent.clone(), pane.incarnation, pane.watched);
+        if watched != 0 && watched == self.life {
+            self.news(watched, News::PaneDied { agent, incarnation });
+        }
+    }
+
+    /// Ends every process that carries an incarnation's marks.
+    pub(super) fn kill_remains(&mut self, agent: &AgentId, incarnation: Incarnation) {
+        let pids: Vec<u32> = self
+            .panes
+            .values()
+            .filter(|pane| pane.alive && pane.agent == *agent && pane.incarnation == incarnation)
+            .map(|pane| pane.pid)
+            .collect();
+        for pid in pids {
+            self.kill_pane(pid);
+        }
+        self.programs.retain(|_, program| program.agent != *agent || program.incarnation != incarnation);
+    }
+}
+
+fn failure(kind: FailureKind) -> Failure {
+    Failure { kind, reason: "it did not do".to_owned() }
+}
+
+/// Says whether a task's work lands on a target branch.
+pub(super) fn repository_of(choice: &RepositoryChoice) -> Option<&miyabi::model::id::RepositoryName> {
+    match choice {
+        RepositoryChoice::None => None,
+        RepositoryChoice::Named(name) => Some(name),
+    }
+}

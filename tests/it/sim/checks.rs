@@ -1,0 +1,367 @@
+//! What must always hold, looked at after every step, and what must hold at the end.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use miyabi::core::effect::Merge;
+use miyabi::core::event::{Event, Evidence, MergeResult};
+use miyabi::core::fact::{Budget, DownCause, Fact, Recorded, Then};
+use miyabi::core::snapshot::TaskState;
+use miyabi::core::state::Phase;
+use miyabi::model::id::{AgentId, EnvelopeId, Incarnation, RunId, TaskId};
+use miyabi::model::plan::MergeMode;
+use miyabi::model::report::{CheckResult, Report};
+use miyabi::model::request::RequestId;
+use miyabi::model::time::Timestamp;
+
+use super::agent::{Program, repository_of};
+use super::world::World;
+
+/// How many turns the supervisor may have in an hour in which nothing happens, beside one per beat.
+const REST_TIMEOUTS_PER_HOUR_MAX: u64 = 60;
+
+/// What the checkers remember.
+#[derive(Debug, Default)]
+pub(super) struct Checks {
+    pub(super) violation: Option<String>,
+    pub(super) turns: u64,
+    pub(super) timeouts: u64,
+    pub(super) facts: u64,
+    pub(super) spawns: u64,
+    pub(super) programs: u64,
+    rest: Option<Rest>,
+    /// When restarts were counted, since the budget began anew.
+    restarts: BTreeMap<AgentId, Vec<Timestamp>>,
+    failures: BTreeMap<RunId, u32>,
+    /// What was seen of an agent since its newest beat.
+    looks: BTreeMap<(AgentId, Incarnation), Vec<Evidence>>,
+    beaten: BTreeMap<(AgentId, Incarnation), u64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Rest {
+    timeouts: u64,
+    facts: u64,
+    spawns: u64,
+}
+
+impl Checks {
+    /// Notes what must not have happened; the first such thing counts.
+    pub(super) fn fail(&mut self, text: impl Into<String>) {
+        if self.violation.is_none() {
+            self.violation = Some(text.into());
+        }
+    }
+
+    pub(super) fn begin_rest(&mut self) {
+        self.rest = Some(Rest { timeouts: self.timeouts, facts: self.facts, spawns: self.spawns });
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only these two kinds are signs of life")]
+    pub(super) fn on_event(&mut self, event: &Event) {
+        match event {
+            Event::BeatSeen(beat) => {
+                let key = (beat.agent.clone(), beat.incarnation);
+                if self.beaten.get(&key).is_none_or(|newest| *newest < beat.sequence) {
+                    self.beaten.insert(key.clone(), beat.sequence);
+                    self.looks.remove(&key);
+                }
+            }
+            Event::Probed { agent, incarnation, evidence: Some(evidence) } => {
+                self.looks.entry((agent.clone(), *incarnation)).or_default().push(*evidence);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl World {
+    /// At most one live pane of an agent, and one live program of an attempt's stage.
+    pub(super) fn check_world(&mut self) {
+        let mut living: BTreeSet<&AgentId> = BTreeSet::new();
+        for pane in self.panes.values().filter(|pane| pane.alive) {
+            if !living.insert(&pane.agent) {
+                let text = format!("{} has two live panes", pane.agent);
+                return self.checks.fail(text);
+            }
+        }
+    }
+
+    /// Called when a program is about to begin.
+    pub(super) fn check_program(&mut self, program: &Program) {
+        if !program.is_agent {
+            return;
+        }
+        let other = self
+            .programs
+            .values()
+            .find(|other| other.run == program.run && other.stage == program.stage && other.order != program.order);
+        if let Some(other) = other {
+            let text = format!(
+                "two live attempts of run {}: {} at {} and {} at {}",
+                program.run, other.order, other.agent, program.order, program.agent
+            );
+            self.checks.fail(text);
+        }
+    }
+
+    /// Called when a pane is about to be made: its number must be durable.
+    pub(super) fn check_spawn(&mut self, agent: &AgentId, incarnation: Incarnation) {
+        let known = self.shadow.agents.get(agent).map_or(Incarnation(0), |record| record.incarnation);
+        if known < incarnation {
+            self.checks.fail(format!("{agent}#{incarnation} is started, but its number is not recorded"));
+        }
+    }
+
+    pub(super) fn check_mailbox(&mut self, agent: &AgentId) {
+        let open = self.spool.open(agent);
+        if open.len() > 1 {
+            self.checks.fail(format!("{agent} has several open orders: {open:?}"));
+        }
+    }
+
+    pub(super) fn check_answer(&mut self, id: RequestId) {
+        if self.requests.insert(id, true) != Some(false) {
+            self.checks.fail(format!("request {id:?} was answered twice"));
+        }
+    }
+
+    pub(super) fn check_exit(&mut self) {
+        if let Some(pane) = self.panes.values().find(|pane| pane.alive) {
+            let text = format!("the supervisor ends while {} runs", pane.agent);
+            self.checks.fail(text);
+        }
+    }
+
+    /// Called when a fact is about to become durable; the shadow is the state before it.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the other facts have no rule of their own here")]
+    pub(super) fn check_fact(&mut self, recorded: &Recorded) {
+        match &recorded.fact {
+            Fact::SpawnRequested { agent, incarnation, budget } => {
+                self.check_restart(agent, *incarnation, *budget, recorded.at);
+            }
+            Fact::AgentReleased { agent } => {
+                self.checks.restarts.remove(agent);
+            }
+            Fact::AgentDown { agent, incarnation, cause, .. } => {
+                self.check_down(agent, *incarnation, cause);
+                if *cause == DownCause::Operator {
+                    self.checks.restarts.remove(agent);
+                }
+            }
+            Fact::AttemptQueued { task, agent, .. } => self.check_queued(task, agent),
+            Fact::AttemptFailed { task, then, .. } => {
+                if let Some(record) = self.shadow.tasks.get(task) {
+                    let (run, limit) = (record.run, record.spec.retry.limit);
+                    self.count_failure(task, run, limit, then);
+                }
+            }
+            Fact::ReportAccepted { report, then } => self.check_report(report, then),
+            Fact::Merged { task, attempt, commit } => self.check_merged(task, *attempt, commit),
+            _ => {}
+        }
+    }
+
+    fn check_restart(&mut self, agent: &AgentId, incarnation: Incarnation, budget: Budget, at: Timestamp) {
+        let held = self.shadow.agents.get(agent).is_some_and(|record| record.hold.is_some());
+        if held {
+            self.checks.fail(format!("{agent} is held and started"));
+        }
+        if budget == Budget::Free {
+            return;
+        }
+        let Some(policy) = self.plan.agent(agent).map(|spec| spec.restart.clone()) else { return };
+        let restarts = self.checks.restarts.entry(agent.clone()).or_default();
+        restarts.push(at);
+        let inside = restarts.iter().filter(|restart| at.since(**restart) < policy.period).count();
+        if inside > usize::try_from(policy.intensity).unwrap() {
+            let text = format!("{agent}#{incarnation} is restart number {inside} within its period");
+            self.checks.fail(text);
+        }
+    }
+
+    /// An incarnation is only said to be down when nothing of it runs, and only ended for a good reason.
+    fn check_down(&mut self, agent: &AgentId, incarnation: Incarnation, cause: &DownCause) {
+        let runs =
+            self.panes.values().any(|pane| pane.alive && pane.agent == *agent && pane.incarnation == incarnation)
+                || self.programs.values().any(|program| program.agent == *agent && program.incarnation == incarnation);
+        if runs {
+            self.checks.fail(format!("{agent}#{incarnation} is said to be down and still runs"));
+        }
+        match cause {
+            DownCause::Silent => {
+                let looks = self.checks.looks.get(&(agent.clone(), incarnation)).cloned().unwrap_or_default();
+                let still = looks.len() >= 2
+                    && looks
+                        .windows(2)
+                        .any(|pair| matches!(pair, [a, b] if a.cpu_ticks == b.cpu_ticks || (a.stopped && b.stopped)));
+                if !still {
+                    self.checks.fail(format!("{agent}#{incarnation} was ended without a second sign: {looks:?}"));
+                }
+                self.check_was_sick(agent, incarnation, cause);
+            }
+            DownCause::StartTimeout | DownCause::Overdue => self.check_was_sick(agent, incarnation, cause),
+            DownCause::Clean
+            | DownCause::PaneDied
+            | DownCause::SpawnFailed { .. }
+            | DownCause::Operator
+            | DownCause::Drain
+            | DownCause::Lost => {}
+        }
+    }
+
+    fn check_was_sick(&mut self, agent: &AgentId, incarnation: Incarnation, cause: &DownCause) {
+        let healthy =
+            self.panes.values().any(|pane| pane.agent == *agent && pane.incarnation == incarnation && !pane.sick);
+        if healthy {
+            self.checks.fail(format!("{agent}#{incarnation} was healthy and ended: it {}", cause.text()));
+        }
+    }
+
+    fn check_queued(&mut self, task: &TaskId, agent: &AgentId) {
+        let Some(record) = self.shadow.tasks.get(task) else { return };
+        let needs = record.spec.needs.clone();
+        if self.shadow.agents.get(agent).is_none_or(|record| record.down || record.hold.is_some()) {
+            self.checks.fail(format!("{task} is given to {agent}, which is held or down"));
+        }
+        for need in needs {
+            let Some(needed) = self.shadow.tasks.get(&need).cloned() else {
+                return self.checks.fail(format!("{task} starts, and needs {need}, which is not known"));
+            };
+            let Phase::Done { commit, .. } = needed.phase else {
+                let text = format!("{task} starts, and needs {need}, which is {}", needed.phase.name());
+                return self.checks.fail(text);
+            };
+            if let (Some(commit), Some(repository)) = (commit, repository_of(&needed.spec.repository).cloned())
+                && self.merges(&repository)
+                && !self.git.repository(&repository).target.iter().any(|landed| landed.id == commit)
+            {
+                self.checks.fail(format!("{task} starts, and {commit} of {need} is not on the target branch"));
+            }
+        }
+    }
+
+    fn merges(&self, repository: &miyabi::model::id::RepositoryName) -> bool {
+        self.plan.repository(repository).is_some_and(|found| found.merge == MergeMode::Local)
+    }
+
+    fn count_failure(&mut self, task: &TaskId, run: RunId, limit: u32, then: &Then) {
+        match then {
+            Then::Done | Then::Merge => {}
+            Then::Retry { .. } | Then::GiveUp => {
+                let count = self.checks.failures.entry(run).or_default();
+                *count += 1;
+                if *count > limit + 1 {
+                    let text = format!("{task} has failed {count} times in one run, and may {}", limit + 1);
+                    self.checks.fail(text);
+                }
+                if *then == Then::GiveUp && self.checks.failures.get(&run).is_some_and(|count| *count <= limit) {
+                    self.checks.fail(format!("{task} is given up before its attempts are used up"));
+                }
+            }
+        }
+    }
+
+    fn check_report(&mut self, report: &Report, then: &Then) {
+        let Some(record) = self.shadow.tasks.get(&report.task) else { return };
+        let current = record.current().map(|current| current.envelope);
+        let (run, limit) = (record.run, record.spec.retry.limit);
+        if current != Some(report.order) || record.run != report.run {
+            self.checks.fail(format!("a report of another attempt of {} was applied", report.task));
+        }
+        if matches!(then, Then::Done | Then::Merge) && !report.checks.iter().all(CheckResult::passed) {
+            self.checks.fail(format!("{} is taken for done although a check failed", report.task));
+        }
+        self.count_failure(&report.task.clone(), run, limit, then);
+    }
+
+    fn check_merged(&mut self, task: &TaskId, attempt: u32, commit: &str) {
+        let Some(record) = self.shadow.tasks.get(task) else { return };
+        let run = record.run.to_string();
+        let Some(repository) = repository_of(&record.spec.repository).cloned() else { return };
+        let target = &self.git.repository(&repository).target;
+        let found = target.iter().any(|landed| landed.id == commit && landed.trailer.starts_with(&run));
+        if !found {
+            self.checks.fail(format!("{task} attempt {attempt} is taken for merged, and is not"));
+        }
+    }
+
+    /// Called after a merge: one commit of a run, behind the commits of what its task needs.
+    pub(super) fn check_merge(&mut self, merge: &Merge, result: &MergeResult) {
+        if !matches!(result, MergeResult::Merged { .. }) {
+            return;
+        }
+        let run = merge.trailer.split('/').next().unwrap_or_default().to_owned();
+        let target = &self.git.repository(&merge.repository).target;
+        let landed = target.iter().filter(|landed| landed.trailer.starts_with(&run)).count();
+        if landed != 1 {
+            self.checks.fail(format!("{} has {landed} commits of run {run} on its target branch", merge.task));
+        }
+    }
+
+    /// When faults have stopped long enough, nothing is under way any more.
+    pub(super) fn check_all_ended(&mut self) {
+        let Some(core) = &self.core else { return self.checks.fail("the supervisor is not there at the end") };
+        let now = Timestamp::from_millis(self.t + self.skew);
+        let snapshot = core.snapshot(now);
+        for task in &snapshot.tasks {
+            let fine = match task.state {
+                TaskState::Done | TaskState::Failed | TaskState::Cancelled => true,
+                TaskState::Blocked => task.stuck && task.reason.is_some(),
+                TaskState::Parked | TaskState::Ready | TaskState::Queued | TaskState::Leased | TaskState::Verifying => {
+                    false
+                }
+            };
+            if !fine {
+                let why = core.why(&task.id);
+                let agents: Vec<String> =
+                    snapshot.agents.iter().map(|agent| format!("{} {:?}", agent.id, agent.state)).collect();
+                let text = format!("{} is {} in the end: {why:?}; {agents:?}", task.id, task.state.as_str());
+                return self.checks.fail(text);
+            }
+        }
+        let open: Vec<EnvelopeId> = self.plan.agents.iter().flat_map(|agent| self.spool.open(&agent.id)).collect();
+        if !open.is_empty() {
+            self.checks.fail(format!("orders lie open in the end: {open:?}"));
+        }
+        if let Some((id, _)) = self.spool.reports.iter().find(|(_, report)| !report.acknowledged) {
+            let text = format!("report {id} lies open in the end");
+            self.checks.fail(text);
+        }
+        self.check_commits();
+    }
+
+    fn check_commits(&mut self) {
+        for (task, record) in self.shadow.tasks.clone() {
+            let Phase::Done { commit: Some(commit), .. } = &record.phase else { continue };
+            let Some(repository) = repository_of(&record.spec.repository).cloned() else { continue };
+            if !self.merges(&repository) {
+                continue;
+            }
+            let run = record.run.to_string();
+            let target = &self.git.repository(&repository).target;
+            let landed: Vec<&str> = target
+                .iter()
+                .filter(|landed| landed.trailer.starts_with(&run))
+                .map(|landed| landed.id.as_str())
+                .collect();
+            if landed != [commit.as_str()] {
+                self.checks.fail(format!("{task} is done with {commit}, and its target branch has {landed:?}"));
+            }
+        }
+    }
+
+    /// At rest the supervisor does no work.
+    pub(super) fn check_rest(&mut self) {
+        let Some(rest) = self.checks.rest else { return };
+        let timeouts = self.checks.timeouts - rest.timeouts;
+        if timeouts > REST_TIMEOUTS_PER_HOUR_MAX / 4 {
+            self.checks.fail(format!("the supervisor woke {timeouts} times in a quarter of an hour of rest"));
+        }
+        if self.checks.facts != rest.facts {
+            self.checks.fail("something was recorded although nothing happened");
+        }
+        if self.checks.spawns != rest.spawns {
+            self.checks.fail("something was started although nothing happened");
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! git as far as it matters: commits on branches, a linear target branch, merges found again by trailer.
+
+use std::collections::BTreeMap;
+
+use miyabi::core::effect::Merge;
+use miyabi::core::event::MergeResult;
+use miyabi::model::id::{RepositoryName, TaskId};
+
+/// A commit on an attempt's branch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Committed {
+    pub(super) id: String,
+    pub(super) base: String,
+    /// The value of its trailer; absent where it only saves work.
+    pub(super) trailer: Option<String>,
+    /// Which part of the repository it changes; two changes of one part may conflict.
+    pub(super) part: u64,
+    pub(super) fragile: bool,
+}
+
+/// A commit on the target branch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Landed {
+    pub(super) id: String,
+    pub(super) trailer: String,
+    pub(super) task: TaskId,
+    pub(super) part: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Repository {
+    pub(super) branches: BTreeMap<String, Committed>,
+    pub(super) target: Vec<Landed>,
+    /// While set, the repository must not be touched.
+    pub(super) busy: Option<String>,
+    /// Whether a branch is checked out that work can be merged into.
+    pub(super) detached: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Git {
+    pub(super) repositories: BTreeMap<RepositoryName, Repository>,
+    commits: u64,
+}
+
+impl Git {
+    pub(super) fn repository(&mut self, name: &RepositoryName) -> &mut Repository {
+        self.repositories.entry(name.clone()).or_default()
+    }
+
+    /// Names the newest commit of the target branch: the number of commits on it says which.
+    pub(super) fn head(&mut self, name: &RepositoryName) -> String {
+        format!("base-{}", self.repository(name).target.len())
+    }
+
+    pub(super) fn commit(&mut self, name: &RepositoryName, branch: &str, mut made: Committed) -> Committed {
+        self.commits += 1;
+        made.id = format!("commit-{}", self.commits);
+        self.repository(name).branches.insert(branch.to_owned(), made.clone());
+        made
+    }
+
+    /// Puts a commit onto the target branch, unless its trailer is there.
+    pub(super) fn merge(&mut self, merge: &Merge) -> MergeResult {
+        self.commits += 1;
+        let id = format!("landed-{}", self.commits);
+        let repository = self.repository(&merge.repository);
+        if let Some(found) = repository.target.iter().find(|landed| landed.trailer == merge.trailer) {
+            return MergeResult::Merged { commit: found.id.clone() };
+        }
+        if let Some(reason) = &repository.busy {
+            return MergeResult::NotNow { reason: reason.clone() };
+        }
+        let Some(commit) = repository.branches.values().find(|commit| commit.id == merge.commit) else {
+            return MergeResult::NotNow { reason: format!("there is no commit {}", merge.commit) };
+        };
+        let base: usize = merge.base.trim_start_matches("base-").parse().unwrap();
+        if commit.fragile && repository.target[base..].iter().any(|landed| landed.part == commit.part) {
+            return MergeResult::Conflict { detail: format!("both change part {}", commit.part) };
+        }
+        let landed =
+            Landed { id: id.clone(), trailer: merge.trailer.clone(), task: merge.task.clone(), part: commit.part };
+        repository.target.push(landed);
+        MergeResult::Merged { commit: id }
+    }
+}

@@ -1,0 +1,118 @@
+//! Another world for the same decisions: the core and the runners' machines between a made-up tmux, spool, git and
+//! operator, with faults by seed.
+//!
+//! One seed is one history. `MIYABI_SIM_SEED=7 cargo nextest run sim::` (or `make sim SEED=7`) repeats a history and prints
+//! it; `MIYABI_SIM_SEEDS=1000..2000` looks for bad ones. A seed that found a mistake stays in `seeds.txt` for good.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+mod agent;
+mod checks;
+mod git;
+mod operator;
+mod rng;
+mod scenario;
+mod spool;
+mod supervisor;
+mod world;
+
+use world::{Summary, World};
+
+/// How much of a bad history is printed.
+const TRACE_LINES_MAX: usize = 600;
+
+/// Seeds that once found a mistake, one per line, with what it was.
+const SAVED: &str = include_str!("seeds.txt");
+
+fn run(seed: u64) -> Result<Summary, String> {
+    attempt(World::new(seed)).1
+}
+
+fn attempt(mut world: World) -> (World, Result<Summary, String>) {
+    let result = catch_unwind(AssertUnwindSafe(|| world.run()));
+    let result = result.unwrap_or_else(|_| Err("it panicked".to_owned()));
+    (world, result)
+}
+
+/// Runs a bad history once more and writes down what happens in it.
+fn explain(seed: u64, violation: &str) -> String {
+    let mut world = World::new(seed);
+    world.trace = Some(Vec::new());
+    let (world, _) = attempt(world);
+    let trace = world.trace.unwrap_or_default();
+    let skipped = trace.len().saturating_sub(TRACE_LINES_MAX);
+    let tail = trace.get(skipped..).unwrap_or_default().join("\n");
+    format!("{tail}\n({skipped} earlier lines)\n\nseed {seed}: {violation}\nrepeat it: make sim SEED={seed}\n")
+}
+
+fn run_all(seeds: impl Iterator<Item = u64>) {
+    let mut total = Summary::default();
+    let mut count = 0_u64;
+    let mut bad: Vec<(u64, String)> = Vec::new();
+    for seed in seeds {
+        match run(seed) {
+            Ok(summary) => {
+                count += 1;
+                total.turns += summary.turns;
+                total.facts += summary.facts;
+                total.deaths += summary.deaths;
+                total.done += summary.done;
+                total.tasks += summary.tasks;
+                total.spawns += summary.spawns;
+            }
+            Err(violation) => bad.push((seed, violation)),
+        }
+    }
+    if let Some((seed, violation)) = bad.first() {
+        eprintln!("{}", explain(*seed, violation));
+        for (seed, violation) in &bad {
+            eprintln!("seed {seed}: {violation}");
+        }
+        panic!("{} of {} histories are bad", bad.len(), count + u64::try_from(bad.len()).unwrap());
+    }
+    eprintln!("{count} histories: {total:?}");
+}
+
+#[expect(clippy::disallowed_methods, reason = "the seeds of a simulation are chosen by whoever runs the test")]
+fn asked_for() -> Option<std::ops::Range<u64>> {
+    if let Ok(seed) = std::env::var("MIYABI_SIM_SEED") {
+        let seed: u64 = seed.parse().expect("MIYABI_SIM_SEED is a number");
+        return Some(seed..seed + 1);
+    }
+    let seeds = std::env::var("MIYABI_SIM_SEEDS").ok()?;
+    let (from, to) = seeds.split_once("..").expect("MIYABI_SIM_SEEDS is FROM..TO");
+    Some(from.parse().expect("FROM is a number")..to.parse().expect("TO is a number"))
+}
+
+#[test]
+fn saved_bad_seeds_stay_good() {
+    let saved = SAVED.lines().filter_map(|line| line.split_whitespace().next()).filter(|word| !word.starts_with('#'));
+    run_all(saved.map(|word| word.parse().expect("a seed is a number")));
+}
+
+#[test]
+fn nothing_that_must_hold_is_broken_in_the_first_hundred_and_fifty_histories() {
+    run_all(1..=150);
+}
+
+#[test]
+fn nothing_that_must_hold_is_broken_in_the_next_hundred_and_fifty_histories() {
+    run_all(151..=300);
+}
+
+#[test]
+fn the_histories_that_are_asked_for_are_good() {
+    let Some(seeds) = asked_for() else { return };
+    let single = seeds.end - seeds.start == 1;
+    if single {
+        eprintln!("{}", explain(seeds.start, "this is what happened"));
+    }
+    run_all(seeds);
+}
+
+#[test]
+fn the_same_seed_is_the_same_history() {
+    for seed in [3, 77, 4_711] {
+        assert_eq!(run(seed), run(seed), "seed {seed}");
+    }
+}

@@ -1,0 +1,338 @@
+//! The world: its clock, what is going to happen in it, and the order in which it does.
+
+use std::collections::BTreeMap;
+
+use miyabi::core::Core;
+use miyabi::core::effect::Effect;
+use miyabi::core::event::Event;
+use miyabi::core::fact::Recorded;
+use miyabi::core::state::Durable;
+use miyabi::model::beat::Beat;
+use miyabi::model::id::AgentId;
+use miyabi::model::plan::Plan;
+use miyabi::model::request::RequestId;
+use miyabi::model::time::Timestamp;
+use miyabi::runner;
+
+use super::agent::{Act, Pane, Program};
+use super::checks::Checks;
+use super::git::Git;
+use super::operator::Dag;
+use super::rng::Rng;
+use super::scenario::{self, Odds, Order};
+use super::spool::Spool;
+
+pub(super) const SECOND: i64 = 1_000;
+pub(super) const MINUTE: i64 = 60 * SECOND;
+pub(super) const HOUR: i64 = 60 * MINUTE;
+
+/// How long faults go on.
+const TROUBLED: i64 = 2 * HOUR + 30 * MINUTE;
+
+/// How long the world has to come to rest when they stop.
+const CALM: i64 = HOUR + 15 * MINUTE;
+
+/// How long it then rests.
+const REST: i64 = 15 * MINUTE;
+
+/// The beginning of every history.
+const DAWN: i64 = 1_800_000_000_000;
+
+/// A clock as one process sees it: it never stands still and never goes backwards.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Clock {
+    read: i64,
+    at: i64,
+}
+
+impl Clock {
+    pub(super) const fn new(true_time: i64, skew: i64) -> Self {
+        Self { read: true_time + skew, at: true_time }
+    }
+
+    pub(super) fn now(&mut self, true_time: i64, skew: i64) -> Timestamp {
+        self.read = (true_time + skew).max(self.read + true_time - self.at);
+        self.at = true_time;
+        Timestamp::from_millis(self.read)
+    }
+}
+
+/// Something that is going to happen.
+#[derive(Debug)]
+pub(super) enum Happening {
+    /// The supervisor's process starts.
+    Start,
+    /// It has looked around.
+    LookedAround { life: u64 },
+    /// An event reaches the supervisor.
+    News { life: u64, event: Box<Event> },
+    /// The supervisor hears that a heartbeat file has changed.
+    BeatHint { life: u64, agent: AgentId },
+    /// The supervisor hears that a report has come.
+    ReportHint { life: u64 },
+    /// The supervisor hears that a dependency file has changed.
+    DagHint { life: u64 },
+    /// The supervisor looks for everything of which it has not heard.
+    Sweep { life: u64, turn: u64 },
+    /// A slow effect of the supervisor is carried out.
+    Slow { life: u64, effect: Box<Effect> },
+    /// The shell of a runner does a part of a step.
+    RunnerDoes { pid: u32, act: Box<Act> },
+    /// An event reaches a runner.
+    RunnerHears { pid: u32, event: Box<runner::event::Event> },
+    /// A runner's timer goes off.
+    RunnerWakes { pid: u32, turn: u64 },
+    /// A program ends by itself.
+    ProgramEnds { program: u64 },
+    /// A stopped runner goes on.
+    Continued { pid: u32 },
+    /// The operator does something.
+    Operator,
+    /// Something breaks.
+    Breaks,
+    /// The repositories may be touched again, and the disk has room.
+    Mended,
+    /// Faults stop.
+    Calm,
+}
+
+/// What the journal holds.
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    /// The JSON form of the state that the compacted facts add up to.
+    pub(super) snapshot: Option<String>,
+    /// The JSON forms of the facts since.
+    pub(super) facts: Vec<String>,
+}
+
+pub(super) struct World {
+    pub(super) seed: u64,
+    pub(super) rng: Rng,
+    pub(super) odds: Odds,
+    pub(super) order: Order,
+    pub(super) t: i64,
+    pub(super) skew: i64,
+    pub(super) end: i64,
+    pub(super) calm: bool,
+    queue: BTreeMap<(i64, u64), Happening>,
+    serial: u64,
+    pub(super) plan: Plan,
+    /// The supervisor's decisions, while its process lives.
+    pub(super) core: Option<Core>,
+    pub(super) life: u64,
+    pub(super) clock: Clock,
+    /// Whether the supervisor has looked around.
+    pub(super) started: bool,
+    pub(super) journal: Journal,
+    /// What the journal's facts add up to.
+    pub(super) shadow: Durable,
+    pub(super) panes: BTreeMap<u32, Pane>,
+    pub(super) programs: BTreeMap<u64, Program>,
+    pub(super) beats: BTreeMap<AgentId, Beat>,
+    /// The newest heartbeat file of each agent that this life has read.
+    pub(super) beats_read: BTreeMap<AgentId, Beat>,
+    pub(super) spool: Spool,
+    pub(super) disk_full: bool,
+    pub(super) git: Git,
+    pub(super) dag: Dag,
+    pub(super) requests: BTreeMap<RequestId, bool>,
+    pub(super) checks: Checks,
+    pub(super) trace: Option<Vec<String>>,
+    /// A hash of everything that was recorded.
+    pub(super) print: u64,
+}
+
+/// What a history without faults of ours amounted to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Summary {
+    pub(super) print: u64,
+    pub(super) turns: u64,
+    pub(super) facts: u64,
+    pub(super) deaths: u64,
+    pub(super) done: usize,
+    pub(super) tasks: usize,
+    pub(super) spawns: u64,
+}
+
+impl World {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let plan = scenario::plan(&mut rng);
+        let odds = Odds::draw(&mut rng);
+        let order = if rng.chance(500_000) { Order::AsAsked } else { Order::RecordsFirst };
+        let mut world = Self {
+            seed,
+            odds,
+            order,
+            t: DAWN,
+            skew: 0,
+            end: DAWN + TROUBLED + CALM + REST,
+            calm: false,
+            queue: BTreeMap::new(),
+            serial: 0,
+            plan,
+            core: None,
+            life: 0,
+            clock: Clock::new(DAWN, 0),
+            started: false,
+            journal: Journal::default(),
+            shadow: Durable::default(),
+            panes: BTreeMap::new(),
+            programs: BTreeMap::new(),
+            beats: BTreeMap::new(),
+            beats_read: BTreeMap::new(),
+            spool: Spool::default(),
+            disk_full: false,
+            git: Git::default(),
+            dag: Dag::default(),
+            requests: BTreeMap::new(),
+            checks: Checks::default(),
+            trace: None,
+            print: 0,
+            rng,
+        };
+        world.dag = Dag::draw(&mut world.rng);
+        world.soon(0, Happening::Start);
+        world.soon(10 * SECOND, Happening::Operator);
+        world.soon(MINUTE, Happening::Breaks);
+        world.soon(TROUBLED, Happening::Calm);
+        world
+    }
+
+    /// Lets the history happen.
+    ///
+    /// # Errors
+    /// Tells what must not have happened.
+    pub(super) fn run(&mut self) -> Result<Summary, String> {
+        loop {
+            let next = self.queue.first_key_value().map(|((at, _), _)| *at);
+            let wake = self.supervisor_wakes();
+            let at = next.into_iter().chain(wake).min().unwrap_or(self.end);
+            if at >= self.end {
+                break;
+            }
+            if self.t < self.end - REST && at >= self.end - REST {
+                self.t = self.end - REST;
+                self.check_all_ended();
+                self.checks.begin_rest();
+            }
+            self.t = self.t.max(at);
+            if next.is_some_and(|next| wake.is_none_or(|wake| next <= wake)) {
+                if let Some((_, happening)) = self.queue.pop_first() {
+                    self.happen(happening);
+                }
+            } else {
+                self.supervisor_timeout();
+            }
+            self.check_world();
+            if let Some(violation) = self.checks.violation.take() {
+                return Err(violation);
+            }
+        }
+        self.check_rest();
+        match self.checks.violation.take() {
+            Some(violation) => Err(violation),
+            None => Ok(self.summary()),
+        }
+    }
+
+    fn summary(&self) -> Summary {
+        let is_done = |record: &&miyabi::core::state::TaskRecord| record.phase.name() == "done";
+        Summary {
+            print: self.print,
+            turns: self.checks.turns,
+            facts: self.checks.facts,
+            deaths: self.life - 1,
+            done: self.shadow.tasks.values().filter(is_done).count(),
+            tasks: self.shadow.tasks.len(),
+            spawns: self.checks.spawns,
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Start => self.start_supervisor(),
+            Happening::LookedAround { life } => self.on_looked_around(life),
+            Happening::News { life, event } => self.on_news(life, *event),
+            Happening::BeatHint { life, agent } => self.read_beat(life, &agent),
+            Happening::ReportHint { life } => self.read_reports(life),
+            Happening::DagHint { life } => self.read_dag(life),
+            Happening::Sweep { life, turn } => self.sweep(life, turn),
+            Happening::Slow { life, effect } => self.carry_out(life, *effect),
+            Happening::RunnerDoes { pid, act } => self.runner_does(pid, *act),
+            Happening::RunnerHears { pid, event } => self.runner_hears(pid, *event),
+            Happening::RunnerWakes { pid, turn } => self.runner_wakes(pid, turn),
+            Happening::ProgramEnds { program } => self.program_ends(program),
+            Happening::Continued { pid } => self.continue_runner(pid),
+            Happening::Operator => self.operator_acts(),
+            Happening::Breaks => self.something_breaks(),
+            Happening::Mended => self.mend(),
+            Happening::Calm => self.calm_down(),
+        }
+    }
+
+    /// Lets something happen after a while.
+    pub(super) fn soon(&mut self, after: i64, happening: Happening) {
+        self.serial += 1;
+        self.queue.insert((self.t + after.max(0), self.serial), happening);
+    }
+
+    /// Lets something happen to the supervisor, sometimes twice, sometimes late.
+    pub(super) fn news(&mut self, life: u64, event: Event) {
+        if self.rng.chance(self.odds.doubled) {
+            let after = self.rng.between(1, 20 * SECOND);
+            self.soon(after, Happening::News { life, event: Box::new(event.clone()) });
+        }
+        let after = self.delay();
+        self.soon(after, Happening::News { life, event: Box::new(event) });
+    }
+
+    /// Draws how long news takes.
+    pub(super) fn delay(&mut self) -> i64 {
+        if self.rng.chance(self.odds.late) { self.rng.between(100, 4 * SECOND) } else { self.rng.between(1, 60) }
+    }
+
+    /// Takes the effects that a dead supervisor had begun out of the future.
+    pub(super) fn take_slow(&mut self, life: u64) -> Vec<Effect> {
+        let begun: Vec<(i64, u64)> = self
+            .queue
+            .iter()
+            .filter(|(_, happening)| matches!(happening, Happening::Slow { life: of, .. } if *of == life))
+            .map(|(key, _)| *key)
+            .collect();
+        let mut effects = Vec::new();
+        for key in begun {
+            if let Some(Happening::Slow { effect, .. }) = self.queue.remove(&key) {
+                effects.push(*effect);
+            }
+        }
+        effects
+    }
+
+    /// Forgets spawns that have not been carried out: they are done one after the other with the clearing.
+    pub(super) fn forget_spawns(&mut self, agent: &AgentId) {
+        self.queue.retain(|_, happening| {
+            !matches!(happening, Happening::Slow { effect, .. }
+                if matches!(&**effect, Effect::SpawnPane { agent: of, .. } if of == agent))
+        });
+    }
+
+    pub(super) fn tell(&mut self, text: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            let since = self.t - DAWN;
+            let (hours, minutes) = (since / HOUR, since / MINUTE % 60);
+            trace.push(format!("{hours}:{minutes:02}:{:02}.{:03} {}", since / SECOND % 60, since % SECOND, text()));
+        }
+    }
+
+    /// Makes a fact part of the history's print.
+    pub(super) fn imprint(&mut self, text: &str) {
+        for byte in text.bytes() {
+            self.print = (self.print ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+
+    pub(super) fn parse(text: &str) -> Recorded {
+        serde_json::from_str(text).expect("a fact can be read back")
+    }
+}
