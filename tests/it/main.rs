@@ -1,3 +1,4 @@
 //! End-to-end and integration tests, in one binary.
 
 mod boundaries;
+mod docs;
