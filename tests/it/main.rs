@@ -4,6 +4,7 @@ mod agent_schemas;
 mod aider;
 mod boundaries;
 mod config;
+mod docs;
 mod git_merge;
 mod git_worktree;
 mod journal;
