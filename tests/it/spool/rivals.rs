@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use miyabi::io::spool::deliver::Delivered;
 use miyabi::io::spool::fault::SpoolError;
+use miyabi::io::spool::holder::Holder;
 use miyabi::io::spool::look::Counts;
-use miyabi::io::spool::name::Holder;
 use miyabi::io::spool::settle::Acked;
 use miyabi::model::envelope::Envelope;
 use miyabi::model::id::Incarnation;
