@@ -78,7 +78,7 @@ fn what_this_process_delivers_is_not_overtaken_by_what_it_saw_before() {
 }
 
 #[test]
-fn what_another_process_delivers_is_seen_after_a_moment_even_among_thousands() {
+fn what_another_process_delivers_is_seen_after_a_moment() {
     let mut world = World::new();
     world.sent("kaede");
     world.sent("kaede");
