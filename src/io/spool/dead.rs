@@ -15,10 +15,11 @@ use super::durable::{self, Moved};
 use super::fault::SpoolError;
 use super::file::hex_digest;
 use super::history::{self, Happening, Note};
+use super::holder::Holder;
 use super::limits::REASON_BYTES_MAX;
 use super::load::{LoadFault, Loaded, load};
 use super::memory;
-use super::name::{BadName, EndedName, Folder, Holder, Stem};
+use super::name::{BadName, EndedName, Folder, Stem};
 use super::{RACES_MAX, Room, Spool};
 
 const REASON_SUFFIX: &str = ".reason.json";

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::model::id::{EnvelopeId, Mailbox};
 
+use super::holder::Holder;
 use super::load::LoadFault;
-use super::name::{Holder, Receipt};
+use super::receipt::Receipt;
 
 /// Why something could not be done with a spool.
 #[derive(Debug, thiserror::Error)]

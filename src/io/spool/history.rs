@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::id::EnvelopeId;
 use crate::model::time::Timestamp;
 
-use super::name::Holder;
+use super::holder::Holder;
 use super::{Room, Spool};
 
 /// How much of a history is read, in bytes.

@@ -12,9 +12,11 @@ use crate::model::time::Timestamp;
 use super::durable::{self, Moved};
 use super::fault::SpoolError;
 use super::history::{Happening, Note};
+use super::holder::Holder;
 use super::load::{LoadFault, Loaded, load_as};
 use super::memory;
-use super::name::{EndedName, Folder, Holder, LaterName, LeasedName, Receipt, Stem};
+use super::name::{EndedName, Folder, LaterName, LeasedName, Stem};
+use super::receipt::Receipt;
 use super::{Room, Spool, chain};
 
 /// How many envelopes one call tries to claim at most while others are quicker.

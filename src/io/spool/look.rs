@@ -9,8 +9,10 @@ use crate::model::time::Timestamp;
 
 use super::durable;
 use super::fault::SpoolError;
+use super::holder::Holder;
 use super::load::{Loaded, load_as};
-use super::name::{EndedName, Folder, Holder, LaterName, LeasedName, Receipt, Stem};
+use super::name::{EndedName, Folder, LaterName, LeasedName, Stem};
+use super::receipt::Receipt;
 use super::{RACES_MAX, Room, Spool};
 
 /// How often a mailbox is searched for an envelope that was not found: one may slip back past a running search.

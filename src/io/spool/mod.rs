@@ -3,7 +3,7 @@
 //! Folder and file name are the state, every transition is one rename that fails when somebody was quicker, and the
 //! content never changes. `docs/spool.md` explains it for people and for programs in other languages.
 //!
-//! Reading order: [`name`] and [`file`] (the grammar, pure), [`limits`], [`fault`], then what one can do:
+//! Reading order: [`name`] and [`mod@file`] (the grammar, pure), [`holder`], [`receipt`], [`limits`], [`fault`], then what one can do:
 //! [`deliver`], [`lease`], [`settle`] (ack, nack, extend), [`retire`], [`look`], [`dead`], [`retention`].
 //!
 //! All calls block on the file system; time is always passed in.
@@ -29,6 +29,7 @@ mod durable;
 pub mod fault;
 pub mod file;
 pub mod history;
+pub mod holder;
 mod keys;
 pub mod lease;
 pub mod limits;
@@ -36,6 +37,7 @@ pub mod load;
 pub mod look;
 mod memory;
 pub mod name;
+pub mod receipt;
 pub mod retention;
 pub mod retire;
 pub mod settle;

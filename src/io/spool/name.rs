@@ -9,16 +9,14 @@
 //! ```
 
 use std::fmt;
-use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
-use crate::model::id::{AgentId, EnvelopeId, Incarnation, Mailbox};
+use crate::model::id::EnvelopeId;
 use crate::model::task::Priority;
 use crate::model::time::Timestamp;
 
-/// The longest name of a holder, in bytes.
-pub const HOLDER_BYTES_MAX: usize = 64;
+use super::holder::Holder;
 
 /// What separates the parts of a name.
 const PART: char = '~';
@@ -27,7 +25,7 @@ const PART: char = '~';
 const BAD: &str = "bad~";
 
 /// Stands where a holder would, for an envelope that nobody held when it ended.
-const NOBODY: &str = "-";
+pub(super) const NOBODY: &str = "-";
 
 /// A folder of a mailbox in which an envelope can lie: its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -65,90 +63,6 @@ impl Folder {
 impl fmt::Display for Folder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
-    }
-}
-
-/// Who holds an envelope: a name and which start of it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Holder {
-    agent: String,
-    incarnation: Incarnation,
-}
-
-/// The text cannot be a holder's name.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("holder `{text}` is not valid: use letters, digits, `-` and `_`, at most {HOLDER_BYTES_MAX} characters")]
-pub struct HolderFault {
-    text: String,
-}
-
-impl Holder {
-    /// Checks a name and takes it as a holder's.
-    ///
-    /// # Errors
-    /// Refuses a name that cannot be part of a file name.
-    pub fn new(agent: impl Into<String>, incarnation: Incarnation) -> Result<Self, HolderFault> {
-        let agent = agent.into();
-        let valid = !agent.is_empty()
-            && agent.len() <= HOLDER_BYTES_MAX
-            && agent != NOBODY
-            && agent.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
-        if valid { Ok(Self { agent, incarnation }) } else { Err(HolderFault { text: agent }) }
-    }
-
-    /// Returns one start of an agent as a holder.
-    #[must_use]
-    pub fn of(agent: &AgentId, incarnation: Incarnation) -> Self {
-        Self { agent: agent.to_string(), incarnation }
-    }
-
-    /// Returns the human at the command line as a holder.
-    #[must_use]
-    pub fn operator() -> Self {
-        Self { agent: "operator".to_owned(), incarnation: Incarnation(0) }
-    }
-
-    /// Returns the holder's name.
-    #[must_use]
-    pub fn agent(&self) -> &str {
-        &self.agent
-    }
-
-    /// Returns which start of it holds the envelope.
-    #[must_use]
-    pub const fn incarnation(&self) -> Incarnation {
-        self.incarnation
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        let (agent, incarnation) = text.rsplit_once('.')?;
-        Self::new(agent, Incarnation(incarnation.parse().ok()?)).ok()
-    }
-}
-
-impl fmt::Display for Holder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.agent, self.incarnation)
-    }
-}
-
-impl FromStr for Holder {
-    type Err = HolderFault;
-
-    fn from_str(text: &str) -> Result<Self, HolderFault> {
-        canonical(text, Self::parse).ok_or_else(|| HolderFault { text: text.to_owned() })
-    }
-}
-
-impl Serialize for Holder {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Holder {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -316,50 +230,6 @@ impl fmt::Display for BadName {
     }
 }
 
-/// The right to end or extend one lease: `<mailbox>/<name in leased/>`. It is void as soon as that name is gone.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Receipt {
-    /// Where the envelope lies.
-    pub mailbox: Mailbox,
-    /// Its name in `leased/`.
-    pub name: LeasedName,
-}
-
-/// The text is not a receipt.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a receipt like kaede/3-01JD2V5XQK6M8W0R1T4Y7Z9ABC-a1~kaede.7~1795162841123")]
-pub struct ReceiptFault {
-    text: String,
-}
-
-impl fmt::Display for Receipt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.mailbox, self.name)
-    }
-}
-
-impl FromStr for Receipt {
-    type Err = ReceiptFault;
-
-    fn from_str(text: &str) -> Result<Self, ReceiptFault> {
-        text.split_once('/')
-            .and_then(|(mailbox, name)| Some(Self { mailbox: mailbox.parse().ok()?, name: LeasedName::parse(name)? }))
-            .ok_or_else(|| ReceiptFault { text: text.to_owned() })
-    }
-}
-
-impl Serialize for Receipt {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Receipt {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
 /// A time in a name: milliseconds with at least 13 digits, so that names sort by time until the year 2286.
 struct Millis(Timestamp);
 
@@ -374,7 +244,7 @@ fn millis(text: &str) -> Option<Timestamp> {
 }
 
 /// Parses a text and accepts it only if writing the value gives the text again, so that one state has one name.
-fn canonical<T: fmt::Display>(text: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+pub(super) fn canonical<T: fmt::Display>(text: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
     parse(text).filter(|value| value.to_string() == text)
 }
 
@@ -382,7 +252,9 @@ fn canonical<T: fmt::Display>(text: &str, parse: impl FnOnce(&str) -> Option<T>)
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::receipt::Receipt;
     use super::*;
+    use crate::model::id::Incarnation;
 
     const STEM: &str = "3-01JD2V5XQK6M8W0R1T4Y7Z9ABC-a1";
 

@@ -10,11 +10,13 @@ use crate::model::time::Timestamp;
 use super::durable::{self, Moved};
 use super::fault::{Refusal, SpoolError};
 use super::history::{Happening, Note};
+use super::holder::Holder;
 use super::lease::is_last_attempt;
 use super::load::{Loaded, load_as};
 use super::look::Listed;
 use super::memory;
-use super::name::{EndedName, Folder, Holder, LaterName, LeasedName, Receipt};
+use super::name::{EndedName, Folder, LaterName, LeasedName};
+use super::receipt::Receipt;
 use super::{RACES_MAX, Room, Spool};
 
 /// What an ack did. Either way the envelope is done, and on the disk.

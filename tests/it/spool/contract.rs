@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use miyabi::io::spool::deliver::Delivered;
 use miyabi::io::spool::fault::{Refusal, SpoolError};
+use miyabi::io::spool::holder::Holder;
 use miyabi::io::spool::limits::Limits;
 use miyabi::io::spool::look::Counts;
-use miyabi::io::spool::name::{Folder, Holder, Receipt};
+use miyabi::io::spool::name::Folder;
+use miyabi::io::spool::receipt::Receipt;
 use miyabi::io::spool::retire::{Retire, Retired};
 use miyabi::io::spool::settle::{Acked, Nacked};
 use serde_json::json;
@@ -15,10 +17,8 @@ use serde_json::json;
 use super::{MINUTE, World, ids, kaede, mailbox, names};
 
 fn refusal(error: SpoolError) -> Refusal {
-    match error {
-        SpoolError::NotYours { reason, .. } => reason,
-        other => panic!("not a refusal: {other}"),
-    }
+    let SpoolError::NotYours { reason, .. } = error else { panic!("not a refusal: {error}") };
+    reason
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn what_this_process_delivers_is_not_overtaken_by_what_it_saw_before() {
 }
 
 #[test]
-fn what_another_process_delivers_is_seen_after_a_moment_even_among_thousands() {
+fn what_another_process_delivers_is_seen_after_a_moment() {
     let mut world = World::new();
     world.sent("kaede");
     world.sent("kaede");
@@ -336,7 +336,7 @@ fn a_full_mailbox_refuses_the_sender_and_accepts_again_by_itself() {
     let third = world.message("kaede");
     let refused = world.spool.deliver(&third, None, world.now).unwrap_err();
     assert_eq!(refused.to_string(), "mailbox `kaede` is full: 2 envelopes wait, at most 2 may");
-    assert!(world.spool.deliver_batch(&[third.clone()], world.now).is_err());
+    assert!(world.spool.deliver_batch(std::slice::from_ref(&third), world.now).is_err());
     assert_eq!(world.spool.deliver(&first, None, world.now).unwrap(), Delivered::Already { first: first.id });
 
     let leased = world.lease("kaede", &kaede(1)).unwrap();
@@ -358,55 +358,4 @@ fn an_envelope_that_could_not_be_read_again_is_refused_at_once() {
     "envelope@2".clone_into(&mut newer.schema);
     assert!(matches!(world.spool.deliver(&newer, None, world.now), Err(SpoolError::Invalid { .. })));
     assert_eq!(world.spool.counts(&mailbox("kaede")).unwrap(), Counts::default());
-}
-
-#[test]
-fn a_mailbox_that_does_not_exist_is_empty_and_is_not_made_by_looking() {
-    let world = World::new();
-    assert!(world.lease("kaede", &kaede(1)).is_none());
-    assert_eq!(world.spool.list(&mailbox("kaede")).unwrap(), []);
-    assert_eq!(world.spool.mailboxes().unwrap(), []);
-    assert!(!world.path().exists());
-}
-
-#[test]
-fn a_folder_that_somebody_removed_is_made_again() {
-    let world = World::new();
-    world.sent("kaede");
-    std::fs::remove_dir(world.path().join("kaede/leased")).unwrap();
-    std::fs::remove_dir(world.path().join("kaede/done")).unwrap();
-    let leased = world.lease("kaede", &kaede(1)).unwrap();
-    assert_eq!(world.spool.ack(&leased.receipt, None, world.now).unwrap(), Acked::Now);
-}
-
-#[test]
-fn a_mailbox_is_listed_and_counted_by_names() {
-    let world = World::new();
-    let sent = [world.sent("kaede"), world.sent("kaede"), world.sent("kaede")];
-    let leased = world.lease("kaede", &kaede(7)).unwrap();
-    world.spool.ack(&leased.receipt, None, world.now).unwrap();
-    let leased = world.lease("kaede", &kaede(7)).unwrap();
-    let listed = world.spool.list(&mailbox("kaede")).unwrap();
-    let seen: Vec<_> = listed.iter().map(|listed| (listed.folder, listed.id, listed.holder.clone())).collect();
-    assert_eq!(
-        seen,
-        [
-            (Folder::New, sent[2].id, None),
-            (Folder::Leased, sent[1].id, Some(kaede(7))),
-            (Folder::Done, sent[0].id, Some(kaede(7))),
-        ]
-    );
-    assert_eq!(listed[1].receipt(&mailbox("kaede")), Some(leased.receipt));
-    let counts = Counts { new: 1, leased: 1, later: 0, done: 1, dead: 0 };
-    assert_eq!(world.spool.counts(&mailbox("kaede")).unwrap(), counts);
-}
-
-#[test]
-fn a_person_may_rename_a_waiting_envelope_to_make_it_more_urgent() {
-    let world = World::new();
-    world.sent("kaede");
-    let sent = world.sent("kaede");
-    let new = world.path().join("kaede/new");
-    std::fs::rename(new.join(format!("3-{}-a1", sent.id)), new.join(format!("1-{}-a1", sent.id))).unwrap();
-    assert_eq!(world.lease("kaede", &kaede(1)).unwrap().envelope, sent);
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use miyabi::io::spool::deliver::Delivered;
 use miyabi::io::spool::file;
-use miyabi::io::spool::name::{Folder, Holder};
+use miyabi::io::spool::holder::Holder;
+use miyabi::io::spool::name::Folder;
 use miyabi::io::spool::settle::Acked;
 use miyabi::model::envelope::Envelope;
 

@@ -1,8 +1,11 @@
 //! The spool on a real file system: its contract, its crash points, its rivals, and programs in other languages.
 
+#![expect(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
+
 mod bad_input;
 mod contract;
 mod crash;
+mod listing;
 mod others;
 mod properties;
 mod rivals;
@@ -12,9 +15,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use miyabi::io::spool::Spool;
+use miyabi::io::spool::holder::Holder;
 use miyabi::io::spool::lease::Leased;
 use miyabi::io::spool::limits::Limits;
-use miyabi::io::spool::name::{Folder, Holder};
+use miyabi::io::spool::name::Folder;
 use miyabi::model::envelope::{ENVELOPE_SCHEMA, Envelope, EnvelopeKind};
 use miyabi::model::id::{EnvelopeId, Incarnation, Mailbox};
 use miyabi::model::time::Timestamp;

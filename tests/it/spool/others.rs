@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use miyabi::io::spool::holder::Holder;
 use miyabi::io::spool::look::Counts;
-use miyabi::io::spool::name::Holder;
 
 use super::{World, kaede, mailbox, names};
 

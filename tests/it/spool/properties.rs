@@ -8,7 +8,8 @@ use miyabi::io::spool::deliver::Delivered;
 use miyabi::io::spool::fault::SpoolError;
 use miyabi::io::spool::lease::Leased;
 use miyabi::io::spool::limits::Limits;
-use miyabi::io::spool::name::{Folder, Receipt};
+use miyabi::io::spool::name::Folder;
+use miyabi::io::spool::receipt::Receipt;
 use miyabi::io::spool::retire::{Retire, Retired};
 use miyabi::io::spool::settle::{Acked, Nacked};
 use miyabi::model::envelope::Envelope;
@@ -67,7 +68,7 @@ struct Letter {
 
 impl Letter {
     fn is_last_attempt(&self) -> bool {
-        self.attempt % self.envelope.attempts_max == 0
+        self.attempt.is_multiple_of(self.envelope.attempts_max)
     }
 
     /// Says whether a receipt is the one of the letter's present lease, extended or not.
@@ -94,26 +95,26 @@ impl Game {
         Self { world, handles, turn: 0, letters: Vec::new(), receipts: Vec::new() }
     }
 
-    fn play(&mut self, step: Step) {
+    fn play(&mut self, step: &Step) {
         self.turn += 1;
         let now = self.world.now;
         let spool = self.handles[self.turn % 2].clone();
         match step {
-            Step::Deliver { priority, delay_ms } => self.deliver(&spool, priority, Duration::from_millis(delay_ms)),
+            Step::Deliver { priority, delay_ms } => self.deliver(&spool, *priority, Duration::from_millis(*delay_ms)),
             Step::DeliverAgain(index) => {
-                if let Some(at) = self.pick(&index) {
+                if let Some(at) = self.pick(index) {
                     let envelope = &self.letters[at].envelope;
                     let already = Delivered::Already { first: envelope.id };
                     assert_eq!(spool.deliver(envelope, None, now).unwrap(), already);
                 }
             }
-            Step::Lease { holder, lease_ms } => self.lease(&spool, holder, Duration::from_millis(lease_ms)),
-            Step::Ack(index) => self.ack(&spool, &index),
-            Step::Nack(index) => self.nack(&spool, &index),
-            Step::Extend(index) => self.extend(&spool, &index),
-            Step::Retire(index) => self.retire(&spool, &index),
-            Step::Requeue(index) => self.requeue(&spool, &index),
-            Step::Wait { ms } => self.world.wait(Duration::from_millis(ms)),
+            Step::Lease { holder, lease_ms } => self.lease(&spool, *holder, Duration::from_millis(*lease_ms)),
+            Step::Ack(index) => self.ack(&spool, index),
+            Step::Nack(index) => self.nack(&spool, index),
+            Step::Extend(index) => self.extend(&spool, index),
+            Step::Retire(index) => self.retire(&spool, index),
+            Step::Requeue(index) => self.requeue(&spool, index),
+            Step::Wait { ms } => self.world.wait(Duration::from_millis(*ms)),
         }
         self.compare();
     }
@@ -293,7 +294,7 @@ proptest! {
     fn the_spool_behaves_like_its_model(steps in prop::collection::vec(step(), 1..60)) {
         let mut game = Game::new();
         for step in steps {
-            game.play(step);
+            game.play(&step);
         }
     }
 }
