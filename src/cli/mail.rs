@@ -6,7 +6,8 @@ use super::context::{Context, read_plan};
 use super::failure::{Failure, Kind, Result};
 use crate::io::spool::Spool;
 use crate::io::spool::fault::SpoolError;
-use crate::io::spool::name::{Holder, ReceiptFault};
+use crate::io::spool::holder::Holder;
+use crate::io::spool::receipt::ReceiptFault;
 use crate::model::id::{AgentId, Incarnation, Mailbox};
 use crate::model::plan::Plan;
 

@@ -8,7 +8,7 @@ use super::mail;
 use super::output::Form;
 use super::when;
 use crate::io::clock;
-use crate::io::spool::name::Receipt;
+use crate::io::spool::receipt::Receipt;
 use crate::io::spool::settle::{Acked, Nacked};
 use crate::model::span;
 

@@ -19,8 +19,11 @@ pub fn run(context: &Context) -> Result {
     let _guard = telemetry::start(&logging(&layout, &context.environment)?)?;
     greet(context, &layout, plan.agents.len());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let options =
-        daemon::start::Options { root: layout.root().to_owned(), environment: context.environment.all.clone() };
+    let options = daemon::start::Options {
+        root: layout.root().to_owned(),
+        environment: context.environment.all.clone(),
+        program: context.environment.program.clone(),
+    };
     let ended = runtime.block_on(daemon::start::run(options));
     // Blocking work that does not end, such as a hung file system, must not keep the process alive.
     runtime.shutdown_background();

@@ -11,7 +11,7 @@ use super::output::Output;
 use super::pane::Pane;
 use super::post::Post;
 use crate::io::git::Author;
-use crate::io::spool::name::Receipt;
+use crate::io::spool::receipt::Receipt;
 use crate::model::agent::AgentSpec;
 use crate::model::id::Incarnation;
 use crate::model::layout::Layout;
