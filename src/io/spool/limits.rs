@@ -42,7 +42,7 @@ pub struct Limits {
     /// How many files one sweep removes at most.
     pub sweep_removals_max: usize,
     /// How long a lessee may go by its last look at a mailbox: the longest time for which an envelope that another
-    /// process delivers can be overtaken by one of lower priority.
+    /// process delivers can be overtaken by one of lower priority. It counts once more for every 2,000 that wait.
     pub listing_age_max: Duration,
 }
 

@@ -1,7 +1,7 @@
 //! What a process remembers of its last look at each mailbox, so that not every lease lists thousands of names.
 //!
 //! It is only ever a hint. A name that is gone is skipped, an answer "nothing waits" is given only after a fresh look,
-//! and a look older than [`super::limits::Limits::listing_age_max`] is forgotten. What this process does itself is
+//! and an old look is forgotten (see [`super::limits::Limits::listing_age_max`]). What this process does itself is
 //! entered at once.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +18,9 @@ const COUNT_AGE_MAX: Duration = Duration::from_secs(1);
 
 /// How many waiting envelopes of one mailbox are remembered; beyond, the look is forgotten.
 const WAITING_MAX: usize = 200_000;
+
+/// For every so many envelopes a look is good for its time once more, so that looking stays a small part of leasing.
+const LOOK_ENVELOPES: u32 = 2_000;
 
 /// What is remembered of all mailboxes.
 #[derive(Debug, Default)]
@@ -53,6 +56,8 @@ pub(super) struct Known {
 struct Look {
     at: Timestamp,
     waiting: BTreeSet<Stem>,
+    /// How many there were: the larger the mailbox, the longer its look must last to be worth its price.
+    size: u32,
     /// When the next lease ends or the next delayed envelope is due.
     due: Option<Timestamp>,
 }
@@ -60,14 +65,17 @@ struct Look {
 impl Known {
     /// Says whether the last look is young enough to go by.
     pub(super) fn is_fresh(&self, now: Timestamp, age_max: Duration) -> bool {
-        self.look
-            .as_ref()
-            .is_some_and(|look| look.at <= now && now < look.at + age_max && look.due.is_none_or(|due| now < due))
+        self.look.as_ref().is_some_and(|look| {
+            look.at <= now
+                && now < look.at + age_max * (1 + look.size / LOOK_ENVELOPES)
+                && look.due.is_none_or(|due| now < due)
+        })
     }
 
     /// Enters a new look.
     pub(super) fn see(&mut self, at: Timestamp, waiting: BTreeSet<Stem>, due: Option<Timestamp>) {
-        self.look = Some(Look { at, waiting, due });
+        let size = u32::try_from(waiting.len()).unwrap_or(u32::MAX);
+        self.look = Some(Look { at, waiting, size, due });
     }
 
     /// Takes the first envelope that should be waiting.
