@@ -35,6 +35,7 @@ fn a_check_that_fails_is_tried_again_with_what_went_wrong_and_then_given_up() {
         "f.yaml",
         "tasks:\n  a: {run: 'echo x > x', check: 'echo the-check-says-no; false', retry: {limit: 1, interval: 10ms}}\n  b: {run: 'echo y > y', needs: a}\n",
     );
+    root.wait_event("task-accepted", "f/b");
     let wait = root.run(&["task", "wait"]);
     assert_eq!(wait.status.code(), Some(1), "waiting for a task that fails fails");
     let task = root.task("f/a");
