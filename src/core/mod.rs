@@ -191,7 +191,11 @@ impl Core {
         let orders = self.orders.values().map(|watch| (watch.inspect_at, "an order is looked for"));
         let tasks = self.index.next_later().map(|until| (until, "a task's back-off ends"));
         let merges = self.merges.values().map(|under_way| (under_way.deadline, "a merge is overdue"));
-        let retries = self.merge_retries.values().map(|retry| (retry.at, "a parked merge is tried again"));
+        // While another merge of the repository is under way, its end is what is waited for.
+        let idle = self.index.merging().filter(|(repository, _)| !self.merges.contains_key(*repository));
+        let retries = idle
+            .flat_map(|(_, tasks)| tasks.filter_map(|task| self.merge_retries.get(task)))
+            .map(|retry| (retry.at, "a parked merge is tried again"));
         let drain =
             self.drain.filter(|deadline| *deadline > self.now).map(|deadline| (deadline, "the drain's patience ends"));
         agents.chain(orders).chain(tasks).chain(merges).chain(retries).chain(drain).min_by_key(|(at, _)| *at)

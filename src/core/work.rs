@@ -38,6 +38,8 @@ pub(super) struct OrderWatch {
     pub(super) envelope: EnvelopeId,
     pub(super) inspect_at: Timestamp,
     pub(super) strikes: u8,
+    /// Since when its attempt has been beyond every limit.
+    pub(super) overdue_since: Option<Timestamp>,
 }
 
 /// The one merge of a repository that is under way.
@@ -111,7 +113,8 @@ impl Core {
     }
 
     pub(super) fn watch_order(&mut self, task: &TaskId, envelope: EnvelopeId) {
-        let watch = OrderWatch { envelope, inspect_at: self.now + INSPECT_AFTER, strikes: 0 };
+        let inspect_at = self.now + INSPECT_AFTER;
+        let watch = OrderWatch { envelope, inspect_at, strikes: 0, overdue_since: None };
         self.orders.insert(task.clone(), watch);
     }
 
@@ -352,13 +355,15 @@ impl Core {
             .collect();
         for (task, envelope) in due {
             let now = self.now;
-            if let Some(watch) = self.orders.get_mut(&task) {
-                watch.inspect_at = now + INSPECT_AFTER;
-            }
             let Some(record) = self.durable.tasks.get(&task) else { continue };
             let Some(current) = record.current() else { continue };
             let agent = current.agent.clone();
-            if self.overdue_at(record).is_some_and(|at| at <= now) {
+            let is_overdue = self.overdue_at(record).is_some_and(|at| at <= now);
+            let Some(watch) = self.orders.get_mut(&task) else { continue };
+            watch.inspect_at = now + INSPECT_AFTER;
+            watch.overdue_since = if is_overdue { watch.overdue_since.or(Some(now)) } else { None };
+            // After a suspended machine has woken, its runner must have the time to end the program by itself.
+            if watch.overdue_since.is_some_and(|since| now.since(since) >= OVERHEAD) {
                 self.stop(&agent, DownCause::Overdue, Stop::Kill);
             }
             self.push(Effect::InspectOrder { agent, envelope });
