@@ -86,6 +86,11 @@ impl Liveness {
         }
     }
 
+    /// Says whether the agent's newest beat came after a time and tells that it has nothing to do.
+    pub(super) fn is_idle_since(&self, time: Timestamp) -> bool {
+        matches!(self, Self::Up { activity: Activity::Idle, last_beat, .. } if last_beat.at > time)
+    }
+
     /// Says whether nothing of the agent runs, as far as is known for certain.
     pub(super) const fn is_down(&self) -> bool {
         match self {

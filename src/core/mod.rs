@@ -221,6 +221,7 @@ impl Core {
                 (agent, envelope, place)
             })
             .collect();
+        self.retire_again();
         self.reconcile_panes(panes, &orders);
         for (agent, _, place) in &orders {
             let adopted = self.agents.get(agent).is_some_and(|live| live.state.pane().is_some());
@@ -246,15 +247,21 @@ impl Core {
         let then = fact::Then::Retry { not_before: self.now + Duration::from_secs(5) };
         let Some(record) = self.durable.tasks.get(task) else { return };
         let attempt = record.attempt;
+        let order = record.current().map(|current| (current.agent.clone(), current.envelope));
         let then = if record.failures >= record.spec.retry.limit { fact::Then::GiveUp } else { then };
         self.record(Fact::AttemptFailed {
             task: task.clone(),
             attempt,
             cause: fact::AttemptCause::Lost,
-            reason: text,
+            reason: text.clone(),
             then,
         });
         self.orders.remove(task);
+        // Some failures come after the envelope is there.
+        if let Some((agent, envelope)) = order {
+            let how = effect::Retire::Dead { reason: text };
+            self.push(Effect::RetireOrder { agent, envelope, how });
+        }
     }
 
     fn begin_drain(&mut self) -> Answer {

@@ -299,6 +299,9 @@ impl World {
     }
 
     fn stop_pane(&mut self, agent: &AgentId, incarnation: miyabi::model::id::Incarnation, how: Stop) {
+        if how == Stop::Kill {
+            self.checks.on_kill(agent, incarnation);
+        }
         let found = self
             .panes
             .values()
