@@ -8,6 +8,7 @@ use crate::model::id::{AgentId, EnvelopeId, Incarnation, RepositoryName, TaskId}
 use crate::model::report::Report;
 use crate::model::request::{Request, RequestId};
 use crate::model::task::TaskFile;
+use crate::model::time::Timestamp;
 
 /// Something that happened outside of the core.
 #[derive(Debug, Clone, PartialEq)]
@@ -166,6 +167,8 @@ pub enum OrderPlace {
 /// What could be seen of an agent's processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Evidence {
+    /// When it was seen.
+    pub at: Timestamp,
     /// Whether the runner is stopped by a signal or a tracer.
     pub stopped: bool,
     /// Processor time of the runner and all its descendants, in clock ticks.

@@ -29,6 +29,27 @@ pub(super) struct Pane {
     pub(super) pid: u32,
 }
 
+/// The newest beat that was seen.
+///
+/// Its age is counted on our own clock: the runner's may be ahead or behind. Its number keeps an old file that is read again
+/// from making a silent agent look alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seen {
+    at: Timestamp,
+    pid: u32,
+    sequence: u64,
+}
+
+impl Seen {
+    const fn new(beat: &Beat, at: Timestamp) -> Self {
+        Self { at, pid: beat.pid, sequence: beat.sequence }
+    }
+
+    const fn is_older_than(&self, beat: &Beat) -> bool {
+        self.pid != beat.pid || self.sequence < beat.sequence
+    }
+}
+
 /// How one agent is. Everything that is true only in one state is held by that state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Liveness {
@@ -39,9 +60,9 @@ pub(super) enum Liveness {
     /// The pane is there; the first ready beat is awaited.
     Starting { pane: Pane, deadline: Timestamp },
     /// It beats.
-    Up { pane: Pane, last_beat: Timestamp, activity: Activity },
+    Up { pane: Pane, last_beat: Seen, activity: Activity },
     /// It has missed its beats; a second sign is looked for.
-    Suspect { pane: Pane, last_beat: Timestamp, activity: Activity, first: Option<Evidence>, probe_at: Timestamp },
+    Suspect { pane: Pane, last_beat: Seen, activity: Activity, first: Option<Evidence>, probe_at: Timestamp },
     /// It was told to end.
     Stopping { pane: Pane, cause: DownCause, deadline: Timestamp },
     /// Its pane is gone; what it left is being cleared.
@@ -65,6 +86,11 @@ impl Liveness {
         }
     }
 
+    /// Says whether the agent's newest beat came after a time and tells that it has nothing to do.
+    pub(super) fn is_idle_since(&self, time: Timestamp) -> bool {
+        matches!(self, Self::Up { activity: Activity::Idle, last_beat, .. } if last_beat.at > time)
+    }
+
     /// Says whether nothing of the agent runs, as far as is known for certain.
     pub(super) const fn is_down(&self) -> bool {
         match self {
@@ -85,7 +111,7 @@ impl Liveness {
             Self::Starting { deadline, .. } => Some((*deadline, "an agent is not ready in time")),
             Self::Up { last_beat, .. } => {
                 let patience = spec.map_or(ANSWER_TIMEOUT, |spec| spec.heartbeat_timeout);
-                Some((*last_beat + patience, "a heartbeat is overdue"))
+                Some((last_beat.at + patience, "a heartbeat is overdue"))
             }
             Self::Suspect { probe_at, .. } => Some((*probe_at, "a suspect is looked at")),
             Self::Stopping { deadline, .. } => Some((*deadline, "an agent has not stopped in time")),
@@ -281,8 +307,7 @@ impl Core {
         if !self.is_current(&beat.agent, beat.incarnation) {
             return;
         }
-        // The beat's own clock may run ahead, and an old file may be read again: neither may make a silent agent look alive.
-        let at = beat.at.min(self.now);
+        let seen = Seen::new(&beat, self.now);
         let agent = beat.agent.clone();
         let Some(live) = self.agents.get_mut(&agent) else { return };
         match &mut live.state {
@@ -293,21 +318,23 @@ impl Core {
                 }
                 let pane = pane.clone();
                 self.note_started(&agent, &beat.activity);
-                self.enter(&agent, Liveness::Up { pane, last_beat: at, activity: beat.activity });
+                self.enter(&agent, Liveness::Up { pane, last_beat: seen, activity: beat.activity });
                 if self.durable.agents.get(&agent).is_some_and(|record| record.up_since.is_none()) {
                     self.record(Fact::AgentUp { agent, incarnation: beat.incarnation });
                 }
             }
             Liveness::Up { last_beat, activity, .. } => {
-                *last_beat = at.max(*last_beat);
-                *activity = beat.activity.clone();
-                self.note_started(&agent, &beat.activity);
+                if last_beat.is_older_than(&beat) {
+                    *last_beat = seen;
+                    *activity = beat.activity.clone();
+                    self.note_started(&agent, &beat.activity);
+                }
             }
             Liveness::Suspect { pane, last_beat, .. } => {
-                if at > *last_beat {
+                if last_beat.is_older_than(&beat) {
                     let pane = pane.clone();
                     self.note_started(&agent, &beat.activity);
-                    self.enter(&agent, Liveness::Up { pane, last_beat: at, activity: beat.activity });
+                    self.enter(&agent, Liveness::Up { pane, last_beat: seen, activity: beat.activity });
                 }
             }
             Liveness::Stopping { .. }
@@ -382,18 +409,23 @@ impl Core {
         if !self.is_current(agent, incarnation) {
             return;
         }
+        let interval = self.probe_interval(agent) / 2;
         let Some(Live { state: Liveness::Suspect { first, .. }, .. }) = self.agents.get_mut(agent) else { return };
         // A look that failed means nothing: unknown is not dead.
         let Some(seen) = evidence else { return };
-        match *first {
-            Some(before) if before.cpu_ticks == seen.cpu_ticks => {
-                self.stop(agent, DownCause::Silent, Stop::Kill);
-            }
-            // A runner that is stopped cannot beat however busy its children are.
-            Some(before) if before.stopped && seen.stopped => {
-                self.stop(agent, DownCause::Silent, Stop::Kill);
-            }
-            Some(_) | None => *first = Some(seen),
+        let Some(before) = *first else {
+            *first = Some(seen);
+            return;
+        };
+        // The same look, told twice, is no second sign; neither is one that follows at once.
+        if seen.at.since(before.at) < interval {
+            return;
+        }
+        // A runner that is stopped cannot beat however busy its children are.
+        if before.cpu_ticks == seen.cpu_ticks || (before.stopped && seen.stopped) {
+            self.stop(agent, DownCause::Silent, Stop::Kill);
+        } else {
+            *first = Some(seen);
         }
     }
 }

@@ -191,7 +191,11 @@ impl Core {
         let orders = self.orders.values().map(|watch| (watch.inspect_at, "an order is looked for"));
         let tasks = self.index.next_later().map(|until| (until, "a task's back-off ends"));
         let merges = self.merges.values().map(|under_way| (under_way.deadline, "a merge is overdue"));
-        let retries = self.merge_retries.values().map(|retry| (retry.at, "a parked merge is tried again"));
+        // While another merge of the repository is under way, its end is what is waited for.
+        let idle = self.index.merging().filter(|(repository, _)| !self.merges.contains_key(*repository));
+        let retries = idle
+            .flat_map(|(_, tasks)| tasks.filter_map(|task| self.merge_retries.get(task)))
+            .map(|retry| (retry.at, "a parked merge is tried again"));
         let drain =
             self.drain.filter(|deadline| *deadline > self.now).map(|deadline| (deadline, "the drain's patience ends"));
         agents.chain(orders).chain(tasks).chain(merges).chain(retries).chain(drain).min_by_key(|(at, _)| *at)
@@ -217,6 +221,7 @@ impl Core {
                 (agent, envelope, place)
             })
             .collect();
+        self.retire_again();
         self.reconcile_panes(panes, &orders);
         for (agent, _, place) in &orders {
             let adopted = self.agents.get(agent).is_some_and(|live| live.state.pane().is_some());
@@ -242,15 +247,21 @@ impl Core {
         let then = fact::Then::Retry { not_before: self.now + Duration::from_secs(5) };
         let Some(record) = self.durable.tasks.get(task) else { return };
         let attempt = record.attempt;
+        let order = record.current().map(|current| (current.agent.clone(), current.envelope));
         let then = if record.failures >= record.spec.retry.limit { fact::Then::GiveUp } else { then };
         self.record(Fact::AttemptFailed {
             task: task.clone(),
             attempt,
             cause: fact::AttemptCause::Lost,
-            reason: text,
+            reason: text.clone(),
             then,
         });
         self.orders.remove(task);
+        // Some failures come after the envelope is there.
+        if let Some((agent, envelope)) = order {
+            let how = effect::Retire::Dead { reason: text };
+            self.push(Effect::RetireOrder { agent, envelope, how });
+        }
     }
 
     fn begin_drain(&mut self) -> Answer {

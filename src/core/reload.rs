@@ -197,6 +197,7 @@ impl Core {
             .map(|current| (current.agent.clone(), current.envelope));
         self.record(Fact::TaskCancelled { task: task.clone(), reason: reason.to_owned() });
         self.orders.remove(task);
+        self.merge_retries.remove(task);
         if let Some((agent, envelope)) = order {
             let how = Retire::Dead { reason: format!("cancelled: {reason}") };
             self.push(Effect::RetireOrder { agent, envelope, how });

@@ -20,6 +20,9 @@ use super::state::{Phase, TaskRecord};
 /// How long an order may lie unleased before it is looked for.
 const INSPECT_AFTER: Duration = Duration::from_secs(30);
 
+/// How long before the newest end of an attempt other ends count as recent when the supervisor comes back.
+const RETIRE_AGAIN: Duration = Duration::from_secs(600);
+
 /// How many looks in a row may find an order finished without a report before the attempt counts as lost.
 const STRIKES_MAX: u8 = 2;
 
@@ -38,6 +41,9 @@ pub(super) struct OrderWatch {
     pub(super) envelope: EnvelopeId,
     pub(super) inspect_at: Timestamp,
     pub(super) strikes: u8,
+    pub(super) struck_at: Timestamp,
+    /// Since when its attempt has been beyond every limit.
+    pub(super) overdue_since: Option<Timestamp>,
 }
 
 /// The one merge of a repository that is under way.
@@ -111,7 +117,8 @@ impl Core {
     }
 
     pub(super) fn watch_order(&mut self, task: &TaskId, envelope: EnvelopeId) {
-        let watch = OrderWatch { envelope, inspect_at: self.now + INSPECT_AFTER, strikes: 0 };
+        let inspect_at = self.now + INSPECT_AFTER;
+        let watch = OrderWatch { envelope, inspect_at, strikes: 0, struck_at: self.now, overdue_since: None };
         self.orders.insert(task.clone(), watch);
     }
 
@@ -352,13 +359,15 @@ impl Core {
             .collect();
         for (task, envelope) in due {
             let now = self.now;
-            if let Some(watch) = self.orders.get_mut(&task) {
-                watch.inspect_at = now + INSPECT_AFTER;
-            }
             let Some(record) = self.durable.tasks.get(&task) else { continue };
             let Some(current) = record.current() else { continue };
             let agent = current.agent.clone();
-            if self.overdue_at(record).is_some_and(|at| at <= now) {
+            let is_overdue = self.overdue_at(record).is_some_and(|at| at <= now);
+            let Some(watch) = self.orders.get_mut(&task) else { continue };
+            watch.inspect_at = now + INSPECT_AFTER;
+            watch.overdue_since = if is_overdue { watch.overdue_since.or(Some(now)) } else { None };
+            // After a suspended machine has woken, its runner must have the time to end the program by itself.
+            if watch.overdue_since.is_some_and(|since| now.since(since) >= OVERHEAD) {
                 self.stop(&agent, DownCause::Overdue, Stop::Kill);
             }
             self.push(Effect::InspectOrder { agent, envelope });
@@ -387,17 +396,60 @@ impl Core {
         match place {
             OrderPlace::Missing => self.deliver(&task),
             OrderPlace::New => {}
-            OrderPlace::Leased(holder) if holder == self.incarnation(agent) => {}
-            // It is in hands that are no more, or finished without a report. A report may be on its way, so look twice.
-            OrderPlace::Leased(_) | OrderPlace::Done | OrderPlace::Dead => {
-                let Some(watch) = self.orders.get_mut(&task) else { return };
-                watch.strikes += 1;
-                if watch.strikes >= STRIKES_MAX {
-                    self.fail(&task, AttemptCause::Lost, "its order ended without a report".to_owned());
-                    let how = Retire::Dead { reason: "ended without a report".to_owned() };
-                    self.push(Effect::RetireOrder { agent: agent.clone(), envelope, how });
-                }
-            }
+            // Its holder works on it, or has not found time to say so.
+            OrderPlace::Leased(holder) if holder == self.incarnation(agent) && !self.has_rested(agent, &task) => {}
+            // It is in hands that are no more or know nothing of it, or finished without a report. A report may be on
+            // its way, so look twice.
+            OrderPlace::Leased(_) | OrderPlace::Done | OrderPlace::Dead => self.strike(agent, &task, envelope),
+        }
+    }
+
+    /// Says whether an agent has told, since its order was last found misplaced, that it does nothing.
+    fn has_rested(&self, agent: &AgentId, task: &TaskId) -> bool {
+        let Some(watch) = self.orders.get(task) else { return false };
+        self.agents.get(agent).is_some_and(|live| live.state.is_idle_since(watch.struck_at))
+    }
+
+    /// Notes that an order was found where it does not belong; the second time its attempt is lost.
+    fn strike(&mut self, agent: &AgentId, task: &TaskId, envelope: EnvelopeId) {
+        let now = self.now;
+        let Some(watch) = self.orders.get_mut(task) else { return };
+        // What is told twice was seen once.
+        if now.since(watch.struck_at) < INSPECT_AFTER / 2 {
+            return;
+        }
+        watch.strikes += 1;
+        watch.struck_at = now;
+        if watch.strikes >= STRIKES_MAX {
+            self.fail(task, AttemptCause::Lost, "its order ended without a report".to_owned());
+            let how = Retire::Dead { reason: "ended without a report".to_owned() };
+            self.push(Effect::RetireOrder { agent: agent.clone(), envelope, how });
+        }
+    }
+
+    /// Takes orders out of the spool again whose attempts ended shortly before the supervisor did: it may have died
+    /// between the record and the act, and nobody may lease them any more.
+    pub(super) fn retire_again(&mut self) {
+        /// The newest attempts of a task that may have ended in one turn: one ends, and the next is queued.
+        const ATTEMPTS: usize = 2;
+        let ended: Vec<(Timestamp, Effect)> = self
+            .durable
+            .tasks
+            .values()
+            .flat_map(|record| record.attempts.iter().rev().take(ATTEMPTS))
+            .filter_map(|attempt| {
+                let how = match &attempt.report {
+                    Some(_) => Retire::Done,
+                    None => Retire::Dead { reason: attempt.reason.clone().unwrap_or_default() },
+                };
+                let effect =
+                    Effect::RetireOrder { agent: attempt.agent.clone(), envelope: attempt.envelope, how };
+                attempt.ended_at.map(|at| (at, effect))
+            })
+            .collect();
+        let newest = ended.iter().map(|(at, _)| *at).max().unwrap_or(Timestamp::EPOCH);
+        for (_, effect) in ended.into_iter().filter(|(at, _)| newest.since(*at) <= RETIRE_AGAIN) {
+            self.push(effect);
         }
     }
 

@@ -35,6 +35,8 @@ pub(super) struct Checks {
     /// What was seen of an agent since its newest beat.
     looks: BTreeMap<(AgentId, Incarnation), Vec<Evidence>>,
     beaten: BTreeMap<(AgentId, Incarnation), u64>,
+    /// What had been seen when an agent was first killed.
+    signs: BTreeMap<(AgentId, Incarnation), Vec<Evidence>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +56,13 @@ impl Checks {
 
     pub(super) fn begin_rest(&mut self) {
         self.rest = Some(Rest { timeouts: self.timeouts, facts: self.facts, spawns: self.spawns });
+    }
+
+    /// Called when an agent is killed.
+    pub(super) fn on_kill(&mut self, agent: &AgentId, incarnation: Incarnation) {
+        let key = (agent.clone(), incarnation);
+        let looks = self.looks.get(&key).cloned().unwrap_or_default();
+        self.signs.entry(key).or_insert(looks);
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "only these two kinds are signs of life")]
@@ -189,7 +198,7 @@ impl World {
         }
         match cause {
             DownCause::Silent => {
-                let looks = self.checks.looks.get(&(agent.clone(), incarnation)).cloned().unwrap_or_default();
+                let looks = self.checks.signs.get(&(agent.clone(), incarnation)).cloned().unwrap_or_default();
                 let still = looks.len() >= 2
                     && looks
                         .windows(2)
@@ -210,8 +219,8 @@ impl World {
     }
 
     fn check_was_sick(&mut self, agent: &AgentId, incarnation: Incarnation, cause: &DownCause) {
-        let healthy =
-            self.panes.values().any(|pane| pane.agent == *agent && pane.incarnation == incarnation && !pane.sick);
+        let newest = self.panes.values().rfind(|pane| pane.agent == *agent && pane.incarnation == incarnation);
+        let healthy = newest.is_some_and(|pane| !pane.sick);
         if healthy {
             self.checks.fail(format!("{agent}#{incarnation} was healthy and ended: it {}", cause.text()));
         }

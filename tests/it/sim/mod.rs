@@ -19,7 +19,7 @@ mod world;
 use world::{Summary, World};
 
 /// How much of a bad history is printed.
-const TRACE_LINES_MAX: usize = 600;
+const TRACE_LINES_MAX: usize = 60_000;
 
 /// Seeds that once found a mistake, one per line, with what it was.
 const SAVED: &str = include_str!("seeds.txt");

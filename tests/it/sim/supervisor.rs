@@ -299,6 +299,9 @@ impl World {
     }
 
     fn stop_pane(&mut self, agent: &AgentId, incarnation: miyabi::model::id::Incarnation, how: Stop) {
+        if how == Stop::Kill {
+            self.checks.on_kill(agent, incarnation);
+        }
         let found = self
             .panes
             .values()
@@ -320,11 +323,12 @@ impl World {
         }
     }
 
-    fn evidence(&self, pid: u32) -> Option<Evidence> {
+    fn evidence(&mut self, pid: u32) -> Option<Evidence> {
+        let at = self.clock.now(self.t, self.skew);
         let pane = self.panes.get(&pid).filter(|pane| pane.alive)?;
         let burnt: i64 =
             self.programs.values().filter(|program| program.owner == pid).map(|program| program.burnt(self.t)).sum();
-        Some(Evidence { stopped: pane.stopped, cpu_ticks: pane.burnt + u64::try_from(burnt).unwrap_or(0) })
+        Some(Evidence { at, stopped: pane.stopped, cpu_ticks: pane.burnt + u64::try_from(burnt).unwrap_or(0) })
     }
 
     pub(super) fn sweep(&mut self, life: u64, turn: u64) {
