@@ -6,6 +6,7 @@
 mod client;
 mod error;
 mod framing;
+mod leave;
 mod oneshot;
 mod panes;
 mod script;
