@@ -406,18 +406,37 @@ async fn a_session_that_somebody_killed_is_an_event_and_comes_back_with_the_next
 }
 
 #[tokio::test]
-async fn ending_the_session_ends_the_server_unless_others_use_it() {
+async fn leaving_takes_session_and_server_along_once_nobody_needs_them() {
     let place = Place::new();
     let tmux = connected(&place).await;
     let seen = tmux.spawn_pane(&pane(&place, "kaede", 1)).await.unwrap();
-    place.tmux(&["new-session", "-d", "-s", "theirs", "sleep 600"]);
     let (agent, server) = (process::identify(seen.pid).unwrap(), place.server());
-    tmux.end_session().await.unwrap();
-    tokio::time::timeout(DEADLINE, process::wait_for_exit(agent)).await.unwrap().unwrap();
-    assert_eq!(place.tmux(&["list-sessions", "-F", "#{session_name}"]), "theirs");
-    place.tmux(&["kill-session", "-t", "=theirs"]);
+    tmux.end_when_empty().await.unwrap();
+    assert_eq!(alive(&tmux).await, ["kaede.1"], "an agent keeps both");
+    process::signal(&agent, Signal::TERM).unwrap();
     tokio::time::timeout(DEADLINE, process::wait_for_exit(server)).await.unwrap().unwrap();
-    tmux.end_session().await.unwrap();
+    tmux.end_when_empty().await.unwrap();
+
+    for without_session in [false, true] {
+        assert_eq!(tmux.connect().await.unwrap(), Connected::StartedServer);
+        let server = place.server();
+        if without_session {
+            place.tmux(&["kill-session", "-t", "=miyabi"]);
+        }
+        tmux.end_when_empty().await.unwrap();
+        tokio::time::timeout(DEADLINE, process::wait_for_exit(server)).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_closed_keeper_comes_back_with_the_next_connection() {
+    let place = Place::new();
+    let tmux = connected(&place).await;
+    tmux.spawn_pane(&pane(&place, "kaede", 1)).await.unwrap();
+    place.tmux(&["kill-window", "-t", "=miyabi:0"]);
+    tmux.connect().await.unwrap();
+    tmux.connect().await.unwrap();
+    assert_eq!(place.tmux(&["list-windows", "-a", "-F", "#{window_index} #{window_name}"]), "0 miyabi\n1 kaede");
 }
 
 #[tokio::test]

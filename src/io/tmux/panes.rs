@@ -40,12 +40,9 @@ impl Tmux {
     /// When the server does not answer; that says nothing about the panes.
     pub async fn list_panes(&self) -> Result<Vec<PaneSeen>, TmuxError> {
         let format = format!("#{{{ROOT_TAG}}}\t{}", pane_format());
-        let answer = match self.ask(&Script::new(&ListPanes::new().all().format(format).build())).await {
-            Ok(answer) => answer,
+        let answer = match self.all_panes(&format).await {
             Err(TmuxError::NoServer { .. }) => return Ok(Vec::new()),
-            // A server without any session refuses the question.
-            Err(TmuxError::Refused { .. }) if self.ask(&oneshot::sessions()).await?.is_empty() => return Ok(Vec::new()),
-            Err(error) => return Err(error),
+            answer => answer?,
         };
         let ours = self.spec.root_tag();
         let mut panes: Vec<PaneSeen> = answer
@@ -60,6 +57,15 @@ impl Tmux {
             self.reap().await?;
         }
         Ok(panes)
+    }
+
+    /// Returns a line for every pane of every session.
+    pub(super) async fn all_panes(&self, format: &str) -> Result<Vec<String>, TmuxError> {
+        match self.ask(&Script::new(&ListPanes::new().all().format(format).build())).await {
+            // A server without any session refuses the question.
+            Err(TmuxError::Refused { .. }) if self.ask(&oneshot::sessions()).await?.is_empty() => Ok(Vec::new()),
+            answer => answer,
+        }
     }
 
     /// Makes a pane in a window of its own, and the session if it is lost. A live pane of the same agent and incarnation
@@ -114,7 +120,7 @@ impl Tmux {
         Ok(pane)
     }
 
-    async fn window_indexes(&self, session: &str) -> Result<BTreeSet<u32>, TmuxError> {
+    pub(super) async fn window_indexes(&self, session: &str) -> Result<BTreeSet<u32>, TmuxError> {
         let list = ListWindows::new().format("#{window_index}").target_session(session).build();
         let answer = self.ask(&Script::new(&list)).await?;
         Ok(answer.iter().filter_map(|line| line.parse().ok()).collect())

@@ -2,7 +2,7 @@
 
 use std::sync::PoisonError;
 
-use tmux_interface::{DisplayMessage, KillPane, KillSession, NewSession, SetOption, SplitWindow};
+use tmux_interface::{DisplayMessage, KillPane, NewSession, NewWindow, SetOption, SplitWindow};
 
 use super::client::Client;
 use super::script::{Script, literal};
@@ -15,6 +15,12 @@ use crate::io::process;
 /// It is more than comfort: 3.3a looks at the session's current window when it tells control clients of a change, and
 /// crashes, with every pane of the server, if the last windows ended in the same moment and there is none.
 const KEEPER: &str = "miyabi";
+
+/// The pane option by which the keeper is found, whatever people call its window.
+const KEEPER_TAG: &str = "@miyabi_keeper";
+
+/// What a window of ours is born with; it is replaced before it could end by itself.
+const FIRST_PROGRAM: [&str; 3] = ["--", "sleep", "60"];
 
 /// How many lines of each pane people can scroll back.
 const HISTORY_LINES: u32 = 20_000;
@@ -38,25 +44,8 @@ impl Tmux {
         let session = self.ensure_session().await?;
         self.attach(&session).await?;
         self.ask(&self.settings(&session)).await?;
+        self.ensure_keeper(&session).await?;
         Ok(connected)
-    }
-
-    /// Ends our session with every pane in it, and the server if nobody else has a session there.
-    ///
-    /// # Errors
-    /// When tmux does not answer or refuses.
-    pub async fn end_session(&self) -> Result<(), TmuxError> {
-        let _alone = self.slots.lock().await;
-        // The end is wanted: nobody needs to hear of it.
-        *self.client.lock().await = None;
-        let session = match self.find_session().await {
-            Ok(Some(session)) => session,
-            Ok(None) | Err(TmuxError::NoServer { .. }) => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        let leave = SetOption::new().server().option("exit-empty").value("on").build();
-        let kill = KillSession::new().target_session(session).build();
-        self.ask(&Script::new(&leave).then(&kill)).await.map(drop)
     }
 
     /// Returns the id of our session, which is made if it is missing.
@@ -153,12 +142,33 @@ impl Tmux {
             .width(SCREEN.0)
             .height(SCREEN.1)
             .build();
-        for word in ["--", "sleep", "60"] {
+        for word in FIRST_PROGRAM {
             make.push_param(word);
         }
-        let empty = SplitWindow::new().detached().target_pane(target.as_str()).shell_command("").build();
-        let kill = KillPane::new().target_pane(target.as_str()).build();
-        Script::new(&make).then(&empty).then(&kill).then_all(&self.settings(&target))
+        Script::new(&make).then_all(&empty_and_tag(&target)).then_all(&self.settings(&target))
+    }
+
+    /// Makes the keeper again if somebody closed it.
+    async fn ensure_keeper(&self, session: &str) -> Result<(), TmuxError> {
+        if self.keeper().await?.is_some() {
+            return Ok(());
+        }
+        let taken = self.window_indexes(session).await?;
+        let index = (0..).find(|index| !taken.contains(index)).unwrap_or_default();
+        let target = format!("{session}:{index}");
+        let mut make = NewWindow::new().detached().window_name(KEEPER).target_window(target.as_str()).build();
+        for word in FIRST_PROGRAM {
+            make.push_param(word);
+        }
+        self.ask(&Script::new(&make).then_all(&empty_and_tag(&target))).await.map(drop)
+    }
+
+    /// Returns the window id of our session's keeper.
+    pub(super) async fn keeper(&self) -> Result<Option<String>, TmuxError> {
+        let format = format!("#{{window_id}}\t#{{{KEEPER_TAG}}}\t#{{{ROOT_TAG}}}");
+        let answer = self.all_panes(&format).await?;
+        let ending = format!("\t1\t{}", self.spec.root_tag());
+        Ok(answer.iter().find_map(|line| line.strip_suffix(ending.as_str())).map(str::to_owned))
     }
 
     /// Returns what is set on the server and the session at every connection; none of it touches sessions of others.
@@ -184,6 +194,14 @@ impl Tmux {
             script.then(&SetOption::new().target_pane(session).option(option).value(value).build())
         })
     }
+}
+
+/// Replaces the program of a new window by nothing.
+fn empty_and_tag(target: &str) -> Script {
+    let empty = SplitWindow::new().detached().target_pane(target).shell_command("").build();
+    let kill = KillPane::new().target_pane(target).build();
+    let tag = SetOption::new().pane().target_pane(target).option(KEEPER_TAG).value("1").build();
+    Script::new(&empty).then(&kill).then(&tag)
 }
 
 /// Versions before 3.7 replace some characters, and targets give others a meaning.
