@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::env::Environment;
 use super::failure::{Ended, Failure, Kind, Result};
-use super::output::{Color, Tone};
+use super::output::{Color, Tone, count};
 use crate::daemon;
 use crate::model::layout::Layout;
 use crate::telemetry::{self, Format, Logging, StandardError, TelemetryError};
@@ -35,7 +35,9 @@ fn greet(context: &Context, layout: &Layout, agents: usize) {
     let paint = |tone, text: &str| context.out.note_color.paint(tone, text);
     let root = layout.root().display();
     context.out.note(&paint(Tone::Heading, &format!("miyabi {} in {root}", env!("CARGO_PKG_VERSION"))));
-    context.out.note(&format!("{agents} agents; look over their shoulders from another terminal:"));
+    context
+        .out
+        .note(&format!("{}; look over their shoulders from another terminal:", count(agents, "agent", "agents")));
     context.out.note(&format!("  {}", paint(Tone::Active, &format!("miyabi -C {root} attach"))));
     context.out.note("Ctrl-C lets running work end and stops.");
 }
