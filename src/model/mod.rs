@@ -8,6 +8,7 @@ pub mod beat;
 pub mod envelope;
 pub mod fault;
 pub mod id;
+pub mod launch;
 pub mod layout;
 pub mod order;
 pub mod plan;

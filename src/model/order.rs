@@ -12,6 +12,15 @@ use super::time::Timestamp;
 /// The version of [`WorkOrder`]'s JSON form.
 pub const WORK_ORDER_SCHEMA: &str = "work-order@1";
 
+/// The trailer by which the commit of an attempt is found again; its value is the attempt's [`attempt_key`].
+pub const ATTEMPT_TRAILER: &str = "Miyabi-Attempt";
+
+/// Names an attempt for git: `RUN/STAGE/N`.
+#[must_use]
+pub fn attempt_key(run: RunId, stage: &StageName, attempt: u32) -> String {
+    format!("{run}/{stage}/{attempt}")
+}
+
 /// One attempt at one stage of one task, as it is handed to an agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct WorkOrder {

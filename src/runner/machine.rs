@@ -1,0 +1,467 @@
+//! The decisions of one runner: a value without I/O and clock, driven like the core.
+//!
+//! The shell tells it what happened ([`Machine::handle_event`]), that time has passed ([`Machine::handle_timeout`]),
+//! and does what it asks for ([`Machine::poll_effect`]), in order. The life of an order:
+//!
+//! ```text
+//! Starting -> Idle -> Preparing -> Running -> Committing -> Checking -> Reporting -> Acking -> Clearing -> Idle
+//!                         |  (commit of an earlier attempt found)          ^
+//!                         +------------------------------------------------+
+//! ```
+//!
+//! - At most one of the steps is under way, and each ends with exactly one event of its own, also when it was cut short.
+//! - Cancelled ([`Event::OrderGone`]): the program's group is ended, what it did is saved, nothing is reported.
+//! - Told to stop ([`Event::StopRequested`]): the program's group is ended, nothing is reported, the last beat says so.
+//! - Only a delivered report is followed by an acknowledgement.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::stage::{Next, Stage, committed, limit, prepared, ran_to_its_end, retry_after};
+use super::attempt::{self, Attempt};
+use super::event::{Effect, Event, Pull, Purpose, Trouble};
+use crate::model::beat::{Activity, Beat};
+use crate::model::id::{AgentId, Incarnation};
+use crate::model::order::WorkOrder;
+use crate::model::report::FailureKind;
+use crate::model::span;
+use crate::model::time::Timestamp;
+
+mod stage;
+#[cfg(test)]
+mod tests;
+
+/// How often an idle runner looks into its mailbox although nothing was announced; announcements can get lost.
+pub const SWEEP: Duration = Duration::from_secs(5);
+
+/// How long a cancelled program may take to end by itself; its successor waits for the lease's end.
+pub const CANCEL_GRACE: Duration = Duration::from_millis(500);
+
+/// The shortest distance of two beats, whatever is configured.
+const HEARTBEAT_MIN: Duration = Duration::from_millis(10);
+
+/// What a runner is told about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Whose runner it is.
+    pub agent: AgentId,
+    /// Which start it is.
+    pub incarnation: Incarnation,
+    /// The runner's process.
+    pub pid: u32,
+    /// How often it beats.
+    pub heartbeat: Duration,
+    /// How long ending a program may take before SIGKILL.
+    pub stop_timeout: Duration,
+    /// Whether it takes orders.
+    pub duty: Duty,
+}
+
+/// Whether a runner takes orders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Duty {
+    /// It leases and works.
+    Work,
+    /// It only shows something in its pane.
+    Show,
+}
+
+/// The event cannot happen in this state: a mistake in the shell.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("event {event} cannot happen while {state}")]
+pub struct Illegal {
+    state: String,
+    event: String,
+}
+
+/// What becomes of the order in hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Live,
+    Cancelled,
+    Stopping { until: Timestamp },
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum State {
+    Starting,
+    Idle { asking: Asking, sweep_at: Timestamp },
+    Working { attempt: Box<Attempt>, fate: Fate, stage: Stage },
+    Stopped,
+}
+
+impl State {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Idle { .. } => "idle",
+            Self::Working { stage, .. } => stage.name(),
+            Self::Stopped => "stopped",
+        }
+    }
+
+    fn activity(&self) -> Activity {
+        match self {
+            Self::Starting => Activity::Starting,
+            Self::Idle { .. } => Activity::Idle,
+            Self::Working { attempt, stage, .. } => Activity::Busy {
+                order: attempt.order.id,
+                task: attempt.order.task.clone(),
+                since: attempt.since,
+                step: stage.step(),
+            },
+            Self::Stopped => Activity::Stopped,
+        }
+    }
+}
+
+/// Whether a lease is under way, and whether to ask again after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asking {
+    No,
+    Once,
+    Again,
+}
+
+/// One runner.
+#[derive(Debug)]
+pub struct Machine {
+    settings: Settings,
+    state: State,
+    beat_at: Timestamp,
+    beats: u64,
+    effects: VecDeque<Effect>,
+}
+
+impl Machine {
+    /// Makes a runner that is starting, and lets it beat for the first time.
+    #[must_use]
+    pub fn new(settings: Settings, now: Timestamp) -> Self {
+        let mut machine = Self { settings, state: State::Starting, beat_at: now, beats: 0, effects: VecDeque::new() };
+        machine.beat(now);
+        machine
+    }
+
+    /// Returns the next thing to do.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// Returns when to call [`Self::handle_timeout`], and why.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<(Timestamp, &'static str)> {
+        let own = match &self.state {
+            State::Stopped => return None,
+            State::Starting => None,
+            State::Idle { sweep_at, .. } => Some((*sweep_at, "sweep")),
+            State::Working { fate, stage, .. } => {
+                let stop = match fate {
+                    Fate::Stopping { until } => Some((*until, "stop timeout")),
+                    Fate::Live | Fate::Cancelled => None,
+                };
+                stage.timeout().into_iter().chain(stop).min()
+            }
+        };
+        own.into_iter().chain([(self.beat_at, "heartbeat")]).min()
+    }
+
+    /// Does what has become due.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        if self.beat_at <= now && self.state != State::Stopped {
+            self.beat(now);
+            if let State::Working { attempt, .. } = &self.state {
+                self.effects.push_back(Effect::Look(attempt.order.id));
+            }
+        }
+        match std::mem::replace(&mut self.state, State::Stopped) {
+            State::Idle { asking, sweep_at } if sweep_at <= now => {
+                self.state = State::Idle { asking, sweep_at: now + SWEEP };
+                self.ask();
+            }
+            State::Working { fate: Fate::Stopping { until }, .. } if until <= now => self.finish(now),
+            State::Working { attempt, fate, stage } => self.handle_stage_timeout(attempt, fate, stage, now),
+            state @ (State::Starting | State::Idle { .. } | State::Stopped) => self.state = state,
+        }
+    }
+
+    fn handle_stage_timeout(&mut self, mut attempt: Box<Attempt>, fate: Fate, stage: Stage, now: Timestamp) {
+        let kill_at = now + self.settings.stop_timeout;
+        let stage = match stage {
+            Stage::Running { until } if until <= now => {
+                attempt.fail(
+                    FailureKind::TimedOut,
+                    format!("the time limit of {} was reached", span::format(limit(&attempt.order))),
+                );
+                self.pull(stage, kill_at)
+            }
+            Stage::Checking { until } if until <= now => {
+                let limit = span::format(limit(&attempt.order));
+                attempt.fail(FailureKind::TimedOut, format!("the checks did not end within {limit}"));
+                self.pull(stage, kill_at)
+            }
+            Stage::EndingRun { kill_at: Some(at) } if at <= now => {
+                self.effects.push_back(Effect::Signal(Pull::Kill));
+                Stage::EndingRun { kill_at: None }
+            }
+            Stage::EndingCheck { kill_at: Some(at) } if at <= now => {
+                self.effects.push_back(Effect::Signal(Pull::Kill));
+                Stage::EndingCheck { kill_at: None }
+            }
+            Stage::WaitingToDeliver { report, tries, at } if at <= now => {
+                self.effects.push_back(Effect::Deliver(Arc::clone(&report)));
+                Stage::Delivering { report, tries }
+            }
+            Stage::WaitingToAck { tries, at } if at <= now => {
+                self.effects.push_back(Effect::Ack(Arc::clone(&attempt.order)));
+                Stage::Acking { tries }
+            }
+            Stage::Preparing
+            | Stage::Running { .. }
+            | Stage::EndingRun { .. }
+            | Stage::Committing
+            | Stage::Checking { .. }
+            | Stage::EndingCheck { .. }
+            | Stage::Delivering { .. }
+            | Stage::WaitingToDeliver { .. }
+            | Stage::Acking { .. }
+            | Stage::WaitingToAck { .. }
+            | Stage::Clearing => stage,
+        };
+        self.state = State::Working { attempt, fate, stage };
+    }
+
+    /// Takes in what happened.
+    ///
+    /// # Errors
+    /// Tells that the event cannot happen now; nothing has changed.
+    pub fn handle_event(&mut self, event: Event, now: Timestamp) -> Result<(), Illegal> {
+        match (std::mem::replace(&mut self.state, State::Stopped), event) {
+            (State::Starting, Event::Ready) => self.rest(now),
+            (State::Idle { asking, sweep_at }, Event::MailboxChanged) => {
+                self.state = State::Idle { asking, sweep_at };
+                self.ask();
+            }
+            (State::Idle { asking: Asking::Once | Asking::Again, .. }, Event::Leased(Ok(Some(order)))) => {
+                self.begin(order, now);
+            }
+            (State::Idle { asking: Asking::Again, sweep_at }, Event::Leased(Ok(None) | Err(_))) => {
+                self.state = State::Idle { asking: Asking::No, sweep_at };
+                self.ask();
+            }
+            (State::Idle { asking: Asking::Once, sweep_at }, Event::Leased(Ok(None) | Err(_))) => {
+                self.state = State::Idle { asking: Asking::No, sweep_at };
+            }
+            (State::Starting | State::Idle { .. }, Event::StopRequested) => self.finish(now),
+            (State::Working { attempt, fate, stage }, event) => {
+                return self.handle_working(attempt, fate, stage, event, now);
+            }
+            // Hints may come late, and after the end nothing matters any more.
+            (state @ (State::Starting | State::Idle { .. }), Event::OrderGone(_)) => self.state = state,
+            (State::Starting, Event::MailboxChanged) => self.state = State::Starting,
+            (State::Stopped, _) => self.state = State::Stopped,
+            (state, event) => {
+                let illegal = Illegal { state: state.name().to_owned(), event: event.name().to_owned() };
+                self.state = state;
+                return Err(illegal);
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_working(
+        &mut self,
+        mut attempt: Box<Attempt>,
+        fate: Fate,
+        stage: Stage,
+        event: Event,
+        now: Timestamp,
+    ) -> Result<(), Illegal> {
+        match (stage, event) {
+            (stage, Event::OrderGone(id)) if id == attempt.order.id => self.cancel(attempt, fate, stage, now),
+            (stage, Event::StopRequested) => self.stop(attempt, fate, stage, now),
+            // The sweep finds what these announce.
+            (stage, Event::MailboxChanged | Event::OrderGone(_)) => {
+                self.state = State::Working { attempt, fate, stage };
+            }
+            (Stage::Preparing, Event::Prepared(result)) => {
+                let next = prepared(&mut attempt, result);
+                self.advance(attempt, fate, next, now);
+            }
+            (Stage::Running { .. } | Stage::EndingRun { .. }, Event::Ran(ran)) => {
+                let next = ran_to_its_end(&mut attempt, *ran);
+                self.advance(attempt, fate, next, now);
+            }
+            (Stage::Committing, Event::Committed(result)) => {
+                let next = committed(&mut attempt, result);
+                self.advance(attempt, fate, next, now);
+            }
+            (Stage::Checking { .. } | Stage::EndingCheck { .. }, Event::Checked(result)) => {
+                match result {
+                    Ok(checks) => attempt.checked(checks),
+                    Err(Trouble(reason)) => attempt.fail(FailureKind::Infrastructure, reason),
+                }
+                self.advance(attempt, fate, Next::Report, now);
+            }
+            (Stage::Delivering { .. }, Event::Delivered(Ok(()))) => {
+                self.effects.push_back(Effect::Ack(Arc::clone(&attempt.order)));
+                self.state = State::Working { attempt, fate, stage: Stage::Acking { tries: 0 } };
+            }
+            (Stage::Delivering { report, tries }, Event::Delivered(Err(_))) => {
+                let at = now + retry_after(tries);
+                self.resume(attempt, fate, Stage::WaitingToDeliver { report, tries: tries.saturating_add(1), at }, now);
+            }
+            (Stage::Acking { .. }, Event::Acked(Ok(()))) => self.advance(attempt, fate, Next::Clear, now),
+            (Stage::Acking { tries }, Event::Acked(Err(_))) => {
+                let at = now + retry_after(tries);
+                self.resume(attempt, fate, Stage::WaitingToAck { tries: tries.saturating_add(1), at }, now);
+            }
+            (Stage::Clearing, Event::Cleared) => match fate {
+                Fate::Live | Fate::Cancelled => self.rest(now),
+                Fate::Stopping { .. } => self.finish(now),
+            },
+            (stage, event) => {
+                let illegal = Illegal { state: stage.name().to_owned(), event: event.name().to_owned() };
+                self.state = State::Working { attempt, fate, stage };
+                return Err(illegal);
+            }
+        }
+        Ok(())
+    }
+
+    /// Becomes idle and asks for work.
+    fn rest(&mut self, now: Timestamp) {
+        self.state = State::Idle { asking: Asking::No, sweep_at: now + SWEEP };
+        self.beat(now);
+        self.ask();
+    }
+
+    /// Asks for an order, unless the question is under way.
+    fn ask(&mut self) {
+        if let (State::Idle { asking, .. }, Duty::Work) = (&mut self.state, self.settings.duty) {
+            *asking = match *asking {
+                Asking::No => {
+                    self.effects.push_back(Effect::Lease);
+                    Asking::Once
+                }
+                Asking::Once | Asking::Again => Asking::Again,
+            };
+        }
+    }
+
+    fn begin(&mut self, order: Arc<WorkOrder>, now: Timestamp) {
+        let attempt = Box::new(Attempt::new(Arc::clone(&order), now));
+        self.state = State::Working { attempt, fate: Fate::Live, stage: Stage::Preparing };
+        self.beat(now);
+        self.effects.push_back(Effect::Prepare(order));
+    }
+
+    /// Goes on to the next step, or winds up when the order is cancelled or the runner is stopping.
+    fn advance(&mut self, attempt: Box<Attempt>, fate: Fate, next: Next, now: Timestamp) {
+        let order = Arc::clone(&attempt.order);
+        let (stage, effect) = match (fate, next) {
+            (Fate::Stopping { .. }, _) => return self.finish(now),
+            // A cancelled attempt's work is saved, but neither checked nor reported.
+            (Fate::Cancelled, Next::Commit(base, _)) => {
+                (Stage::Committing, Effect::Commit { order, base, purpose: Purpose::Salvage, summary: None })
+            }
+            (Fate::Cancelled, Next::Run | Next::Check(_) | Next::Report | Next::Clear) | (Fate::Live, Next::Clear) => {
+                (Stage::Clearing, Effect::Clear(order))
+            }
+            (Fate::Live, Next::Run) => (Stage::Running { until: now + limit(&order) }, Effect::Run(order)),
+            (Fate::Live, Next::Commit(base, purpose)) => {
+                let summary = attempt.ran.as_ref().and_then(|ran| ran.claim.summary.clone());
+                (Stage::Committing, Effect::Commit { order, base, purpose, summary })
+            }
+            (Fate::Live, Next::Check(commit)) => {
+                (Stage::Checking { until: now + limit(&order) }, Effect::Check { order, commit })
+            }
+            (Fate::Live, Next::Report) => {
+                let report = attempt.report(&self.settings.agent, self.settings.incarnation, now);
+                let report = Arc::new(attempt::envelope(&report, &order, now));
+                (Stage::Delivering { report: Arc::clone(&report), tries: 0 }, Effect::Deliver(report))
+            }
+        };
+        self.state = State::Working { attempt, fate, stage };
+        self.beat(now);
+        self.effects.push_back(effect);
+    }
+
+    fn cancel(&mut self, attempt: Box<Attempt>, fate: Fate, stage: Stage, now: Timestamp) {
+        let fate = match fate {
+            Fate::Live | Fate::Cancelled => Fate::Cancelled,
+            Fate::Stopping { until } => Fate::Stopping { until },
+        };
+        let kill_at = now + CANCEL_GRACE.min(self.settings.stop_timeout);
+        let stage = self.pull(stage, kill_at);
+        self.resume(attempt, fate, stage, now);
+    }
+
+    fn stop(&mut self, attempt: Box<Attempt>, fate: Fate, stage: Stage, now: Timestamp) {
+        let until = match fate {
+            Fate::Live | Fate::Cancelled => now + self.settings.stop_timeout,
+            Fate::Stopping { until } => until,
+        };
+        // The supervisor kills this process after the stop timeout: the program must be gone before that.
+        let stage = self.pull(stage, now + self.settings.stop_timeout / 2);
+        self.resume(attempt, Fate::Stopping { until }, stage, now);
+    }
+
+    /// Tells a running program to end, unless it has been told; an earlier end is kept.
+    fn pull(&mut self, stage: Stage, kill_at: Timestamp) -> Stage {
+        match stage {
+            Stage::Running { .. } => {
+                self.effects.push_back(Effect::Signal(Pull::Term));
+                Stage::EndingRun { kill_at: Some(kill_at) }
+            }
+            Stage::Checking { .. } => {
+                self.effects.push_back(Effect::Signal(Pull::Term));
+                Stage::EndingCheck { kill_at: Some(kill_at) }
+            }
+            Stage::EndingRun { kill_at: earlier } => {
+                Stage::EndingRun { kill_at: earlier.map(|earlier| earlier.min(kill_at)) }
+            }
+            Stage::EndingCheck { kill_at: earlier } => {
+                Stage::EndingCheck { kill_at: earlier.map(|earlier| earlier.min(kill_at)) }
+            }
+            Stage::Preparing
+            | Stage::Committing
+            | Stage::Delivering { .. }
+            | Stage::WaitingToDeliver { .. }
+            | Stage::Acking { .. }
+            | Stage::WaitingToAck { .. }
+            | Stage::Clearing => stage,
+        }
+    }
+
+    /// Stays in a stage, unless it only waits for another try that will not come.
+    fn resume(&mut self, attempt: Box<Attempt>, fate: Fate, stage: Stage, now: Timestamp) {
+        match (&stage, fate) {
+            (Stage::WaitingToDeliver { .. } | Stage::WaitingToAck { .. }, Fate::Cancelled | Fate::Stopping { .. }) => {
+                self.advance(attempt, fate, Next::Clear, now);
+            }
+            (_, Fate::Live | Fate::Cancelled | Fate::Stopping { .. }) => {
+                self.state = State::Working { attempt, fate, stage };
+            }
+        }
+    }
+
+    fn finish(&mut self, now: Timestamp) {
+        self.state = State::Stopped;
+        self.beat(now);
+        self.effects.push_back(Effect::Exit);
+    }
+
+    fn beat(&mut self, now: Timestamp) {
+        self.beats += 1;
+        self.beat_at = now + self.settings.heartbeat.max(HEARTBEAT_MIN);
+        self.effects.push_back(Effect::Beat(Beat {
+            agent: self.settings.agent.clone(),
+            incarnation: self.settings.incarnation,
+            pid: self.settings.pid,
+            sequence: self.beats,
+            at: now,
+            activity: self.state.activity(),
+        }));
+    }
+}
