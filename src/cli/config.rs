@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::context::{CONFIG_NAME, Context, read_plan};
 use super::failure::{Ended, Failure, Kind, Result};
-use super::output::Form;
+use super::output::{Form, count};
 use crate::config;
 
 /// What to do with the configuration.
@@ -47,9 +47,9 @@ fn check(context: &Context) -> Result {
     let (text, parsed) = read_plan(&context.layout()?)?;
     match (parsed, context.out.form) {
         (Ok(plan), Form::Text) => {
-            let agents = plan.agents.len();
-            let repositories = plan.repositories.len();
-            context.out.line(&format!("{CONFIG_NAME} is valid: {agents} agents, {repositories} repositories"))?;
+            let agents = count(plan.agents.len(), "agent", "agents");
+            let repositories = count(plan.repositories.len(), "repository", "repositories");
+            context.out.line(&format!("{CONFIG_NAME} is valid: {agents}, {repositories}"))?;
         }
         (Ok(plan), Form::Json) => {
             let agents: Vec<_> = plan.agents.iter().map(|agent| &agent.id).collect();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::env::Environment;
 use super::failure::{Failure, Kind, Result};
-use super::output::{Color, Output};
+use super::output::{Color, Output, count};
 use crate::config;
 use crate::control::client::Client;
 use crate::model::fault::Fault;
@@ -76,7 +76,7 @@ impl Context {
     pub fn faulty(&self, faults: &[Fault], texts: &BTreeMap<String, String>) -> Failure {
         let files: std::collections::BTreeSet<_> = faults.iter().map(|fault| fault.place.file.as_str()).collect();
         let files: Vec<_> = files.into_iter().collect();
-        let count = if faults.len() == 1 { "1 fault".to_owned() } else { format!("{} faults", faults.len()) };
+        let count = count(faults.len(), "fault", "faults");
         Failure::say(Kind::Invalid, format!("{count} in {}", files.join(", "))).show(config::render::render(
             faults,
             texts,

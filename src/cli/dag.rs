@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::context::{Context, read_text};
 use super::failure::{Ended, Failure, Kind, Result};
-use super::output::Form;
+use super::output::{Form, count};
 use crate::config;
 use crate::control::protocol::Call;
 use crate::core::dag as graph;
@@ -152,7 +152,7 @@ fn check(context: &Context, args: &CheckArgs) -> Result {
     }
     if context.out.form == Form::Text {
         for (path, tasks) in counts {
-            context.out.line(&format!("{path} is valid: {tasks} tasks"))?;
+            context.out.line(&format!("{path} is valid: {}", count(tasks, "task", "tasks")))?;
         }
         if read.files.is_empty() {
             context.out.note(&format!("there are no dependency files in {}", layout.dag().display()));

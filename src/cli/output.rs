@@ -173,6 +173,12 @@ pub fn terminal_size() -> Option<(usize, usize)> {
     (size.ws_col > 0 && size.ws_row > 0).then(|| (usize::from(size.ws_col), usize::from(size.ws_row)))
 }
 
+/// Counts things in words: `1 task`, `2 tasks`.
+#[must_use]
+pub fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
 /// Makes a text from outside safe for a terminal: control characters become visible.
 #[must_use]
 pub fn printable(text: &str) -> String {

@@ -1,11 +1,11 @@
 //! End-to-end and integration tests, in one binary.
-
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by failing")]
 #![expect(clippy::print_stderr, reason = "what a test says is read by people when it fails")]
 
 mod agent_schemas;
 mod aider;
 mod boundaries;
+mod cli;
 mod config;
 mod daemon;
 mod docs;

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use super::super::context::{Context, read_plan};
 use super::super::dag;
+use super::super::output::count;
 use super::Finding;
 use crate::model::agent::{AgentSpec, DriverKind};
 use crate::model::layout::Layout;
@@ -25,7 +26,7 @@ pub(super) fn look(context: &Context) -> Vec<Finding> {
     let mut findings = vec![writable(layout.root()), disk(layout.root())];
     match read_plan(&layout) {
         Ok((_, Ok(plan))) => {
-            findings.push(Finding::ok("config", format!("{} agents", plan.agents.len())));
+            findings.push(Finding::ok("config", count(plan.agents.len(), "agent", "agents")));
             findings.push(dependency_files(&layout, &plan));
             findings.extend(programs(context, &plan));
             findings.extend(plan.repositories.iter().map(repository));
@@ -33,8 +34,8 @@ pub(super) fn look(context: &Context) -> Vec<Finding> {
         Ok((_, Err(faults))) => findings.push(Finding::fail(
             "config",
             format!(
-                "agents.toml has {} faults, the first: {}",
-                faults.len(),
+                "agents.toml has {}, the first: {}",
+                count(faults.len(), "fault", "faults"),
                 faults.first().map(ToString::to_string).unwrap_or_default()
             ),
             "see all with `miyabi config check`",
@@ -76,11 +77,14 @@ fn dependency_files(layout: &Layout, plan: &Plan) -> Finding {
     match dag::read(layout, plan, &[]) {
         Ok(read) if read.faults.is_empty() => {
             let tasks: usize = read.files.iter().map(|file| file.nodes.len()).sum();
-            Finding::ok("dag", format!("{} files, {tasks} tasks", read.files.len()))
+            Finding::ok(
+                "dag",
+                format!("{}, {}", count(read.files.len(), "file", "files"), count(tasks, "task", "tasks")),
+            )
         }
         Ok(read) => Finding::fail(
             "dag",
-            format!("{} faults, the first: {}", read.faults.len(), read.faults[0]),
+            format!("{}, the first: {}", count(read.faults.len(), "fault", "faults"), read.faults[0]),
             "see all with `miyabi dag check`",
         ),
         Err(failure) => Finding::fail("dag", failure.message(), "the files in dag/ must be readable"),
