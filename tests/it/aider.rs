@@ -27,6 +27,7 @@ const TALK: &str = r#"{"fixtures": [{"match": {}, "response": {"content": "I wou
 const CHECK: &str = "python3 fizzbuzz.py | tail -n 3 | tr '\\n' ' ' | grep -x '13 14 FizzBuzz '";
 
 /// Finds a tool, by the variable that names it or where the script installs it.
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn tool(variable: &str, installed: &str) -> Option<PathBuf> {
     let named = std::env::vars().find(|(name, _)| name == variable).map(|(_, path)| PathBuf::from(path));
     let path = named.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(installed));
