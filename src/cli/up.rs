@@ -4,7 +4,7 @@ use super::context::Context;
 use super::env::Environment;
 use super::failure::{Ended, Failure, Kind, Result};
 use super::output::{Color, Tone, count};
-use crate::daemon;
+use crate::daemon::start::{self, Options, StartError};
 use crate::model::layout::Layout;
 use crate::telemetry::{self, Format, Logging, StandardError, TelemetryError};
 
@@ -19,9 +19,12 @@ pub fn run(context: &Context) -> Result {
     let _guard = telemetry::start(&logging(&layout, &context.environment)?)?;
     greet(context, &layout, plan.agents.len());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let options =
-        daemon::start::Options { root: layout.root().to_owned(), environment: context.environment.all.clone() };
-    let ended = runtime.block_on(daemon::start::run(options));
+    let options = Options {
+        root: layout.root().to_owned(),
+        environment: context.environment.all.clone(),
+        program: context.environment.program.clone(),
+    };
+    let ended = runtime.block_on(start::run(options));
     // Blocking work that does not end, such as a hung file system, must not keep the process alive.
     runtime.shutdown_background();
     ended?;
@@ -78,8 +81,24 @@ impl From<TelemetryError> for Failure {
     }
 }
 
-impl From<daemon::start::StartError> for Failure {
-    fn from(error: daemon::start::StartError) -> Self {
-        Self::new(Kind::Failed, error)
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        match &error {
+            StartError::AlreadyRunning { .. } => {
+                Self::new(Kind::Refused, error).hint("see `miyabi status`; stop it with `miyabi down`")
+            }
+            StartError::NoConfig { .. } | StartError::Config { .. } => {
+                Self::new(Kind::Invalid, error).hint("see `miyabi config check`")
+            }
+            StartError::Journal(_) | StartError::Fact { .. } | StartError::Illegal { .. } => {
+                Self::new(Kind::Failed, error).hint("docs/operations.md says how a damaged journal is repaired")
+            }
+            StartError::Tmux(_) => Self::new(Kind::Failed, error).hint("`miyabi doctor` says what tmux lacks"),
+            StartError::Folder { .. }
+            | StartError::Lock(_)
+            | StartError::Broken(_)
+            | StartError::Socket(_)
+            | StartError::System { .. } => Self::new(Kind::Failed, error),
+        }
     }
 }

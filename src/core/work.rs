@@ -442,8 +442,7 @@ impl Core {
                     Some(_) => Retire::Done,
                     None => Retire::Dead { reason: attempt.reason.clone().unwrap_or_default() },
                 };
-                let effect =
-                    Effect::RetireOrder { agent: attempt.agent.clone(), envelope: attempt.envelope, how };
+                let effect = Effect::RetireOrder { agent: attempt.agent.clone(), envelope: attempt.envelope, how };
                 attempt.ended_at.map(|at| (at, effect))
             })
             .collect();

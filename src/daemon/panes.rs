@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::core::effect::Stop;
 use crate::core::event::{Event, Evidence, PaneFound};
+use crate::io::clock;
 use crate::io::process::{self, ProcessId};
 use crate::io::tmux::{SpawnPane, Tmux, TmuxError, TmuxSpec};
 use crate::model::agent::AgentSpec;
@@ -266,8 +267,11 @@ impl Panes {
         let inputs = self.inputs.clone();
         tasks.start("probe", move |_| async move {
             let seen = process::identify(pid).and_then(|process| process::evidence(&process));
-            let evidence =
-                seen.map(|seen| Evidence { stopped: matches!(seen.state, 'T' | 't'), cpu_ticks: seen.cpu_ticks });
+            let evidence = seen.map(|seen| Evidence {
+                at: clock::now(),
+                stopped: matches!(seen.state, 'T' | 't'),
+                cpu_ticks: seen.cpu_ticks,
+            });
             send(&inputs, Event::Probed { agent, incarnation, evidence }).await;
         });
     }
