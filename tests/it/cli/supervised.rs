@@ -35,6 +35,7 @@ fn task(id: &str, state: TaskState) -> TaskView {
         ended_at: None,
         branch: None,
         commit: None,
+        stuck: false,
         reason: None,
         file: Some("example".to_owned()),
     }
