@@ -548,16 +548,17 @@ async fn a_missing_program_and_a_nul_are_clear_errors() {
 }
 
 #[tokio::test]
-async fn people_can_attach_with_the_command_that_is_offered() {
+async fn people_can_attach_with_the_command_that_is_offered_and_leave_nothing_of_theirs_to_agents() {
     let place = Place::new();
     let tmux = connected(&place).await;
-    let PaneSeen { pane, .. } = tmux.spawn_pane(&pane(&place, "kaede", 1)).await.unwrap();
-    let mut argv = tmux.attach_argv(Some(&pane));
+    let PaneSeen { pane: first, .. } = tmux.spawn_pane(&pane(&place, "kaede", 1)).await.unwrap();
+    let mut argv = tmux.attach_argv(Some(&first));
     // A control client needs no terminal, so it can stand for a person here.
     argv.insert(1, "-C".to_owned());
     let mut client = tokio::process::Command::new(&argv[0])
         .args(&argv[1..])
         .env_remove("TMUX")
+        .env("SSH_AUTH_SOCK", "/a/persons/keys")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .kill_on_drop(true)
@@ -573,4 +574,10 @@ async fn people_can_attach_with_the_command_that_is_offered() {
         false
     };
     assert!(tokio::time::timeout(DEADLINE, attached).await.unwrap());
+    let out = place.path().join("environment");
+    let script = format!("env > '{0}.part'; mv '{0}.part' '{0}'; sleep 600", out.display());
+    let argv = ["sh", "-c", &script].map(str::to_owned).to_vec();
+    tmux.spawn_pane(&SpawnPane { argv, ..pane(&place, "sakura", 1) }).await.unwrap();
+    let environment = file(&out).await;
+    assert!(!environment.contains("/a/persons/keys"), "{environment}");
 }

@@ -262,4 +262,10 @@ mod tests {
         let seen = parse_pane(&format!("kaede\t7\t%1\t@2\t{us}\t0")).unwrap();
         assert_eq!((seen.incarnation, seen.dead), (Incarnation(7), false));
     }
+
+    #[test]
+    fn a_pane_whose_process_is_gone_is_dead_even_if_tmux_missed_it() {
+        let beyond_the_last = u32::MAX;
+        assert!(parse_pane(&format!("kaede\t7\t%1\t@2\t{beyond_the_last}\t0")).unwrap().dead);
+    }
 }
