@@ -24,7 +24,6 @@ name = "bench"
 socket = "bench"
 
 [defaults]
-heartbeat = "1s"
 restart = { policy = "permanent", intensity = 1000000, period = "1h", backoff = "1ms", backoff_max = "2ms", reset_after = "1s" }
 """
 
