@@ -24,7 +24,6 @@ name = "bench"
 socket = "bench"
 
 [defaults]
-heartbeat = "1s"
 restart = { policy = "permanent", intensity = 1000000, period = "1h", backoff = "1ms", backoff_max = "2ms", reset_after = "1s" }
 """
 
@@ -122,8 +121,10 @@ class Root:
     def wait(self, what, look, seconds_max):
         """Waits until `look` returns something true, and returns it."""
         deadline = time.monotonic() + seconds_max
+        trouble = f"gave up after {seconds_max} s"
         while time.monotonic() < deadline:
             if self.process is not None and self.process.poll() is not None:
+                trouble = f"the supervisor ended with exit code {self.process.returncode}"
                 break
             found = look()
             if found:
@@ -132,7 +133,7 @@ class Root:
         for name in sorted(self.path.glob("up.out")) + sorted(self.path.glob("logs/*")):
             if name.is_file():
                 print(f"== {name.name}\n" + "\n".join(name.read_text(errors="replace").splitlines()[-20:]), file=sys.stderr)
-        sys.exit(f"gave up after {seconds_max} s: {what}")
+        sys.exit(f"{trouble}, waiting until {what}")
 
     def agents(self):
         """Returns the agents by id; empty while there is no supervisor."""
