@@ -42,7 +42,7 @@ impl World {
             self.checks.fail("what the journal holds does not add up to what was recorded");
         }
         self.tell(|| "the supervisor starts".to_owned());
-        self.core = Some(Core::restore(self.plan.clone(), durable, now));
+        self.core = Some(Box::new(Core::restore(self.plan.clone(), durable, now)));
         let after = self.rng.between(1, 300);
         let life = self.life;
         self.soon(after, Happening::LookedAround { life });
