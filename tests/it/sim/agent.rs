@@ -542,6 +542,9 @@ impl World {
             .filter(|pane| pane.alive && pane.agent == *agent && pane.incarnation == incarnation)
             .map(|pane| pane.pid)
             .collect();
+        if !pids.is_empty() {
+            self.checks.cleared_alive.insert((agent.clone(), incarnation));
+        }
         for pid in pids {
             self.kill_pane(pid);
         }
