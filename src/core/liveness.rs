@@ -19,6 +19,9 @@ pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a killed pane may take to be gone before it is killed again.
 const KILL_REPEAT: Duration = Duration::from_secs(5);
 
+/// The start timeout is waited for in so many slices: a clock that leaps over hours, as after a suspend, ends only one of them.
+const START_SLICES: u32 = 4;
+
 /// How many times a pane is asked for before the start counts as failed.
 const SPAWN_TRIES_MAX: u8 = 3;
 
@@ -58,7 +61,7 @@ pub(super) enum Liveness {
     /// A pane was asked for.
     Spawning { deadline: Timestamp, tries: u8, early: Option<Beat> },
     /// The pane is there; the first ready beat is awaited.
-    Starting { pane: Pane, deadline: Timestamp },
+    Starting { pane: Pane, deadline: Timestamp, slice: u32 },
     /// It beats.
     Up { pane: Pane, last_beat: Seen, activity: Activity },
     /// It has missed its beats; a second sign is looked for.
@@ -179,7 +182,7 @@ impl Core {
             );
             match (found.as_slice(), self.plan.agent(&agent)) {
                 ([pane], Some(spec)) if self.is_current(&agent, pane.incarnation) && !foreign_lease => {
-                    let deadline = self.now + spec.start_timeout;
+                    let deadline = self.now + spec.start_timeout / START_SLICES;
                     self.push(Effect::AdoptPane {
                         agent: agent.clone(),
                         incarnation: pane.incarnation,
@@ -187,7 +190,7 @@ impl Core {
                         pid: pane.pid,
                     });
                     let pane = Pane { id: pane.pane.clone(), pid: pane.pid };
-                    self.enter(&agent, Liveness::Starting { pane, deadline });
+                    self.enter(&agent, Liveness::Starting { pane, deadline, slice: 1 });
                 }
                 ([], Some(_)) if order.is_none() && !self.was_running(&agent) => {
                     let state = self.hold_of(&agent).map_or(Liveness::Absent, Liveness::Held);
@@ -221,8 +224,8 @@ impl Core {
         }
         let Some(Live { state: Liveness::Spawning { early, .. }, .. }) = self.agents.get(agent) else { return };
         let early = early.clone();
-        let deadline = self.now + self.plan.agent(agent).map_or(ANSWER_TIMEOUT, |spec| spec.start_timeout);
-        self.enter(agent, Liveness::Starting { pane, deadline });
+        let deadline = self.now + self.start_slice(agent);
+        self.enter(agent, Liveness::Starting { pane, deadline, slice: 1 });
         if let Some(beat) = early {
             self.on_beat(beat);
         }
@@ -376,6 +379,10 @@ impl Core {
                     self.enter(agent, Liveness::Spawning { deadline, tries: tries + 1, early });
                 }
             }
+            Liveness::Starting { pane, slice, .. } if slice < START_SLICES => {
+                let deadline = self.now + self.start_slice(agent);
+                self.enter(agent, Liveness::Starting { pane, deadline, slice: slice + 1 });
+            }
             Liveness::Starting { .. } => self.stop(agent, DownCause::StartTimeout, Stop::Kill),
             Liveness::Up { pane, last_beat, activity } => {
                 self.push(Effect::Probe { agent: agent.clone(), incarnation, pid: pane.pid });
@@ -399,6 +406,10 @@ impl Core {
         }
     }
 
+    fn start_slice(&self, agent: &AgentId) -> Duration {
+        self.plan.agent(agent).map_or(ANSWER_TIMEOUT, |spec| spec.start_timeout) / START_SLICES
+    }
+
     /// Between two looks a living runner has time for at least one beat.
     fn probe_interval(&self, agent: &AgentId) -> Duration {
         self.plan.agent(agent).map_or(ANSWER_TIMEOUT, |spec| spec.heartbeat * 2).max(Duration::from_secs(1))
@@ -410,7 +421,10 @@ impl Core {
             return;
         }
         let interval = self.probe_interval(agent) / 2;
-        let Some(Live { state: Liveness::Suspect { first, .. }, .. }) = self.agents.get_mut(agent) else { return };
+        let Some(Live { state: Liveness::Suspect { first, activity, .. }, .. }) = self.agents.get_mut(agent) else {
+            return;
+        };
+        let waits = activity.is_legitimately_silent();
         // A look that failed means nothing: unknown is not dead.
         let Some(seen) = evidence else { return };
         let Some(before) = *first else {
@@ -421,8 +435,8 @@ impl Core {
         if seen.at.since(before.at) < interval {
             return;
         }
-        // A runner that is stopped cannot beat however busy its children are.
-        if before.cpu_ticks == seen.cpu_ticks || (before.stopped && seen.stopped) {
+        // A runner that is stopped cannot beat however busy its children are; one that waits for somebody uses no time.
+        if (before.stopped && seen.stopped) || (before.cpu_ticks == seen.cpu_ticks && !waits) {
             self.stop(agent, DownCause::Silent, Stop::Kill);
         } else {
             *first = Some(seen);

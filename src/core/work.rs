@@ -42,8 +42,8 @@ pub(super) struct OrderWatch {
     pub(super) inspect_at: Timestamp,
     pub(super) strikes: u8,
     pub(super) struck_at: Timestamp,
-    /// Since when its attempt has been beyond every limit.
-    pub(super) overdue_since: Option<Timestamp>,
+    /// How long its attempt has been seen to run; unlike the clock, this does not leap when the machine was suspended.
+    pub(super) ran: Duration,
 }
 
 /// The one merge of a repository that is under way.
@@ -118,7 +118,7 @@ impl Core {
 
     pub(super) fn watch_order(&mut self, task: &TaskId, envelope: EnvelopeId) {
         let inspect_at = self.now + INSPECT_AFTER;
-        let watch = OrderWatch { envelope, inspect_at, strikes: 0, struck_at: self.now, overdue_since: None };
+        let watch = OrderWatch { envelope, inspect_at, strikes: 0, struck_at: self.now, ran: Duration::ZERO };
         self.orders.insert(task.clone(), watch);
     }
 
@@ -362,21 +362,22 @@ impl Core {
             let Some(record) = self.durable.tasks.get(&task) else { continue };
             let Some(current) = record.current() else { continue };
             let agent = current.agent.clone();
-            let is_overdue = self.overdue_at(record).is_some_and(|at| at <= now);
+            let patience = self.patience(record);
             let Some(watch) = self.orders.get_mut(&task) else { continue };
             watch.inspect_at = now + INSPECT_AFTER;
-            watch.overdue_since = if is_overdue { watch.overdue_since.or(Some(now)) } else { None };
-            // After a suspended machine has woken, its runner must have the time to end the program by itself.
-            if watch.overdue_since.is_some_and(|since| now.since(since) >= OVERHEAD) {
-                self.stop(&agent, DownCause::Overdue, Stop::Kill);
+            if let Some(patience) = patience {
+                watch.ran += INSPECT_AFTER;
+                if watch.ran >= patience {
+                    self.stop(&agent, DownCause::Overdue, Stop::Kill);
+                }
             }
             self.push(Effect::InspectOrder { agent, envelope });
         }
     }
 
-    /// Returns when an attempt that was begun is beyond everything that its limits allow.
-    fn overdue_at(&self, record: &TaskRecord) -> Option<Timestamp> {
-        let (started, _) = record.current()?.started?;
+    /// Returns how long an attempt that was begun may run before it is beyond everything that its limits allow.
+    fn patience(&self, record: &TaskRecord) -> Option<Duration> {
+        record.current()?.started?;
         let spec = self.plan.agent(&record.current()?.agent)?;
         let limit = record.spec.timeout.unwrap_or(spec.timeout);
         let checks = match &record.spec.repository {
@@ -384,7 +385,7 @@ impl Core {
             RepositoryChoice::Named(name) => self.plan.repository(name).map_or(0, |found| found.checks.len()),
         } + record.spec.checks.len();
         let turns = u32::try_from(checks).unwrap_or(u32::MAX).saturating_add(1);
-        Some(started + limit.saturating_add(spec.stop_timeout).saturating_mul(turns) + OVERHEAD)
+        Some(limit.saturating_add(spec.stop_timeout).saturating_mul(turns).saturating_add(OVERHEAD))
     }
 
     pub(super) fn on_inspected(&mut self, agent: &AgentId, envelope: EnvelopeId, place: OrderPlace) {

@@ -59,6 +59,17 @@ pub enum Activity {
     Stopped,
 }
 
+impl Activity {
+    /// Says whether nothing is heard or seen of an agent for a good reason: it waits for a human or for a usage limit.
+    #[must_use]
+    pub const fn is_legitimately_silent(&self) -> bool {
+        match self {
+            Self::WaitingForHuman { .. } | Self::Limited { .. } => true,
+            Self::Starting | Self::Idle | Self::Busy { .. } | Self::Stopped => false,
+        }
+    }
+}
+
 /// How far a runner is with an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

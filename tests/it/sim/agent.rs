@@ -57,6 +57,8 @@ pub(super) struct Program {
     began: i64,
     /// Waits for a human, or for a usage limit, and burns nothing.
     pub(super) waits: Option<Wait>,
+    /// Its runner waits with it, and beats no more once it has said so.
+    silences: bool,
     deaf: bool,
     ending: Ending,
 }
@@ -268,7 +270,9 @@ impl World {
         if pane.mute || pane.slow_until > now {
             return;
         }
-        let waits = pane.program.and_then(|program| self.programs.get(&program)).and_then(|program| program.waits);
+        let program = pane.program.and_then(|program| self.programs.get(&program));
+        let waits = program.and_then(|program| program.waits);
+        let silences = program.is_some_and(|program| program.silences);
         // The runner's machine knows no waiting yet, so the shell says it for it.
         if let (Some(wait), Activity::Busy { step: Step::Running, since, .. }) = (waits, &beat.activity) {
             let since = *since;
@@ -276,6 +280,9 @@ impl World {
                 Wait::Human => Activity::WaitingForHuman { since, reason: "may I?".to_owned() },
                 Wait::Limit => Activity::Limited { until: None, reason: "enough for today".to_owned() },
             };
+            if let Some(pane) = self.panes.get_mut(&pid).filter(|_| silences) {
+                pane.slow_until = i64::MAX;
+            }
         }
         let agent = beat.agent.clone();
         self.beats.insert(agent.clone(), beat);
@@ -446,6 +453,7 @@ impl World {
         lasts: i64,
         is_agent: bool,
     ) {
+        let silences = waits.is_some() && self.rng.chance(500_000);
         let Some(pane) = self.panes.get_mut(&pid) else { return };
         let serial = self.checks.programs;
         self.checks.programs += 1;
@@ -460,16 +468,13 @@ impl World {
             is_agent,
             began: self.t,
             waits,
+            silences,
             deaf,
             ending,
         };
         self.check_program(&program);
         self.programs.insert(serial, program);
         self.soon(lasts, Happening::ProgramEnds { program: serial });
-        if waits.is_some() {
-            // The beat that says so comes with the next interval; a program that waits says it at once.
-            self.soon(1, Happening::RunnerHears { pid, event: Box::new(Event::MailboxChanged) });
-        }
     }
 
     fn signal(&mut self, pid: u32, pull: Pull) {
@@ -537,6 +542,9 @@ impl World {
             .filter(|pane| pane.alive && pane.agent == *agent && pane.incarnation == incarnation)
             .map(|pane| pane.pid)
             .collect();
+        if !pids.is_empty() {
+            self.checks.cleared_alive.insert((agent.clone(), incarnation));
+        }
         for pid in pids {
             self.kill_pane(pid);
         }

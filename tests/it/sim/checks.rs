@@ -35,6 +35,8 @@ pub(super) struct Checks {
     /// What was seen of an agent since its newest beat.
     looks: BTreeMap<(AgentId, Incarnation), Vec<Evidence>>,
     beaten: BTreeMap<(AgentId, Incarnation), u64>,
+    /// Whose pane was alive when what it had left was cleared.
+    pub(super) cleared_alive: BTreeSet<(AgentId, Incarnation)>,
     /// What had been seen when an agent was first killed.
     signs: BTreeMap<(AgentId, Incarnation), Vec<Evidence>>,
 }
@@ -118,6 +120,23 @@ impl World {
         let known = self.shadow.agents.get(agent).map_or(Incarnation(0), |record| record.incarnation);
         if known < incarnation {
             self.checks.fail(format!("{agent}#{incarnation} is started, but its number is not recorded"));
+        }
+    }
+
+    /// Called when an order is about to be written: its intent must be durable.
+    pub(super) fn check_delivery(&mut self, envelope: EnvelopeId) {
+        if self.shadow.open_order(envelope).is_none() {
+            self.checks.fail(format!("order {envelope} is written, but not intended"));
+        }
+    }
+
+    /// Called after a turn whose effects are done: nobody can lease an order whose attempt has ended.
+    pub(super) fn check_mailboxes(&mut self) {
+        for agent in self.plan.agents.iter().map(|agent| agent.id.clone()).collect::<Vec<_>>() {
+            let stray = self.spool.open(&agent).into_iter().find(|order| self.shadow.open_order(*order).is_none());
+            if let Some(order) = stray {
+                self.checks.fail(format!("{agent} still has order {order}, whose attempt has ended"));
+            }
         }
     }
 
@@ -209,12 +228,12 @@ impl World {
                 self.check_was_sick(agent, incarnation, cause);
             }
             DownCause::StartTimeout | DownCause::Overdue => self.check_was_sick(agent, incarnation, cause),
-            DownCause::Clean
-            | DownCause::PaneDied
-            | DownCause::SpawnFailed { .. }
-            | DownCause::Operator
-            | DownCause::Drain
-            | DownCause::Lost => {}
+            DownCause::Clean | DownCause::PaneDied => {
+                if self.checks.cleared_alive.contains(&(agent.clone(), incarnation)) {
+                    self.checks.fail(format!("{agent}#{incarnation} was alive when it was said: it {}", cause.text()));
+                }
+            }
+            DownCause::SpawnFailed { .. } | DownCause::Operator | DownCause::Drain | DownCause::Lost => {}
         }
     }
 

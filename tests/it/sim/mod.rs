@@ -19,7 +19,7 @@ mod world;
 use world::{Summary, World};
 
 /// How much of a bad history is printed.
-const TRACE_LINES_MAX: usize = 60_000;
+const TRACE_LINES_MAX: usize = 600;
 
 /// Seeds that once found a mistake, one per line, with what it was.
 const SAVED: &str = include_str!("seeds.txt");
@@ -91,13 +91,13 @@ fn saved_bad_seeds_stay_good() {
 }
 
 #[test]
-fn nothing_that_must_hold_is_broken_in_the_first_hundred_and_fifty_histories() {
-    run_all(1..=150);
+fn nothing_that_must_hold_is_broken_in_the_first_fifty_histories() {
+    run_all(1..=50);
 }
 
 #[test]
-fn nothing_that_must_hold_is_broken_in_the_next_hundred_and_fifty_histories() {
-    run_all(151..=300);
+fn nothing_that_must_hold_is_broken_in_the_next_fifty_histories() {
+    run_all(51..=100);
 }
 
 #[test]

@@ -28,6 +28,7 @@ pub(super) struct Odds {
     pub(super) probe_blind: u32,
     pub(super) stop_ignored: u32,
     pub(super) merge_unanswered: u32,
+    pub(super) clear_unanswered: u32,
     /// A step of a runner fails, or its success is not known.
     pub(super) step_failed: u32,
     /// An agent's program does not do.
@@ -48,6 +49,7 @@ impl Odds {
         probe_blind: 0,
         stop_ignored: 0,
         merge_unanswered: 0,
+        clear_unanswered: 0,
         step_failed: 0,
         program_bad: 0,
         check_bad: 0,
@@ -66,6 +68,7 @@ impl Odds {
             probe_blind: up_to(400_000),
             stop_ignored: up_to(300_000),
             merge_unanswered: up_to(200_000),
+            clear_unanswered: up_to(200_000),
             step_failed: up_to(60_000),
             program_bad: up_to(400_000),
             check_bad: up_to(250_000),

@@ -1,12 +1,13 @@
 //! The spool as the core and the runners see it: work orders in one folder each, and the supervisor's reports.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use miyabi::core::effect::Retire;
 use miyabi::core::event::OrderPlace;
 use miyabi::model::id::{AgentId, EnvelopeId, Incarnation};
 use miyabi::model::order::WorkOrder;
 use miyabi::model::report::Report;
+use miyabi::model::task::Priority;
 
 /// One envelope with a work order.
 #[derive(Debug, Clone)]
@@ -28,22 +29,24 @@ pub(super) struct Reported {
 pub(super) struct Spool {
     pub(super) orders: BTreeMap<EnvelopeId, Filed>,
     pub(super) reports: BTreeMap<EnvelopeId, Reported>,
+    /// The orders that nobody has leased, most urgent and oldest first.
+    waiting: BTreeMap<AgentId, BTreeSet<(Priority, EnvelopeId)>>,
+    /// The reports that are not acknowledged.
+    open_reports: BTreeSet<EnvelopeId>,
 }
 
 impl Spool {
     /// Delivers an order; an id that was accepted before is not accepted again, wherever its envelope is now.
     pub(super) fn deliver(&mut self, order: &WorkOrder) {
-        self.orders.entry(order.id).or_insert_with(|| Filed { order: order.clone(), place: OrderPlace::New });
+        if !self.orders.contains_key(&order.id) {
+            self.waiting.entry(order.agent.clone()).or_default().insert((order.priority, order.id));
+            self.orders.insert(order.id, Filed { order: order.clone(), place: OrderPlace::New });
+        }
     }
 
     /// Gives the most urgent, then oldest, order of an agent into the hands of one of its incarnations.
     pub(super) fn lease(&mut self, agent: &AgentId, incarnation: Incarnation) -> Option<WorkOrder> {
-        let (_, id) = self
-            .orders
-            .iter()
-            .filter(|(_, filed)| filed.order.agent == *agent && filed.place == OrderPlace::New)
-            .map(|(id, filed)| (filed.order.priority, *id))
-            .min()?;
+        let (_, id) = self.waiting.get_mut(agent)?.pop_first()?;
         let filed = self.orders.get_mut(&id)?;
         filed.place = OrderPlace::Leased(incarnation);
         Some(filed.order.clone())
@@ -71,6 +74,9 @@ impl Spool {
                     Retire::Done => OrderPlace::Done,
                     Retire::Dead { .. } => OrderPlace::Dead,
                 };
+                if let Some(waiting) = self.waiting.get_mut(&filed.order.agent) {
+                    waiting.remove(&(filed.order.priority, id));
+                }
                 Some(filed.order.agent.clone())
             }
             OrderPlace::Done | OrderPlace::Dead | OrderPlace::Missing => None,
@@ -89,16 +95,20 @@ impl Spool {
 
     /// Delivers a report; the same id is accepted once.
     pub(super) fn report(&mut self, id: EnvelopeId, report: Report) {
-        self.reports.entry(id).or_insert(Reported { report, taken: None, acknowledged: false });
+        if !self.reports.contains_key(&id) {
+            self.open_reports.insert(id);
+            self.reports.insert(id, Reported { report, taken: None, acknowledged: false });
+        }
     }
 
     /// Leases the reports that nobody of this life holds.
     pub(super) fn take_reports(&mut self, life: u64, now: i64) -> Vec<(EnvelopeId, Report)> {
         const LEASE_MS: i64 = 60_000;
         let mut taken = Vec::new();
-        for (id, filed) in &mut self.reports {
+        for id in &self.open_reports {
+            let Some(filed) = self.reports.get_mut(id) else { continue };
             let held = filed.taken.is_some_and(|(holder, until)| holder == life && until > now);
-            if !filed.acknowledged && !held {
+            if !held {
                 filed.taken = Some((life, now + LEASE_MS));
                 taken.push((*id, filed.report.clone()));
             }
@@ -117,8 +127,10 @@ impl Spool {
     }
 
     pub(super) fn ack_report(&mut self, receipt: &str) {
-        if let Some((_, filed)) = self.reports.iter_mut().find(|(id, _)| id.to_string() == receipt) {
+        if let Some((id, filed)) = self.reports.iter_mut().find(|(id, _)| id.to_string() == receipt) {
             filed.acknowledged = true;
+            let id = *id;
+            self.open_reports.remove(&id);
         }
     }
 }

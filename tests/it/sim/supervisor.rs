@@ -42,7 +42,7 @@ impl World {
             self.checks.fail("what the journal holds does not add up to what was recorded");
         }
         self.tell(|| "the supervisor starts".to_owned());
-        self.core = Some(Core::restore(self.plan.clone(), durable, now));
+        self.core = Some(Box::new(Core::restore(self.plan.clone(), durable, now)));
         let after = self.rng.between(1, 300);
         let life = self.life;
         self.soon(after, Happening::LookedAround { life });
@@ -153,6 +153,9 @@ impl World {
         if durable.is_some_and(|durable| durable != self.shadow) {
             self.checks.fail("the recorded facts do not add up to the live state");
         }
+        if recorded && self.started {
+            self.check_mailboxes();
+        }
         if recorded && self.rng.chance(2_000) {
             self.compact();
         }
@@ -200,7 +203,8 @@ impl World {
         let life = self.life;
         match effect {
             Effect::Record(recorded) => self.append(&recorded),
-            Effect::SpawnPane { .. } => {
+            Effect::SpawnPane { ref agent, incarnation } => {
+                self.check_spawn(agent, incarnation);
                 let slow = self.rng.chance(self.odds.late);
                 let after = if slow { self.rng.between(SECOND, 40 * SECOND) } else { self.rng.between(50, SECOND) };
                 self.soon(after, Happening::Slow { life, effect: Box::new(effect) });
@@ -220,6 +224,7 @@ impl World {
             Effect::StopPane { agent, incarnation, how } => self.stop_pane(&agent, incarnation, how),
             Effect::DeliverOrder(order) => {
                 let (agent, envelope) = (order.agent.clone(), order.id);
+                self.check_delivery(envelope);
                 if self.disk_full {
                     // Some failures come after the envelope is there.
                     if self.rng.chance(200_000) {
@@ -269,6 +274,9 @@ impl World {
             Effect::ClearRemains { agent, incarnation, order } => {
                 self.forget_spawns(&agent);
                 self.kill_remains(&agent, incarnation);
+                if self.rng.chance(self.odds.clear_unanswered) {
+                    return;
+                }
                 let after = self.delay();
                 for (id, report) in self.spool.reports_of(&agent, incarnation) {
                     let event = Event::ReportArrived { report: Box::new(report), receipt: id.to_string() };

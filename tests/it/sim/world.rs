@@ -118,7 +118,7 @@ pub(super) struct World {
     serial: u64,
     pub(super) plan: Plan,
     /// The supervisor's decisions, while its process lives.
-    pub(super) core: Option<Core>,
+    pub(super) core: Option<Box<Core>>,
     pub(super) life: u64,
     pub(super) clock: Clock,
     /// Whether the supervisor has looked around.
