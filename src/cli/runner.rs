@@ -28,11 +28,8 @@ pub fn run(context: &Context, args: &Args) -> Result {
         return Err(Failure::say(Kind::Usage, "a runner must know which start it is")
             .hint("runners are started by the supervisor: `miyabi up`"));
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let environment = context.environment.all.clone();
-    let ended =
-        runtime.block_on(runner::start::run(layout.root().to_owned(), agent, Incarnation(incarnation), environment));
-    runtime.shutdown_background();
-    ended.map_err(|error| Failure::new(Kind::Failed, error))?;
+    runner::start::run(layout.root(), &agent, Incarnation(incarnation), environment)
+        .map_err(|error| Failure::new(Kind::Failed, error))?;
     Ok(Ended::Well)
 }

@@ -1,10 +1,12 @@
 //! `miyabi up`.
 
-use super::context::Context;
+use std::collections::BTreeMap;
+
+use super::context::{CONFIG_NAME, Context};
 use super::env::Environment;
 use super::failure::{Ended, Failure, Kind, Result};
 use super::output::{Color, Tone, count};
-use crate::daemon;
+use crate::daemon::start::{self, Options, StartError};
 use crate::model::layout::Layout;
 use crate::telemetry::{self, Format, Logging, StandardError, TelemetryError};
 
@@ -19,13 +21,18 @@ pub fn run(context: &Context) -> Result {
     let _guard = telemetry::start(&logging(&layout, &context.environment)?)?;
     greet(context, &layout, plan.agents.len());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let options =
-        daemon::start::Options { root: layout.root().to_owned(), environment: context.environment.all.clone() };
-    let ended = runtime.block_on(daemon::start::run(options));
+    let options = Options {
+        root: layout.root().to_owned(),
+        environment: context.environment.all.clone(),
+        program: context.environment.program.clone(),
+    };
+    let ended = runtime.block_on(start::run(options));
     // Blocking work that does not end, such as a hung file system, must not keep the process alive.
     runtime.shutdown_background();
-    ended?;
-    Ok(Ended::Well)
+    match ended {
+        Ok(()) => Ok(Ended::Well),
+        Err(error) => Err(not_started(context, error)),
+    }
 }
 
 fn greet(context: &Context, layout: &Layout, agents: usize) {
@@ -39,7 +46,7 @@ fn greet(context: &Context, layout: &Layout, agents: usize) {
         .out
         .note(&format!("{}; look over their shoulders from another terminal:", count(agents, "agent", "agents")));
     context.out.note(&format!("  {}", paint(Tone::Active, &format!("miyabi -C {root} attach"))));
-    context.out.note("Ctrl-C lets running work end and stops.");
+    context.out.note("Ctrl-C lets running work end and stops; a second one leaves the agents at their work.");
 }
 
 /// Decides how the supervisor logs in this environment.
@@ -78,8 +85,24 @@ impl From<TelemetryError> for Failure {
     }
 }
 
-impl From<daemon::start::StartError> for Failure {
-    fn from(error: daemon::start::StartError) -> Self {
-        Self::new(Kind::Failed, error)
+/// Says what to do about a supervisor that could not start or had to end.
+fn not_started(context: &Context, error: StartError) -> Failure {
+    match &error {
+        StartError::AlreadyRunning { .. } => Failure::new(Kind::Refused, error)
+            .hint("see `miyabi status`; one root has one supervisor, and `miyabi down` ends it"),
+        StartError::Config { text, faults, .. } => {
+            context.faulty(faults, &BTreeMap::from([(CONFIG_NAME.to_owned(), text.clone())]))
+        }
+        StartError::NoConfig { .. } => Failure::new(Kind::Invalid, error).hint("agents.toml must be readable"),
+        StartError::Folder { .. } | StartError::Lock(_) | StartError::Socket(_) => Failure::new(Kind::Failed, error)
+            .hint("the root must be a folder that you can write; `miyabi doctor` looks"),
+        StartError::Tmux(_) => Failure::new(Kind::Failed, error).hint("`miyabi doctor` says what is missing"),
+        StartError::Journal(_) | StartError::Fact { .. } | StartError::Illegal { .. } => {
+            Failure::new(Kind::Failed, error)
+                .hint("data/miyabi.db holds what must survive a crash; keep a copy of it before you change anything")
+        }
+        StartError::Broken(_) | StartError::System { .. } => {
+            Failure::new(Kind::Failed, error).hint("start it again: what was recorded is not lost; the log is in logs/")
+        }
     }
 }

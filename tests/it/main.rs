@@ -1,7 +1,7 @@
 //! End-to-end and integration tests, in one binary.
 
-mod cli;
 mod boundaries;
+mod cli;
 mod config;
 mod git_merge;
 mod git_worktree;

@@ -36,6 +36,7 @@ fn task(id: &str, state: TaskState) -> TaskView {
         branch: None,
         commit: None,
         reason: None,
+        stuck: false,
         file: Some("example".to_owned()),
     }
 }
