@@ -36,7 +36,8 @@ pub fn run(context: &Context) -> Result {
 }
 
 fn greet(context: &Context, layout: &Layout, agents: usize) {
-    if !context.environment.stderr_is_terminal {
+    // The system's journal has its own beginning, and nobody attaches from there.
+    if context.environment.journal_stream.is_some() && !context.environment.stderr_is_terminal {
         return;
     }
     let paint = |tone, text: &str| context.out.note_color.paint(tone, text);

@@ -11,4 +11,5 @@ mod repository;
 mod runner;
 mod runner_support;
 mod spool;
+mod systemd;
 mod tmux;
