@@ -10,6 +10,7 @@ use super::env::Environment;
 use super::failure::{Failure, Kind, Result};
 use super::mail;
 use crate::control::protocol::{Call, Status};
+use crate::model::agent::DriverKind;
 use crate::model::id::AgentId;
 use crate::model::plan::Plan;
 
@@ -49,8 +50,9 @@ pub fn run(context: &Context, args: &Args) -> Result {
         return Err(Failure::say(Kind::Refused, "attaching needs a terminal")
             .hint("programs read `miyabi status --json` and `miyabi logs AGENT --follow`"));
     }
-    if let Some(agent) = agent {
-        select(&tmux, &socket, &plan, &agent)?;
+    match agent {
+        Some(agent) => select(&tmux, &socket, &plan, &agent)?,
+        None => select_dashboard(&tmux, &socket, &plan)?,
     }
     let target = format!("={}", plan.session.name);
     // `-u`: without a UTF-8 locale tmux would show `_` in the place of every Japanese character.
@@ -94,6 +96,25 @@ fn inside_tmux(environment: &Environment, socket: &Path, plan: &Plan) -> Failure
             socket.display(),
             plan.session.name
         ))
+    }
+}
+
+/// Begins with the picture of everything when nobody has attached yet; later the user's own choice of window stays.
+fn select_dashboard(tmux: &Path, socket: &Path, plan: &Plan) -> Result<()> {
+    let target = format!("={}:", plan.session.name);
+    let asked = Command::new(tmux)
+        .arg("-S")
+        .arg(socket)
+        .args(["display-message", "-p", "-t", &target, "#{session_last_attached}"])
+        .output()?;
+    let attached = String::from_utf8_lossy(&asked.stdout).trim().parse::<u64>().is_ok_and(|time| time > 0);
+    let dashboard = plan.agents.iter().find(|agent| agent.driver == DriverKind::Dashboard);
+    match dashboard {
+        Some(dashboard) if !attached => match select(tmux, socket, plan, &dashboard.id) {
+            // Without its pane any other window is as good.
+            Ok(()) | Err(_) => Ok(()),
+        },
+        Some(_) | None => Ok(()),
     }
 }
 

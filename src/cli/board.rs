@@ -61,7 +61,7 @@ pub fn agents(agents: &[AgentView], now: Timestamp) -> Table {
             Cell::plain(agent.id.as_str()),
             Cell::plain(&agent.name),
             Cell::plain(agent.role.as_str()),
-            Cell::new(agent_tone(agent.state), agent_word(agent.state)),
+            Cell::new(agent_tone(agent.state), agent.state.as_str()),
             Cell::plain(&when::short(now.since(agent.since))),
             Cell::new(restarts, &agent.restarts.to_string()),
             Cell::maybe(agent.task.as_ref().map(|task| task.as_str())),
@@ -96,22 +96,6 @@ fn queues(queues: &[&QueueView]) -> Table {
         ]);
     }
     table
-}
-
-const fn agent_word(state: AgentState) -> &'static str {
-    match state {
-        AgentState::Absent => "absent",
-        AgentState::Starting => "starting",
-        AgentState::Idle => "idle",
-        AgentState::Busy => "busy",
-        AgentState::Waiting => "waiting",
-        AgentState::Limited => "limited",
-        AgentState::Suspect => "suspect",
-        AgentState::Stopping => "stopping",
-        AgentState::BackingOff => "backing-off",
-        AgentState::CrashLoop => "crash-loop",
-        AgentState::Paused => "paused",
-    }
 }
 
 const fn agent_tone(state: AgentState) -> Tone {

@@ -29,7 +29,7 @@ pub fn run(context: &Context, args: &Args) -> Result {
             .hint("runners are started by the supervisor: `miyabi up`"));
     };
     let environment = context.environment.all.clone();
-    let ended = runner::start::run(layout.root(), &agent, Incarnation(incarnation), environment);
-    ended.map_err(|error| Failure::new(Kind::Failed, error))?;
+    runner::start::run(layout.root(), &agent, Incarnation(incarnation), environment)
+        .map_err(|error| Failure::new(Kind::Failed, error))?;
     Ok(Ended::Well)
 }

@@ -1,6 +1,8 @@
 //! `miyabi up`.
 
-use super::context::Context;
+use std::collections::BTreeMap;
+
+use super::context::{CONFIG_NAME, Context};
 use super::env::Environment;
 use super::failure::{Ended, Failure, Kind, Result};
 use super::output::{Color, Tone, count};
@@ -27,12 +29,15 @@ pub fn run(context: &Context) -> Result {
     let ended = runtime.block_on(start::run(options));
     // Blocking work that does not end, such as a hung file system, must not keep the process alive.
     runtime.shutdown_background();
-    ended?;
-    Ok(Ended::Well)
+    match ended {
+        Ok(()) => Ok(Ended::Well),
+        Err(error) => Err(not_started(context, error)),
+    }
 }
 
 fn greet(context: &Context, layout: &Layout, agents: usize) {
-    if !context.environment.stderr_is_terminal {
+    // The system's journal has its own beginning, and nobody attaches from there.
+    if context.environment.journal_stream.is_some() && !context.environment.stderr_is_terminal {
         return;
     }
     let paint = |tone, text: &str| context.out.note_color.paint(tone, text);
@@ -42,7 +47,7 @@ fn greet(context: &Context, layout: &Layout, agents: usize) {
         .out
         .note(&format!("{}; look over their shoulders from another terminal:", count(agents, "agent", "agents")));
     context.out.note(&format!("  {}", paint(Tone::Active, &format!("miyabi -C {root} attach"))));
-    context.out.note("Ctrl-C lets running work end and stops.");
+    context.out.note("Ctrl-C lets running work end and stops; a second one leaves the agents at their work.");
 }
 
 /// Decides how the supervisor logs in this environment.
@@ -81,24 +86,24 @@ impl From<TelemetryError> for Failure {
     }
 }
 
-impl From<StartError> for Failure {
-    fn from(error: StartError) -> Self {
-        match &error {
-            StartError::AlreadyRunning { .. } => {
-                Self::new(Kind::Refused, error).hint("see `miyabi status`; stop it with `miyabi down`")
-            }
-            StartError::NoConfig { .. } | StartError::Config { .. } => {
-                Self::new(Kind::Invalid, error).hint("see `miyabi config check`")
-            }
-            StartError::Journal(_) | StartError::Fact { .. } | StartError::Illegal { .. } => {
-                Self::new(Kind::Failed, error).hint("docs/operations.md says how a damaged journal is repaired")
-            }
-            StartError::Tmux(_) => Self::new(Kind::Failed, error).hint("`miyabi doctor` says what tmux lacks"),
-            StartError::Folder { .. }
-            | StartError::Lock(_)
-            | StartError::Broken(_)
-            | StartError::Socket(_)
-            | StartError::System { .. } => Self::new(Kind::Failed, error),
+/// Says what to do about a supervisor that could not start or had to end.
+fn not_started(context: &Context, error: StartError) -> Failure {
+    match &error {
+        StartError::AlreadyRunning { .. } => Failure::new(Kind::Refused, error)
+            .hint("see `miyabi status`; one root has one supervisor, and `miyabi down` ends it"),
+        StartError::Config { text, faults, .. } => {
+            context.faulty(faults, &BTreeMap::from([(CONFIG_NAME.to_owned(), text.clone())]))
+        }
+        StartError::NoConfig { .. } => Failure::new(Kind::Invalid, error).hint("agents.toml must be readable"),
+        StartError::Folder { .. } | StartError::Lock(_) | StartError::Socket(_) => Failure::new(Kind::Failed, error)
+            .hint("the root must be a folder that you can write; `miyabi doctor` looks"),
+        StartError::Tmux(_) => Failure::new(Kind::Failed, error).hint("`miyabi doctor` says what is missing"),
+        StartError::Journal(_) | StartError::Fact { .. } | StartError::Illegal { .. } => {
+            Failure::new(Kind::Failed, error)
+                .hint("data/miyabi.db holds what must survive a crash; keep a copy of it before you change anything")
+        }
+        StartError::Broken(_) | StartError::System { .. } => {
+            Failure::new(Kind::Failed, error).hint("start it again: what was recorded is not lost; the log is in logs/")
         }
     }
 }

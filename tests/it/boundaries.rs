@@ -42,7 +42,7 @@ const IMPORTS: [(&str, &[&str]); 14] = [
             "io::spool",
             // The door through which time enters, for `2 minutes ago` and for deadlines of waiting.
             "io::clock",
-            // The doctor asks whether GitHub can be reached, also when there is no supervisor that could.
+            // `doctor` asks whether the token works.
             "io::github",
             "daemon::start",
             "runner::start",

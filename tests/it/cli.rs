@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test needs and does not get ends the test")]
 
+mod documentation;
 mod graph;
+mod logs;
 mod mail;
 mod panes;
 mod roots;

@@ -18,4 +18,5 @@ mod runner;
 mod runner_support;
 mod sim;
 mod spool;
+mod systemd;
 mod tmux;

@@ -70,7 +70,9 @@ fn in_a_pane_the_agent_is_sender_and_holder() {
     let refused = root.run(&["ack", receipt]);
     assert_eq!(code(&refused), 5);
     insta::assert_snapshot!(text(&refused.stderr).replace(receipt, "RECEIPT"));
-    assert_eq!(code(&as_agent(&["ack", receipt], "sakura", "4")), 5);
+    for verb in [&["ack", receipt][..], &["nack", receipt, "--reason", "mine"], &["extend", receipt]] {
+        assert_eq!(code(&as_agent(verb, "sakura", "4")), 5, "{verb:?}");
+    }
     assert_eq!(code(&as_agent(&["ack", receipt], "sakura", "3")), 0);
 }
 

@@ -61,7 +61,7 @@ impl Drop for Tmux {
 fn attach_shows_the_window_of_the_agent_that_is_asked_for() {
     let root = Root::new();
     let team = Tmux::new(&root, "miyabi");
-    for (index, agent) in ["kaede", "kae", "sakura"].iter().enumerate() {
+    for (index, agent) in ["kaede", "sakura-two", "sakura"].iter().enumerate() {
         let script = format!("printf 'this is {agent}\\n'; exec sleep 600");
         let place = if index == 0 {
             &["new-session", "-d", "-s", "miyabi"][..]
@@ -79,6 +79,30 @@ fn attach_shows_the_window_of_the_agent_that_is_asked_for() {
     terminal.wait_for("=t:", "this is sakura");
     let clients = team.ok(&["list-clients", "-F", "#{session_name}"]);
     assert_eq!(clients.trim(), "miyabi");
+}
+
+#[test]
+fn attach_begins_with_the_dashboard_and_then_leaves_the_choice_to_the_user() {
+    let root = Root::new();
+    let team = Tmux::new(&root, "miyabi");
+    for (index, agent) in ["conductor", "kaede"].iter().enumerate() {
+        let script = format!("printf 'this is {agent}\\n'; exec sleep 600");
+        let place =
+            if index == 0 { &["new-session", "-d", "-s", "miyabi"][..] } else { &["new-window", "-t", "=miyabi:"] };
+        let pane = team.ok(&[place, &["-P", "-F", "#{pane_id}", &script]].concat());
+        team.ok(&["set-option", "-p", "-t", pane.trim(), "@miyabi_agent", agent]);
+    }
+    let root_path = root.path().display().to_string();
+    let attach = format!("env -u TMUX {} attach", program().display());
+    let terminal = Tmux::new(&root, "terminal");
+    terminal.ok(&["new-session", "-d", "-s", "t", "-x", "100", "-y", "20", "-c", &root_path, &attach]);
+    terminal.wait_for("=t:", "this is conductor");
+
+    team.ok(&["detach-client", "-s", "=miyabi"]);
+    team.ok(&["select-window", "-t", "=miyabi:1"]);
+    let again = Tmux::new(&root, "again");
+    again.ok(&["new-session", "-d", "-s", "t", "-x", "100", "-y", "20", "-c", &root_path, &attach]);
+    again.wait_for("=t:", "this is kaede");
 }
 
 #[test]
