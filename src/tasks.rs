@@ -1,6 +1,5 @@
 //! The only spawner: every task has a name, an owner and an end.
 
-use std::future::Future;
 use std::time::Duration;
 
 use tokio::task::JoinSet;

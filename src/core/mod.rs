@@ -1,4 +1,373 @@
-//! The decisions: a value without I/O, clock or randomness.
+//! The decisions: a value without I/O, clock or randomness. The same history gives the same decisions.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use ulid::Ulid;
+
+use crate::model::id::{AgentId, EnvelopeId, RepositoryName, Role, RunId, StageName, TaskId};
+use crate::model::plan::Plan;
+use crate::model::request::Answer;
+use crate::model::time::Timestamp;
 
 pub mod dag;
+pub mod effect;
+pub mod event;
+pub mod fact;
+mod index;
+mod liveness;
+mod reload;
+mod requests;
+pub mod restart;
 pub mod snapshot;
+pub mod state;
+mod view;
+pub mod work;
+
+use effect::{Effect, Stop};
+use event::{Branches, Event, OrderPlace, PaneFound};
+use fact::{Budget, DownCause, Fact, Recorded};
+use index::Index;
+use liveness::{Live, Liveness, Pane};
+use reload::Files;
+use state::{Durable, IllegalFact, TaskRecord};
+use work::{MergeRetry, MergeUnderWay, OrderWatch};
+
+/// How long running attempts may go on after a drain was asked for.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The heart of the supervisor. Events go in, effects come out.
+#[derive(Debug, Clone)]
+pub struct Core {
+    plan: Plan,
+    durable: Durable,
+    now: Timestamp,
+    started: bool,
+    drain: Option<Timestamp>,
+    exited: bool,
+    agents: BTreeMap<AgentId, Live>,
+    index: Index,
+    orders: BTreeMap<TaskId, OrderWatch>,
+    merges: BTreeMap<RepositoryName, MergeUnderWay>,
+    merge_retries: BTreeMap<TaskId, MergeRetry>,
+    files: Files,
+    faults: Vec<crate::model::fault::Fault>,
+    branches: Branches,
+    effects: VecDeque<Effect>,
+    broken: Option<IllegalFact>,
+}
+
+impl Core {
+    /// Builds the core from the plan and from what the facts add up to.
+    #[must_use]
+    pub fn restore(plan: Plan, durable: Durable, now: Timestamp) -> Self {
+        let repositories = plan.repositories.iter().map(|repository| repository.name.clone()).collect();
+        let index = Index::build(&durable, repositories, now);
+        let agents = plan.agents.iter().map(|spec| (spec.id.clone(), Live::new(Liveness::Absent, now))).collect();
+        let mut core = Self {
+            plan,
+            durable,
+            now,
+            started: false,
+            drain: None,
+            exited: false,
+            agents,
+            index,
+            orders: BTreeMap::new(),
+            merges: BTreeMap::new(),
+            merge_retries: BTreeMap::new(),
+            files: Files::new(),
+            faults: Vec::new(),
+            branches: Branches::new(),
+            effects: VecDeque::new(),
+            broken: None,
+        };
+        let open: Vec<(TaskId, EnvelopeId)> =
+            core.index.open_orders().map(|(_, task, envelope)| (task.clone(), envelope)).collect();
+        for (task, envelope) in open {
+            core.watch_order(&task, envelope);
+        }
+        core
+    }
+
+    /// Returns what survives a crash.
+    #[must_use]
+    pub const fn durable(&self) -> &Durable {
+        &self.durable
+    }
+
+    /// Returns the plan.
+    #[must_use]
+    pub const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Returns the orders that the journal holds for open, so that they can be looked for in the spool.
+    #[must_use]
+    pub fn open_orders(&self) -> Vec<(AgentId, EnvelopeId)> {
+        self.index.open_orders().map(|(agent, _, envelope)| (agent.clone(), envelope)).collect()
+    }
+
+    /// Returns the fact of our own that did not fit, if ever: a mistake of ours, on which the supervisor must end.
+    #[must_use]
+    pub const fn broken(&self) -> Option<&IllegalFact> {
+        self.broken.as_ref()
+    }
+
+    /// Says whether every agent is up, or is not expected to be.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.started
+            && self.agents.values().all(|live| match live.state {
+                Liveness::Up { .. } | Liveness::Suspect { .. } | Liveness::BackingOff { .. } | Liveness::Held(_) => {
+                    true
+                }
+                Liveness::Absent
+                | Liveness::Spawning { .. }
+                | Liveness::Starting { .. }
+                | Liveness::Stopping { .. }
+                | Liveness::Clearing { .. } => false,
+            })
+    }
+
+    /// Takes in what happened outside.
+    pub fn handle_event(&mut self, event: Event, now: Timestamp) {
+        self.advance(now);
+        match event {
+            Event::Started { panes, orders } => self.on_started(&panes, &orders),
+            Event::PaneSpawned { agent, incarnation, pane, pid } => {
+                self.on_pane_spawned(&agent, incarnation, Pane { id: pane, pid });
+            }
+            Event::PaneSpawnFailed { agent, incarnation, reason } => {
+                self.on_spawn_failed(&agent, incarnation, reason);
+            }
+            Event::PaneDied { agent, incarnation } => self.on_pane_died(&agent, incarnation),
+            Event::RemainsCleared { agent, incarnation, order } => {
+                self.on_remains_cleared(&agent, incarnation, order);
+            }
+            Event::BeatSeen(beat) => self.on_beat(beat),
+            Event::Probed { agent, incarnation, evidence } => self.on_probed(&agent, incarnation, evidence),
+            Event::OrderInspected { agent, envelope, place } => self.on_inspected(&agent, envelope, place),
+            Event::OrderNotDelivered { agent, envelope, reason } => {
+                self.on_not_delivered(&agent, envelope, &reason);
+            }
+            Event::ReportArrived { report, receipt } => self.on_report(&report, receipt),
+            Event::MergeEnded { task, attempt, result } => self.on_merge_ended(&task, attempt, result),
+            Event::DagRead { files, branches } => self.on_dag_read(files, &branches),
+            Event::Asked { id, request, branches } => self.on_request(id, request, &branches),
+        }
+        self.steer();
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.advance(now);
+        if self.started {
+            let names: Vec<AgentId> = self.agents.keys().cloned().collect();
+            for agent in names {
+                self.wake_agent(&agent);
+            }
+            for task in self.index.due(self.now) {
+                self.index.update(&self.durable, &task, self.now);
+            }
+            self.wake_orders();
+            self.wake_merges();
+        }
+        self.steer();
+    }
+
+    /// Returns the next thing to do, in order.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// Returns when to call [`Self::handle_timeout`] next, and why.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<(Timestamp, &'static str)> {
+        if !self.started {
+            return None;
+        }
+        let agents = self.agents.iter().filter_map(|(agent, live)| live.state.wake_at(self.plan.agent(agent)));
+        let orders = self.orders.values().map(|watch| (watch.inspect_at, "an order is looked for"));
+        let tasks = self.index.next_later().map(|until| (until, "a task's back-off ends"));
+        let merges = self.merges.values().map(|under_way| (under_way.deadline, "a merge is overdue"));
+        let retries = self.merge_retries.values().map(|retry| (retry.at, "a parked merge is tried again"));
+        let drain =
+            self.drain.filter(|deadline| *deadline > self.now).map(|deadline| (deadline, "the drain's patience ends"));
+        agents.chain(orders).chain(tasks).chain(merges).chain(retries).chain(drain).min_by_key(|(at, _)| *at)
+    }
+
+    fn advance(&mut self, now: Timestamp) {
+        self.now = self.now.max(now);
+    }
+
+    fn on_started(&mut self, panes: &[PaneFound], places: &BTreeMap<EnvelopeId, OrderPlace>) {
+        if self.started {
+            return;
+        }
+        self.started = true;
+        if self.durable.seed == 0 && self.durable.accepted == 0 {
+            tracing::debug!("the journal has no seed yet");
+        }
+        let orders: Vec<(AgentId, EnvelopeId, OrderPlace)> = self
+            .open_orders()
+            .into_iter()
+            .map(|(agent, envelope)| {
+                let place = places.get(&envelope).copied().unwrap_or(OrderPlace::Missing);
+                (agent, envelope, place)
+            })
+            .collect();
+        self.reconcile_panes(panes, &orders);
+        for (agent, _, place) in &orders {
+            let adopted = self.agents.get(agent).is_some_and(|live| live.state.pane().is_some());
+            let task = self.index.open_order(agent).map(|(task, _)| task.clone());
+            if let (true, OrderPlace::Missing, Some(task)) = (adopted, place, task) {
+                // The order was intended and the crash came before it was written.
+                self.deliver(&task);
+            }
+        }
+    }
+
+    fn on_not_delivered(&mut self, agent: &AgentId, envelope: EnvelopeId, reason: &str) {
+        let Some((task, open)) = self.index.open_order(agent) else { return };
+        let task = task.clone();
+        if open == envelope {
+            self.withdraw_for_later(&task, reason);
+        }
+    }
+
+    /// Takes back an attempt whose order could not be written; it waits so that a full disk is not hammered.
+    fn withdraw_for_later(&mut self, task: &TaskId, reason: &str) {
+        let text = format!("the order could not be written: {reason}");
+        let then = fact::Then::Retry { not_before: self.now + Duration::from_secs(5) };
+        let Some(record) = self.durable.tasks.get(task) else { return };
+        let attempt = record.attempt;
+        let then = if record.failures >= record.spec.retry.limit { fact::Then::GiveUp } else { then };
+        self.record(Fact::AttemptFailed {
+            task: task.clone(),
+            attempt,
+            cause: fact::AttemptCause::Lost,
+            reason: text,
+            then,
+        });
+        self.orders.remove(task);
+    }
+
+    fn begin_drain(&mut self) -> Answer {
+        if self.drain.is_none() {
+            self.drain = Some(self.now + DRAIN_PATIENCE);
+        }
+        let busy = self.index.open_orders().count();
+        Answer::Accepted {
+            message: format!("going down; {busy} running attempts have {} s to end", DRAIN_PATIENCE.as_secs()),
+        }
+    }
+
+    /// Does everything that follows from the state as it is now.
+    fn steer(&mut self) {
+        if !self.started {
+            return;
+        }
+        let names: Vec<AgentId> = self.agents.keys().cloned().collect();
+        for agent in &names {
+            self.steer_agent(agent);
+        }
+        self.dispatch();
+        self.merge_next();
+        if self.drain.is_some() && !self.exited && self.agents.values().all(|live| live.state.is_down()) {
+            self.exited = true;
+            self.push(Effect::Exit);
+        }
+    }
+
+    fn steer_agent(&mut self, agent: &AgentId) {
+        let Some(live) = self.agents.get(agent) else { return };
+        let hold = self.hold_of(agent);
+        match (&live.state, self.drain) {
+            (Liveness::Absent, None) => match hold {
+                Some(hold) => self.enter(agent, Liveness::Held(hold)),
+                None => self.spawn(agent, Budget::Free),
+            },
+            (Liveness::Starting { .. } | Liveness::Up { .. } | Liveness::Suspect { .. }, Some(deadline))
+                if !self.has_begun_order(agent) || deadline <= self.now =>
+            {
+                self.stop(agent, DownCause::Drain, Stop::Term);
+            }
+            (Liveness::Starting { .. } | Liveness::Up { .. } | Liveness::Suspect { .. }, None)
+                if hold.is_some() && !self.has_begun_order(agent) =>
+            {
+                self.stop(agent, DownCause::Operator, Stop::Term);
+            }
+            (
+                Liveness::Absent
+                | Liveness::Spawning { .. }
+                | Liveness::Starting { .. }
+                | Liveness::Up { .. }
+                | Liveness::Suspect { .. }
+                | Liveness::Stopping { .. }
+                | Liveness::Clearing { .. }
+                | Liveness::BackingOff { .. }
+                | Liveness::Held(_),
+                _,
+            ) => {}
+        }
+    }
+
+    /// Says whether an agent is known to be working on an order.
+    fn has_begun_order(&self, agent: &AgentId) -> bool {
+        self.index
+            .open_order(agent)
+            .and_then(|(task, _)| self.durable.tasks.get(task))
+            .and_then(TaskRecord::current)
+            .is_some_and(|current| current.started.is_some())
+    }
+
+    fn push(&mut self, effect: Effect) {
+        self.effects.push_back(effect);
+    }
+
+    /// Makes a fact: into the state at once, into the journal before anything that comes after it.
+    fn record(&mut self, fact: Fact) {
+        if self.broken.is_some() {
+            return;
+        }
+        let recorded = Recorded { at: self.now, fact };
+        match self.durable.apply(&recorded) {
+            Ok(()) => {
+                if let Some(task) = recorded.fact.tell().task {
+                    self.index.update(&self.durable, &task, self.now);
+                }
+                self.push(Effect::Record(recorded));
+            }
+            Err(illegal) => self.broken = Some(illegal),
+        }
+    }
+
+    fn stage_name(&self, record: &TaskRecord) -> StageName {
+        let stages = &self.plan.workflow.stages;
+        stages
+            .get(record.stage)
+            .or_else(|| stages.first())
+            .map_or_else(|| StageName::new("code").expect("the word is a valid stage name"), |stage| stage.name.clone())
+    }
+
+    fn first_role(&self) -> Role {
+        self.plan
+            .workflow
+            .stages
+            .first()
+            .map_or_else(|| Role::new("codegen").expect("the word is a valid role"), |stage| stage.role.clone())
+    }
+
+    fn fresh_run(&self) -> RunId {
+        RunId(self.fresh_id())
+    }
+
+    /// Makes an identifier from the time and the number of those made before: unique, and the same in every replay.
+    fn fresh_id(&self) -> Ulid {
+        let millis = u64::try_from(self.now.as_millis()).unwrap_or(0);
+        let high = u128::from(restart::hash(self.durable.seed, "id", self.durable.ids)) << 64;
+        let low = u128::from(restart::hash(self.durable.seed, "more of it", self.durable.ids));
+        Ulid::from_parts(millis, high | low)
+    }
+}

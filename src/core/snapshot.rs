@@ -90,6 +90,26 @@ pub enum AgentState {
     Paused,
 }
 
+impl AgentState {
+    /// Returns the state's name as it is shown.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Starting => "starting",
+            Self::Idle => "idle",
+            Self::Busy => "busy",
+            Self::Waiting => "waiting",
+            Self::Limited => "limited",
+            Self::Suspect => "suspect",
+            Self::Stopping => "stopping",
+            Self::BackingOff => "backing-off",
+            Self::CrashLoop => "crash-loop",
+            Self::Paused => "paused",
+        }
+    }
+}
+
 /// One task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskView {
@@ -123,6 +143,9 @@ pub struct TaskView {
     pub commit: Option<String>,
     /// Why it is in this state.
     pub reason: Option<String>,
+    /// Whether nothing will happen to it until an operator or the outside acts.
+    #[serde(default)]
+    pub stuck: bool,
     /// The dependency file it comes from, e.g. `example`; absent: submitted.
     pub file: Option<String>,
 }

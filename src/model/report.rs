@@ -87,6 +87,19 @@ pub enum Outcome {
     Failed,
 }
 
+impl Outcome {
+    /// Returns the outcome's name as it is written in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::NoChange => "no_change",
+            Self::ChangesRequested => "changes_requested",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// Why an attempt failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -2,6 +2,8 @@
 
 mod agent_schemas;
 mod aider;
+mod boundaries;
+mod config;
 mod git_merge;
 mod git_worktree;
 mod journal;
@@ -9,3 +11,5 @@ mod process;
 mod repository;
 mod runner;
 mod runner_support;
+mod spool;
+mod tmux;

@@ -7,6 +7,7 @@
 pub mod branch;
 mod call;
 mod checkout;
+pub mod clone;
 pub mod commit;
 mod heal;
 pub mod merge;

@@ -125,6 +125,18 @@ impl Spool {
         Ok(all)
     }
 
+    /// Lists what has not ended in a mailbox whose only reader needs no leases, oldest first within a priority.
+    ///
+    /// # Errors
+    /// Fails if a folder cannot be read.
+    pub fn waiting(&self, mailbox: &Mailbox) -> Result<Vec<Listed>, SpoolError> {
+        let room = self.room(mailbox);
+        let mut all = list_folder(&room, Folder::New)?;
+        all.extend(list_folder(&room, Folder::Leased)?);
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(all)
+    }
+
     /// Counts what lies in the folders of a mailbox.
     ///
     /// # Errors

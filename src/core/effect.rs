@@ -1,0 +1,133 @@
+//! Effects: something we want done.
+
+use crate::model::id::{AgentId, EnvelopeId, Incarnation, RepositoryName, TaskId};
+use crate::model::order::WorkOrder;
+use crate::model::request::{Answer, RequestId};
+
+use super::fact::Recorded;
+
+/// Something that the core wants done. Whoever runs them keeps their order, and begins none before the records in front of it are durable.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Make a fact durable. If that fails, the supervisor ends.
+    Record(Recorded),
+    /// Make a pane with the agent's runner. Ends as `PaneSpawned` or `PaneSpawnFailed`; asking twice makes one pane.
+    SpawnPane {
+        /// Who.
+        agent: AgentId,
+        /// Which start.
+        incarnation: Incarnation,
+    },
+    /// Watch a pane that was found. Ends as `PaneDied`.
+    AdoptPane {
+        /// Who.
+        agent: AgentId,
+        /// Which start.
+        incarnation: Incarnation,
+        /// The pane.
+        pane: String,
+        /// Its runner's process id.
+        pid: u32,
+    },
+    /// End a pane's runner. Ends as `PaneDied`.
+    StopPane {
+        /// Who.
+        agent: AgentId,
+        /// Which start.
+        incarnation: Incarnation,
+        /// How.
+        how: Stop,
+    },
+    /// End every process that an incarnation left, deliver its reports, look for its order. Ends as `RemainsCleared`.
+    ClearRemains {
+        /// Who.
+        agent: AgentId,
+        /// Which start.
+        incarnation: Incarnation,
+        /// The order to look for.
+        order: Option<EnvelopeId>,
+    },
+    /// Look at an agent's processes. Ends as `Probed`.
+    Probe {
+        /// Who.
+        agent: AgentId,
+        /// Which start.
+        incarnation: Incarnation,
+        /// Its runner's process id.
+        pid: u32,
+    },
+    /// Write a work order to the agent's mailbox; asking twice writes one. Only failure comes back, as `OrderNotDelivered`.
+    DeliverOrder(Box<WorkOrder>),
+    /// Look where a work order lies. Ends as `OrderInspected`.
+    InspectOrder {
+        /// Whose mailbox.
+        agent: AgentId,
+        /// Which order.
+        envelope: EnvelopeId,
+    },
+    /// Take a work order out of the agent's mailbox wherever it lies. No answer: the next inspection shows it.
+    RetireOrder {
+        /// Whose mailbox.
+        agent: AgentId,
+        /// Which order.
+        envelope: EnvelopeId,
+        /// Where it goes.
+        how: Retire,
+    },
+    /// Acknowledge a report that was applied or recorded.
+    AckReport {
+        /// Its receipt.
+        receipt: String,
+    },
+    /// Put a proven commit onto its target branch. Ends as `MergeEnded`; asking twice merges once.
+    Merge(Merge),
+    /// Answer a request.
+    Answer {
+        /// Which.
+        id: RequestId,
+        /// With what.
+        answer: Answer,
+    },
+    /// Every agent is down: end the supervisor.
+    Exit,
+}
+
+/// How a pane's runner is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// It is asked to end.
+    Term,
+    /// It is killed.
+    Kill,
+}
+
+/// Where a work order goes that nobody shall lease any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Retire {
+    /// Its report is in.
+    Done,
+    /// It was given up.
+    Dead {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A proven commit on its way to its target branch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Merge {
+    /// The task.
+    pub task: TaskId,
+    /// The attempt.
+    pub attempt: u32,
+    /// The repository.
+    pub repository: RepositoryName,
+    /// The branch that shall hold the commit.
+    pub target: String,
+    /// The commit.
+    pub commit: String,
+    /// The commit on which the work began.
+    pub base: String,
+    /// What identifies the commit on the target branch, e.g. `01J.../code/2`.
+    pub trailer: String,
+}

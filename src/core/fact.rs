@@ -1,0 +1,528 @@
+//! Facts: what must survive a crash. The journal holds them in order; replaying them gives the durable state.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::id::{AgentId, EnvelopeId, Incarnation, RunId, StageName, TaskId};
+use crate::model::report::{FailureKind, Report};
+use crate::model::task::TaskSpec;
+use crate::model::time::Timestamp;
+
+/// The version of [`Fact`]'s JSON form; older versions are still read.
+pub const FACT_VERSION: i64 = 1;
+
+/// Something that has happened and must never be forgotten.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "fact", rename_all = "kebab-case")]
+pub enum Fact {
+    /// The journal was begun; the seed makes identifiers and jitter of this root its own.
+    Begun {
+        /// Any number.
+        seed: u64,
+    },
+    /// An agent is about to be started; the number can never be used again.
+    SpawnRequested {
+        /// Who.
+        agent: AgentId,
+        /// The number of the start.
+        incarnation: Incarnation,
+        /// Whether the start counts against the restart budget.
+        budget: Budget,
+    },
+    /// An agent is ready for the first time in this incarnation.
+    AgentUp {
+        /// Who.
+        agent: AgentId,
+        /// Which start.
+        incarnation: Incarnation,
+    },
+    /// An agent's incarnation has come to its end.
+    AgentDown {
+        /// Who.
+        agent: AgentId,
+        /// Which start.
+        incarnation: Incarnation,
+        /// Why.
+        cause: DownCause,
+        /// How many faulty ends have now followed one another without a stable time.
+        streak: u32,
+    },
+    /// An agent stays down until it is released.
+    AgentHeld {
+        /// Who.
+        agent: AgentId,
+        /// Why.
+        hold: Hold,
+    },
+    /// An agent may be started again; its restart budget begins anew.
+    AgentReleased {
+        /// Who.
+        agent: AgentId,
+    },
+    /// A task is known from now on.
+    TaskAccepted {
+        /// Its id.
+        task: TaskId,
+        /// Where it comes from.
+        origin: Origin,
+        /// What is to be done.
+        spec: Box<TaskSpec>,
+        /// The hash of what is executed.
+        fingerprint: String,
+        /// The branch that its work will be merged into; absent without a repository, or when that has no usable branch yet.
+        target: Option<String>,
+        /// Its first run.
+        run: RunId,
+    },
+    /// A task's text was changed while it waited, or after it had failed: the new text is in force.
+    TaskReplaced {
+        /// Which.
+        task: TaskId,
+        /// What is to be done now.
+        spec: Box<TaskSpec>,
+        /// The hash of what is executed.
+        fingerprint: String,
+        /// The branch that its work will be merged into.
+        target: Option<String>,
+    },
+    /// A task's text was changed while it ran or after it was done: the new text counts from the next attempt on.
+    TaskDeferred {
+        /// Which.
+        task: TaskId,
+        /// What is to be done next time.
+        spec: Box<TaskSpec>,
+        /// The hash of what is executed.
+        fingerprint: String,
+    },
+    /// A task has left its file, but runs on or keeps its result.
+    TaskDetached {
+        /// Which.
+        task: TaskId,
+    },
+    /// A task has come back into its file.
+    TaskReattached {
+        /// Which.
+        task: TaskId,
+    },
+    /// A new run of a task begins.
+    TaskRetried {
+        /// Which.
+        task: TaskId,
+        /// The new run.
+        run: RunId,
+        /// The branch that its work will be merged into.
+        target: Option<String>,
+    },
+    /// A task was given up.
+    TaskCancelled {
+        /// Which.
+        task: TaskId,
+        /// By what.
+        reason: String,
+    },
+    /// An envelope with a work order is intended; from now on it is delivered whatever happens.
+    AttemptQueued {
+        /// The task.
+        task: TaskId,
+        /// The run.
+        run: RunId,
+        /// The stage.
+        stage: StageName,
+        /// The number of the attempt.
+        attempt: u32,
+        /// Who is asked.
+        agent: AgentId,
+        /// The envelope.
+        envelope: EnvelopeId,
+    },
+    /// An agent has begun an attempt.
+    AttemptStarted {
+        /// The task.
+        task: TaskId,
+        /// The attempt.
+        attempt: u32,
+        /// Which start of the agent.
+        incarnation: Incarnation,
+    },
+    /// An attempt was taken back; it does not count as a failure.
+    AttemptWithdrawn {
+        /// The task.
+        task: TaskId,
+        /// The attempt.
+        attempt: u32,
+        /// Why.
+        reason: String,
+    },
+    /// An attempt ended without a report, or its commit could not be merged.
+    AttemptFailed {
+        /// The task.
+        task: TaskId,
+        /// The attempt.
+        attempt: u32,
+        /// Why.
+        cause: AttemptCause,
+        /// One line for people.
+        reason: String,
+        /// What follows.
+        then: Then,
+    },
+    /// An attempt's report was applied.
+    ReportAccepted {
+        /// The report.
+        report: Box<Report>,
+        /// What follows.
+        then: Then,
+    },
+    /// A report was not applied: its attempt is not the current one.
+    ReportStale {
+        /// The task.
+        task: TaskId,
+        /// The attempt that is reported.
+        attempt: u32,
+        /// Why it was not applied.
+        reason: String,
+    },
+    /// A proven commit cannot be merged for now.
+    MergeParked {
+        /// The task.
+        task: TaskId,
+        /// Why.
+        reason: String,
+    },
+    /// A proven commit is on the target branch.
+    Merged {
+        /// The task.
+        task: TaskId,
+        /// The attempt.
+        attempt: u32,
+        /// The commit on the target branch.
+        commit: String,
+    },
+}
+
+/// A fact with the time at which it was recorded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recorded {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub fact: Fact,
+}
+
+/// Whether a start counts against the restart budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Budget {
+    /// The first start, or one that the operator asked for.
+    Free,
+    /// A restart after an end that nobody asked for.
+    Counted,
+}
+
+/// Why an incarnation ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "cause", rename_all = "kebab-case")]
+pub enum DownCause {
+    /// The runner ended and said so in its last beat.
+    Clean,
+    /// The pane died.
+    PaneDied,
+    /// No ready beat within the start timeout.
+    StartTimeout,
+    /// Two independent signs said that it hung.
+    Silent,
+    /// Its attempt ran far beyond every limit.
+    Overdue,
+    /// The pane could not be made.
+    SpawnFailed {
+        /// What tmux said.
+        reason: String,
+    },
+    /// The operator asked for it.
+    Operator,
+    /// The supervisor is going down.
+    Drain,
+    /// Its pane was not found at the supervisor's start.
+    Lost,
+}
+
+impl DownCause {
+    /// Says whether the end was nobody's wish.
+    #[must_use]
+    pub const fn is_fault(&self) -> bool {
+        match self {
+            Self::PaneDied
+            | Self::StartTimeout
+            | Self::Silent
+            | Self::Overdue
+            | Self::SpawnFailed { .. }
+            | Self::Clean => true,
+            Self::Operator | Self::Drain | Self::Lost => false,
+        }
+    }
+
+    /// Tells it to people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::Clean => "ended by itself".to_owned(),
+            Self::PaneDied => "its pane died".to_owned(),
+            Self::StartTimeout => "was not ready within its start timeout".to_owned(),
+            Self::Silent => "was silent and its processes stood still".to_owned(),
+            Self::Overdue => "was far beyond its time limit".to_owned(),
+            Self::SpawnFailed { reason } => format!("could not be started: {reason}"),
+            Self::Operator => "was stopped by the operator".to_owned(),
+            Self::Drain => "was stopped with the supervisor".to_owned(),
+            Self::Lost => "was gone when the supervisor came back".to_owned(),
+        }
+    }
+}
+
+/// Why an agent stays down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Hold {
+    /// The operator paused it.
+    Paused,
+    /// Its restart budget is used up.
+    CrashLoop,
+    /// It ended, and its restart policy leaves it so.
+    Ended,
+}
+
+/// Where a task comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "from", rename_all = "kebab-case")]
+pub enum Origin {
+    /// A dependency file.
+    File {
+        /// The file's stem.
+        stem: String,
+        /// The file's path as shown to people.
+        path: String,
+    },
+    /// A person or program that submitted it.
+    Submitted,
+}
+
+/// Why an attempt failed, as the supervisor sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "cause", rename_all = "kebab-case")]
+pub enum AttemptCause {
+    /// Its runner died.
+    Crashed,
+    /// Its runner was ended because it was far beyond every limit.
+    Overdue,
+    /// Its order ended in the spool without a report.
+    Lost,
+    /// Its commit does not fit onto the target branch.
+    Conflict,
+    /// The report says why.
+    Reported {
+        /// Which kind of failure.
+        kind: FailureKind,
+    },
+}
+
+/// What follows the end of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "then", rename_all = "kebab-case")]
+pub enum Then {
+    /// The task is done.
+    Done,
+    /// The commit is merged.
+    Merge,
+    /// Another attempt, not before a time.
+    Retry {
+        /// The time.
+        not_before: Timestamp,
+    },
+    /// All attempts are used up.
+    GiveUp,
+}
+
+/// A fact as it is told to people and programs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// The fact's name, e.g. `task-accepted`.
+    pub kind: &'static str,
+    /// The agent it is about.
+    pub agent: Option<AgentId>,
+    /// The incarnation it is about.
+    pub incarnation: Option<Incarnation>,
+    /// The task it is about.
+    pub task: Option<TaskId>,
+    /// The attempt it is about.
+    pub attempt: Option<u32>,
+    /// One line for people.
+    pub text: String,
+}
+
+impl Fact {
+    /// Tells the fact to people and programs.
+    #[must_use]
+    pub fn tell(&self) -> Told {
+        match self {
+            Self::Begun { .. } => Told::new("begun", "the journal was begun".to_owned()),
+            Self::SpawnRequested { .. }
+            | Self::AgentUp { .. }
+            | Self::AgentDown { .. }
+            | Self::AgentHeld { .. }
+            | Self::AgentReleased { .. } => self.tell_of_agent(),
+            Self::TaskAccepted { .. }
+            | Self::TaskReplaced { .. }
+            | Self::TaskDeferred { .. }
+            | Self::TaskDetached { .. }
+            | Self::TaskReattached { .. }
+            | Self::TaskRetried { .. }
+            | Self::TaskCancelled { .. }
+            | Self::MergeParked { .. } => self.tell_of_task(),
+            Self::AttemptQueued { .. }
+            | Self::AttemptStarted { .. }
+            | Self::AttemptWithdrawn { .. }
+            | Self::AttemptFailed { .. }
+            | Self::ReportAccepted { .. }
+            | Self::ReportStale { .. }
+            | Self::Merged { .. } => self.tell_of_attempt(),
+        }
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "tell names every variant; this is its part on agents")]
+    fn tell_of_agent(&self) -> Told {
+        match self {
+            Self::SpawnRequested { agent, incarnation, budget } => {
+                let text = match budget {
+                    Budget::Free => format!("{agent} is started"),
+                    Budget::Counted => format!("{agent} is started again"),
+                };
+                Told::new("spawn-requested", text).of_agent(agent, *incarnation)
+            }
+            Self::AgentUp { agent, incarnation } => {
+                Told::new("agent-up", format!("{agent} is ready")).of_agent(agent, *incarnation)
+            }
+            Self::AgentDown { agent, incarnation, cause, .. } => {
+                Told::new("agent-down", format!("{agent} {}", cause.text())).of_agent(agent, *incarnation)
+            }
+            Self::AgentHeld { agent, hold } => {
+                let text = match hold {
+                    Hold::Paused => format!("{agent} is paused"),
+                    Hold::CrashLoop => {
+                        format!("{agent} used up its restarts and stays down; `miyabi agent resume {agent}` clears it")
+                    }
+                    Hold::Ended => format!("{agent} has ended and its restart policy leaves it so"),
+                };
+                Told { agent: Some(agent.clone()), ..Told::new("agent-held", text) }
+            }
+            Self::AgentReleased { agent } => {
+                Told { agent: Some(agent.clone()), ..Told::new("agent-released", format!("{agent} may run again")) }
+            }
+            _ => Told::new("other", String::new()),
+        }
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "tell names every variant; this is its part on tasks")]
+    fn tell_of_task(&self) -> Told {
+        match self {
+            Self::TaskAccepted { task, origin, .. } => {
+                let text = match origin {
+                    Origin::File { path, .. } => format!("{task} is accepted from {path}"),
+                    Origin::Submitted => format!("{task} is accepted"),
+                };
+                Told::new("task-accepted", text).of_task(task)
+            }
+            Self::TaskReplaced { task, .. } => {
+                Told::new("task-replaced", format!("{task} has a new text")).of_task(task)
+            }
+            Self::TaskDeferred { task, .. } => {
+                Told::new("task-deferred", format!("{task} has a new text for its next attempt")).of_task(task)
+            }
+            Self::TaskDetached { task } => {
+                Told::new("task-detached", format!("{task} has left its file")).of_task(task)
+            }
+            Self::TaskReattached { task } => {
+                Told::new("task-reattached", format!("{task} is in its file again")).of_task(task)
+            }
+            Self::TaskRetried { task, run, .. } => {
+                Told::new("task-retried", format!("{task} begins run {run}")).of_task(task)
+            }
+            Self::TaskCancelled { task, reason } => {
+                Told::new("task-cancelled", format!("{task} is cancelled: {reason}")).of_task(task)
+            }
+            Self::MergeParked { task, reason } => {
+                Told::new("merge-parked", format!("{task} waits to be merged: {reason}")).of_task(task)
+            }
+            _ => Told::new("other", String::new()),
+        }
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "tell names every variant; this is its part on attempts")]
+    fn tell_of_attempt(&self) -> Told {
+        match self {
+            Self::AttemptQueued { task, attempt, agent, .. } => {
+                let told = Told::new("attempt-queued", format!("{task} attempt {attempt} is ordered from {agent}"));
+                Told { agent: Some(agent.clone()), ..told.of_attempt(task, *attempt) }
+            }
+            Self::AttemptStarted { task, attempt, incarnation } => {
+                let told = Told::new("attempt-started", format!("{task} attempt {attempt} has begun"));
+                Told { incarnation: Some(*incarnation), ..told.of_attempt(task, *attempt) }
+            }
+            Self::AttemptWithdrawn { task, attempt, reason } => {
+                Told::new("attempt-withdrawn", format!("{task} attempt {attempt} is taken back: {reason}"))
+                    .of_attempt(task, *attempt)
+            }
+            Self::AttemptFailed { task, attempt, reason, then, .. } => {
+                Told::new("attempt-failed", format!("{task} attempt {attempt} failed: {reason}{}", then.text()))
+                    .of_attempt(task, *attempt)
+            }
+            Self::ReportAccepted { report, then } => {
+                let text = format!(
+                    "{} attempt {} reports {}: {}{}",
+                    report.task,
+                    report.attempt,
+                    report.outcome.as_str(),
+                    report.summary.lines().next().unwrap_or_default(),
+                    then.text()
+                );
+                let told = Told::new("report-accepted", text).of_attempt(&report.task, report.attempt);
+                Told { agent: Some(report.agent.clone()), incarnation: Some(report.incarnation), ..told }
+            }
+            Self::ReportStale { task, attempt, reason } => {
+                Told::new("report-stale", format!("{task} attempt {attempt} reported in vain: {reason}"))
+                    .of_attempt(task, *attempt)
+            }
+            Self::Merged { task, attempt, commit } => {
+                let short = commit.get(..10).unwrap_or(commit);
+                Told::new("merged", format!("{task} is merged as {short}")).of_attempt(task, *attempt)
+            }
+            _ => Told::new("other", String::new()),
+        }
+    }
+}
+
+impl Then {
+    fn text(&self) -> String {
+        match self {
+            Self::Done => "; the task is done".to_owned(),
+            Self::Merge => "; it is merged next".to_owned(),
+            Self::Retry { not_before } => format!("; again from {not_before} on"),
+            Self::GiveUp => "; the task has failed".to_owned(),
+        }
+    }
+}
+
+impl Told {
+    const fn new(kind: &'static str, text: String) -> Self {
+        Self { kind, agent: None, incarnation: None, task: None, attempt: None, text }
+    }
+
+    fn of_agent(self, agent: &AgentId, incarnation: Incarnation) -> Self {
+        Self { agent: Some(agent.clone()), incarnation: Some(incarnation), ..self }
+    }
+
+    fn of_task(self, task: &TaskId) -> Self {
+        Self { task: Some(task.clone()), ..self }
+    }
+
+    fn of_attempt(self, task: &TaskId, attempt: u32) -> Self {
+        Self { task: Some(task.clone()), attempt: Some(attempt), ..self }
+    }
+}

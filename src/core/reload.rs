@@ -1,0 +1,219 @@
+//! Dependency files: what a new reading of the folder changes. A faulty file leaves its last good version in force.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::fault::{Fault, Place};
+use crate::model::id::TaskId;
+use crate::model::task::{RepositoryChoice, TaskFile, TaskNode, TaskSpec};
+
+use super::Core;
+use super::dag;
+use super::effect::{Effect, Retire};
+use super::event::{Branches, FileRead};
+use super::fact::{Fact, Origin};
+use super::state::{Phase, TaskRecord};
+
+impl Core {
+    pub(super) fn on_dag_read(&mut self, files: Vec<FileRead>, branches: &Branches) {
+        let mut faults = Vec::new();
+        let mut candidates: Vec<TaskFile> = Vec::new();
+        let mut refused: BTreeSet<String> = BTreeSet::new();
+        for file in files {
+            match file {
+                FileRead::Good(file) => candidates.push(file),
+                FileRead::Bad { stem, faults: found } => {
+                    faults.extend(found);
+                    refused.insert(stem);
+                }
+            }
+        }
+        let accepted = self.settle_files(candidates, refused, &mut faults);
+        self.adopt(&accepted, branches);
+        self.look_for_branches(branches);
+        self.files = accepted.into_iter().map(|file| (file.stem.clone(), file)).collect();
+        faults.sort();
+        faults.dedup();
+        self.faults = faults;
+    }
+
+    /// Finds the versions that can be in force together: a file with a fault falls back to its last good version.
+    fn settle_files(
+        &self,
+        mut candidates: Vec<TaskFile>,
+        mut refused: BTreeSet<String>,
+        faults: &mut Vec<Fault>,
+    ) -> Vec<TaskFile> {
+        let known: BTreeSet<TaskId> = self.durable.tasks.keys().cloned().collect();
+        let rounds = candidates.len() + 2;
+        for _ in 0..rounds {
+            let mut together: Vec<TaskFile> =
+                candidates.iter().filter(|file| !refused.contains(&file.stem)).cloned().collect();
+            together.extend(refused.iter().filter_map(|stem| self.last_good(stem)));
+            together.sort_by(|a, b| a.stem.cmp(&b.stem).then_with(|| a.path.cmp(&b.path)));
+            let found = dag::check(&together, &known);
+            if found.is_empty() {
+                return together;
+            }
+            let before = refused.len();
+            for fault in &found {
+                let places = std::iter::once(&fault.place).chain(fault.related.iter().map(|(place, _)| place));
+                for place in places {
+                    refused
+                        .extend(candidates.iter().filter(|file| file.path == place.file).map(|file| file.stem.clone()));
+                }
+            }
+            faults.extend(found);
+            if refused.len() == before {
+                // Only versions that were in force before are left, so the fault lies in what they need; nothing new is taken.
+                candidates.retain(|file| refused.contains(&file.stem));
+                return refused.iter().filter_map(|stem| self.last_good(stem)).collect();
+            }
+        }
+        refused.iter().filter_map(|stem| self.last_good(stem)).collect()
+    }
+
+    /// Returns the version of a file that is in force, from memory or, after a restart, from the journal.
+    fn last_good(&self, stem: &str) -> Option<TaskFile> {
+        if let Some(file) = self.files.get(stem) {
+            return Some(file.clone());
+        }
+        let mut path_in_force = None;
+        let mut nodes: Vec<(u64, TaskNode)> = Vec::new();
+        for (task, record) in &self.durable.tasks {
+            let Origin::File { stem: owner, path } = &record.origin else { continue };
+            if owner != stem || record.detached {
+                continue;
+            }
+            let place = Place { file: path.clone(), line: 1, column: 1, start: 0, end: 0 };
+            let spec = record.pending.as_ref().map_or(&record.spec, |(spec, _)| spec).clone();
+            let needs_places = vec![place.clone(); spec.needs.len()];
+            path_in_force = Some(path.clone());
+            nodes.push((record.seq, TaskNode { id: task.clone(), place, spec, needs_places }));
+        }
+        nodes.sort_by_key(|(seq, _)| *seq);
+        let nodes = nodes.into_iter().map(|(_, node)| node).collect();
+        path_in_force.map(|path| TaskFile { stem: stem.to_owned(), path, nodes })
+    }
+
+    /// Makes the tasks agree with the files that are in force.
+    fn adopt(&mut self, files: &[TaskFile], branches: &Branches) {
+        let mut present: BTreeSet<TaskId> = BTreeSet::new();
+        for file in files {
+            for node in &file.nodes {
+                present.insert(node.id.clone());
+                self.adopt_node(file, node, branches);
+            }
+        }
+        let gone: Vec<TaskId> = self
+            .durable
+            .tasks
+            .iter()
+            .filter(|(task, record)| {
+                matches!(record.origin, Origin::File { .. }) && !record.detached && !present.contains(*task)
+            })
+            .map(|(task, _)| task.clone())
+            .collect();
+        for task in gone {
+            self.record(Fact::TaskDetached { task: task.clone() });
+            let waiting =
+                matches!(self.durable.tasks.get(&task), Some(TaskRecord { phase: Phase::Waiting { .. }, .. }));
+            if waiting {
+                self.record(Fact::TaskCancelled { task, reason: REMOVED.to_owned() });
+            }
+        }
+    }
+
+    fn adopt_node(&mut self, file: &TaskFile, node: &TaskNode, branches: &Branches) {
+        let task = node.id.clone();
+        let fingerprint = dag::fingerprint(&node.spec);
+        let spec = Box::new(node.spec.clone());
+        let target = target_of(&node.spec, branches);
+        let Some(record) = self.durable.tasks.get(&task) else {
+            let origin = Origin::File { stem: file.stem.clone(), path: file.path.clone() };
+            let run = self.fresh_run();
+            self.record(Fact::TaskAccepted { task, origin, spec, fingerprint, target, run });
+            return;
+        };
+        let newest = record.pending.as_ref().map_or((&record.spec, &record.fingerprint), |(spec, print)| (spec, print));
+        let same_text = *newest.0 == node.spec;
+        let same_work = *newest.1 == fingerprint;
+        let was_detached = record.detached;
+        match &record.phase {
+            Phase::Waiting { .. } if same_text => self.reattach(&task, was_detached),
+            Phase::Waiting { .. } => {
+                let target = record.target.clone().filter(|_| record.spec.repository == spec.repository).or(target);
+                self.record(Fact::TaskReplaced { task, spec, fingerprint, target });
+            }
+            Phase::Queued | Phase::Merging { .. } | Phase::Done { .. } if same_text => {
+                self.reattach(&task, was_detached);
+            }
+            Phase::Queued | Phase::Merging { .. } | Phase::Done { .. } => {
+                self.record(Fact::TaskDeferred { task, spec, fingerprint });
+            }
+            // Whoever changes a task that failed, or puts back one that its removal cancelled, wants it to run.
+            Phase::Failed { .. } if same_work && same_text => self.reattach(&task, was_detached),
+            Phase::Cancelled { reason, .. } if same_text && reason != REMOVED => self.reattach(&task, was_detached),
+            Phase::Failed { .. } | Phase::Cancelled { .. } => {
+                self.record(Fact::TaskDeferred { task: task.clone(), spec, fingerprint });
+                let run = self.fresh_run();
+                self.record(Fact::TaskRetried { task, run, target });
+            }
+        }
+    }
+
+    fn reattach(&mut self, task: &TaskId, was_detached: bool) {
+        if was_detached {
+            self.record(Fact::TaskReattached { task: task.clone() });
+        }
+    }
+
+    /// Gives a target branch to waiting tasks whose repository had none when they were accepted.
+    fn look_for_branches(&mut self, branches: &Branches) {
+        self.branches.clone_from(branches);
+        let found: Vec<(TaskId, TaskRecord, String)> = self
+            .durable
+            .tasks
+            .iter()
+            .filter(|(_, record)| {
+                record.target.is_none() && record.needs_repository() && matches!(record.phase, Phase::Waiting { .. })
+            })
+            .filter_map(|(task, record)| {
+                target_of(&record.spec, branches).map(|target| (task.clone(), record.clone(), target))
+            })
+            .collect();
+        for (task, record, target) in found {
+            let spec = Box::new(record.spec);
+            self.record(Fact::TaskReplaced { task, spec, fingerprint: record.fingerprint, target: Some(target) });
+        }
+    }
+
+    pub(super) fn cancel(&mut self, task: &TaskId, reason: &str) {
+        let order = self
+            .durable
+            .tasks
+            .get(task)
+            .filter(|record| record.phase == Phase::Queued)
+            .and_then(|record| record.current())
+            .map(|current| (current.agent.clone(), current.envelope));
+        self.record(Fact::TaskCancelled { task: task.clone(), reason: reason.to_owned() });
+        self.orders.remove(task);
+        if let Some((agent, envelope)) = order {
+            let how = Retire::Dead { reason: format!("cancelled: {reason}") };
+            self.push(Effect::RetireOrder { agent, envelope, how });
+        }
+    }
+}
+
+/// Why a waiting task is cancelled when its file no longer names it.
+const REMOVED: &str = "it was removed from its file";
+
+/// Finds the branch that a task's work will be merged into.
+pub(super) fn target_of(spec: &TaskSpec, branches: &Branches) -> Option<String> {
+    match &spec.repository {
+        RepositoryChoice::None => None,
+        RepositoryChoice::Named(name) => branches.get(name).and_then(|branch| branch.as_ref().ok()).cloned(),
+    }
+}
+
+/// The dependency files in force, by stem.
+pub(super) type Files = BTreeMap<String, TaskFile>;

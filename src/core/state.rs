@@ -1,0 +1,579 @@
+//! The durable state: what the facts add up to. Live running and recovery both go through [`Durable::apply`].
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::id::{AgentId, EnvelopeId, Incarnation, RunId, StageName, TaskId};
+use crate::model::report::{Outcome, Report};
+use crate::model::task::{RepositoryChoice, TaskSpec};
+use crate::model::time::Timestamp;
+
+use super::fact::{AttemptCause, Budget, DownCause, Fact, Hold, Origin, Recorded, Then};
+
+/// The version of [`Durable`]'s JSON form, as it is kept in the journal's snapshots.
+pub const STATE_VERSION: i64 = 1;
+
+/// How many attempts of one run are remembered in full; older ones are in the journal's facts only.
+pub const ATTEMPTS_KEPT_MAX: usize = 20;
+
+/// How many restarts of one agent are remembered.
+const RESTARTS_KEPT_MAX: usize = 1_000;
+
+/// How many branches of attempts without a report the next order names.
+const UNREPORTED_MAX: usize = 5;
+
+/// How much of a successful attempt's output is kept in memory, in bytes.
+const OUTPUT_KEPT_BYTES: usize = 2_048;
+
+/// Everything that survives a crash.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Durable {
+    /// Makes identifiers and jitter of this root its own.
+    pub seed: u64,
+    /// How many identifiers have been made.
+    pub ids: u64,
+    /// How many tasks have been accepted.
+    pub accepted: u64,
+    /// The agents that were ever started.
+    pub agents: BTreeMap<AgentId, AgentRecord>,
+    /// The tasks.
+    pub tasks: BTreeMap<TaskId, TaskRecord>,
+}
+
+/// What survives of an agent.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct AgentRecord {
+    /// The newest incarnation.
+    pub incarnation: Incarnation,
+    /// Since when that incarnation has been up.
+    pub up_since: Option<Timestamp>,
+    /// Whether that incarnation has ended.
+    pub down: bool,
+    /// Why it stays down.
+    pub hold: Option<Hold>,
+    /// When it was restarted, oldest first, for the budget.
+    pub restarts: Vec<Timestamp>,
+    /// How many faulty ends have followed one another without a stable time.
+    pub streak: u32,
+    /// When the newest incarnation ended and why, for people.
+    pub last_end: Option<(Timestamp, String)>,
+}
+
+/// What survives of a task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskRecord {
+    /// Its place in the order of acceptance.
+    pub seq: u64,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Whether it has left its file.
+    pub detached: bool,
+    /// What is to be done.
+    pub spec: TaskSpec,
+    /// The hash of what is executed.
+    pub fingerprint: String,
+    /// A newer text that counts from the next attempt on.
+    pub pending: Option<(TaskSpec, String)>,
+    /// The branch that its work will be merged into.
+    pub target: Option<String>,
+    /// When it was accepted.
+    pub accepted_at: Timestamp,
+    /// The current run.
+    pub run: RunId,
+    /// The current stage's index in the workflow.
+    pub stage: usize,
+    /// How many attempts this run has had.
+    pub attempt: u32,
+    /// How many of them count as failures.
+    pub failures: u32,
+    /// How it is.
+    pub phase: Phase,
+    /// The newest attempts of this run, oldest first; the last is the current one.
+    pub attempts: Vec<AttemptRecord>,
+    /// Attempts of this run that ended without a report, newest first.
+    pub unreported: Vec<u32>,
+}
+
+/// How a task is, as far as that survives a crash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "phase", rename_all = "kebab-case")]
+pub enum Phase {
+    /// Blocked or ready.
+    Waiting {
+        /// Back-off: not before this time.
+        not_before: Option<Timestamp>,
+    },
+    /// An order is intended, delivered or leased.
+    Queued,
+    /// Proven; the commit is on its way to the target branch.
+    Merging {
+        /// Why it cannot be merged for now.
+        parked: Option<String>,
+    },
+    /// Proven and merged.
+    Done {
+        /// When.
+        at: Timestamp,
+        /// The commit.
+        commit: Option<String>,
+    },
+    /// All attempts used up.
+    Failed {
+        /// When.
+        at: Timestamp,
+        /// Why.
+        reason: String,
+    },
+    /// Given up.
+    Cancelled {
+        /// When.
+        at: Timestamp,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Phase {
+    /// Returns the phase's name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Waiting { .. } => "waiting",
+            Self::Queued => "queued",
+            Self::Merging { .. } => "merging",
+            Self::Done { .. } => "done",
+            Self::Failed { .. } => "failed",
+            Self::Cancelled { .. } => "cancelled",
+        }
+    }
+}
+
+/// One attempt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AttemptRecord {
+    /// Its number.
+    pub attempt: u32,
+    /// Its stage.
+    pub stage: StageName,
+    /// Who was asked.
+    pub agent: AgentId,
+    /// The envelope of its order.
+    pub envelope: EnvelopeId,
+    /// When it was queued.
+    pub queued_at: Timestamp,
+    /// When it was begun, and by which start of the agent.
+    pub started: Option<(Timestamp, Incarnation)>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// How it ended, in one word.
+    pub outcome: Option<String>,
+    /// Why, for people.
+    pub reason: Option<String>,
+    /// Its report.
+    pub report: Option<Box<Report>>,
+}
+
+/// A fact that does not fit the state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("fact {fact} does not fit {subject}, which is {state}")]
+pub struct IllegalFact {
+    /// The fact's name.
+    pub fact: &'static str,
+    /// What it is about.
+    pub subject: String,
+    /// The state of that.
+    pub state: String,
+}
+
+impl TaskRecord {
+    /// Returns the newest attempt.
+    #[must_use]
+    pub fn current(&self) -> Option<&AttemptRecord> {
+        self.attempts.last()
+    }
+
+    /// Says whether the work happens in a repository.
+    #[must_use]
+    pub const fn needs_repository(&self) -> bool {
+        match self.spec.repository {
+            RepositoryChoice::None => false,
+            RepositoryChoice::Named(_) => true,
+        }
+    }
+
+    fn settle(&mut self, at: Timestamp, outcome: &str, reason: Option<String>) {
+        if let Some(current) = self.attempts.last_mut()
+            && current.ended_at.is_none()
+        {
+            current.ended_at = Some(at);
+            current.outcome = Some(outcome.to_owned());
+            current.reason = reason;
+        }
+    }
+
+    fn follow(&mut self, then: &Then, at: Timestamp, reason: &str, commit: Option<String>) {
+        self.phase = match then {
+            Then::Done => Phase::Done { at, commit },
+            Then::Merge => Phase::Merging { parked: None },
+            Then::Retry { not_before } => Phase::Waiting { not_before: Some(*not_before) },
+            Then::GiveUp => Phase::Failed { at, reason: reason.to_owned() },
+        };
+        if let Phase::Waiting { .. } = self.phase {
+            self.take_pending();
+        }
+    }
+
+    fn take_pending(&mut self) {
+        if let Some((spec, fingerprint)) = self.pending.take() {
+            self.spec = spec;
+            self.fingerprint = fingerprint;
+        }
+    }
+}
+
+impl Durable {
+    /// Takes a fact into the state.
+    ///
+    /// # Errors
+    /// Refuses a fact that does not fit the state, and names both; the state is then unchanged.
+    pub fn apply(&mut self, recorded: &Recorded) -> Result<(), IllegalFact> {
+        let at = recorded.at;
+        match &recorded.fact {
+            Fact::Begun { seed } => {
+                self.seed = *seed;
+                Ok(())
+            }
+            Fact::SpawnRequested { .. }
+            | Fact::AgentUp { .. }
+            | Fact::AgentDown { .. }
+            | Fact::AgentHeld { .. }
+            | Fact::AgentReleased { .. } => self.apply_to_agent(&recorded.fact, at),
+            Fact::TaskAccepted { task, origin, spec, fingerprint, target, run } => {
+                self.accept(at, task, origin, spec, fingerprint, target.as_ref(), *run)
+            }
+            Fact::TaskReplaced { task, .. }
+            | Fact::TaskDeferred { task, .. }
+            | Fact::TaskDetached { task }
+            | Fact::TaskReattached { task }
+            | Fact::TaskRetried { task, .. }
+            | Fact::TaskCancelled { task, .. } => self.apply_to_task(task, &recorded.fact, at),
+            Fact::AttemptQueued { task, .. }
+            | Fact::AttemptStarted { task, .. }
+            | Fact::AttemptWithdrawn { task, .. }
+            | Fact::AttemptFailed { task, .. }
+            | Fact::MergeParked { task, .. }
+            | Fact::Merged { task, .. } => self.apply_to_attempt(task, &recorded.fact, at),
+            Fact::ReportAccepted { report, then } => self.accept_report(report, then, at),
+            Fact::ReportStale { .. } => Ok(()),
+        }
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "apply names every variant; this is its part on agents")]
+    fn apply_to_agent(&mut self, fact: &Fact, at: Timestamp) -> Result<(), IllegalFact> {
+        match fact {
+            Fact::SpawnRequested { agent, incarnation, budget } => {
+                let record = self.agents.entry(agent.clone()).or_default();
+                let fits = *incarnation == record.incarnation.next()
+                    && (record.down || record.incarnation == Incarnation(0))
+                    && record.hold.is_none();
+                if !fits {
+                    return Err(illegal("spawn-requested", agent, record.describe()));
+                }
+                record.incarnation = *incarnation;
+                record.down = false;
+                record.up_since = None;
+                match budget {
+                    Budget::Free => {}
+                    Budget::Counted => {
+                        record.restarts.push(at);
+                        if record.restarts.len() > RESTARTS_KEPT_MAX {
+                            record.restarts.remove(0);
+                        }
+                    }
+                }
+                Ok(())
+            }
+            Fact::AgentUp { agent, incarnation } => {
+                let record = self.running(agent, *incarnation, "agent-up")?;
+                record.up_since = Some(at);
+                Ok(())
+            }
+            Fact::AgentDown { agent, incarnation, cause, streak } => {
+                let record = self.running(agent, *incarnation, "agent-down")?;
+                record.down = true;
+                record.streak = *streak;
+                record.last_end = Some((at, cause.text()));
+                if *cause == DownCause::Operator {
+                    record.restarts.clear();
+                }
+                Ok(())
+            }
+            Fact::AgentHeld { agent, hold } => {
+                self.agents.entry(agent.clone()).or_default().hold = Some(*hold);
+                Ok(())
+            }
+            Fact::AgentReleased { agent } => {
+                let record = self.agents.entry(agent.clone()).or_default();
+                record.hold = None;
+                record.streak = 0;
+                record.restarts.clear();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn running(
+        &mut self,
+        agent: &AgentId,
+        incarnation: Incarnation,
+        fact: &'static str,
+    ) -> Result<&mut AgentRecord, IllegalFact> {
+        let record = self.agents.get_mut(agent).ok_or_else(|| illegal(fact, agent, "unknown".to_owned()))?;
+        if record.incarnation == incarnation && !record.down {
+            Ok(record)
+        } else {
+            Err(illegal(fact, &format!("{agent}#{incarnation}"), record.describe()))
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "they are the fields of one fact")]
+    fn accept(
+        &mut self,
+        at: Timestamp,
+        task: &TaskId,
+        origin: &Origin,
+        spec: &TaskSpec,
+        fingerprint: &str,
+        target: Option<&String>,
+        run: RunId,
+    ) -> Result<(), IllegalFact> {
+        if let Some(record) = self.tasks.get(task) {
+            return Err(illegal("task-accepted", task, record.phase.name().to_owned()));
+        }
+        self.accepted += 1;
+        self.ids += 1;
+        let record = TaskRecord {
+            seq: self.accepted,
+            origin: origin.clone(),
+            detached: false,
+            spec: spec.clone(),
+            fingerprint: fingerprint.to_owned(),
+            pending: None,
+            target: target.cloned(),
+            accepted_at: at,
+            run,
+            stage: 0,
+            attempt: 0,
+            failures: 0,
+            phase: Phase::Waiting { not_before: None },
+            attempts: Vec::new(),
+            unreported: Vec::new(),
+        };
+        self.tasks.insert(task.clone(), record);
+        Ok(())
+    }
+
+    fn apply_to_task(&mut self, task: &TaskId, fact: &Fact, at: Timestamp) -> Result<(), IllegalFact> {
+        let kind = fact.tell().kind;
+        let record = self.tasks.get_mut(task).ok_or_else(|| illegal(kind, task, "unknown".to_owned()))?;
+        match (fact, &record.phase) {
+            (Fact::TaskReplaced { spec, fingerprint, target, .. }, Phase::Waiting { .. }) => {
+                record.spec = (**spec).clone();
+                record.fingerprint.clone_from(fingerprint);
+                record.target.clone_from(target);
+                record.pending = None;
+                record.detached = false;
+            }
+            (Fact::TaskDeferred { spec, fingerprint, .. }, Phase::Queued | Phase::Merging { .. })
+            | (
+                Fact::TaskDeferred { spec, fingerprint, .. },
+                Phase::Done { .. } | Phase::Failed { .. } | Phase::Cancelled { .. },
+            ) => {
+                record.pending = (record.fingerprint != *fingerprint || record.spec != **spec)
+                    .then(|| ((**spec).clone(), fingerprint.clone()));
+                record.detached = false;
+            }
+            (Fact::TaskDetached { .. }, _) => record.detached = true,
+            (Fact::TaskReattached { .. }, _) => record.detached = false,
+            (
+                Fact::TaskRetried { run, target, .. },
+                Phase::Waiting { .. }
+                | Phase::Merging { .. }
+                | Phase::Done { .. }
+                | Phase::Failed { .. }
+                | Phase::Cancelled { .. },
+            ) => {
+                record.take_pending();
+                record.run = *run;
+                record.target.clone_from(target);
+                record.stage = 0;
+                record.attempt = 0;
+                record.failures = 0;
+                record.attempts.clear();
+                record.unreported.clear();
+                record.phase = Phase::Waiting { not_before: None };
+                self.ids += 1;
+            }
+            (
+                Fact::TaskCancelled { reason, .. },
+                Phase::Waiting { .. } | Phase::Queued | Phase::Merging { .. } | Phase::Failed { .. },
+            ) => {
+                record.settle(at, "cancelled", Some(reason.clone()));
+                record.phase = Phase::Cancelled { at, reason: reason.clone() };
+            }
+            (_, phase) => return Err(illegal(kind, task, phase.name().to_owned())),
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "apply names every variant; this is its part on attempts")]
+    fn apply_to_attempt(&mut self, task: &TaskId, fact: &Fact, at: Timestamp) -> Result<(), IllegalFact> {
+        let told = fact.tell();
+        let record = self.tasks.get_mut(task).ok_or_else(|| illegal(told.kind, task, "unknown".to_owned()))?;
+        let state = format!("{} at attempt {}", record.phase.name(), record.attempt);
+        let wrong = || illegal(told.kind, &format!("{task} attempt {:?}", told.attempt), state);
+        let expected = match fact {
+            Fact::AttemptQueued { .. } => record.attempt + 1,
+            _ => record.attempt,
+        };
+        if told.attempt.is_some_and(|attempt| attempt != expected) {
+            return Err(wrong());
+        }
+        match (fact, &record.phase) {
+            (Fact::AttemptQueued { run, stage, attempt, agent, envelope, .. }, Phase::Waiting { .. })
+                if *run == record.run =>
+            {
+                record.attempt = *attempt;
+                record.phase = Phase::Queued;
+                record.attempts.push(AttemptRecord {
+                    attempt: *attempt,
+                    stage: stage.clone(),
+                    agent: agent.clone(),
+                    envelope: *envelope,
+                    queued_at: at,
+                    started: None,
+                    ended_at: None,
+                    outcome: None,
+                    reason: None,
+                    report: None,
+                });
+                if record.attempts.len() > ATTEMPTS_KEPT_MAX {
+                    record.attempts.remove(0);
+                }
+                self.ids += 1;
+            }
+            (Fact::AttemptStarted { incarnation, .. }, Phase::Queued) => {
+                if let Some(current) = record.attempts.last_mut() {
+                    current.started = Some((at, *incarnation));
+                }
+            }
+            (Fact::AttemptWithdrawn { attempt, reason, .. }, Phase::Queued) => {
+                record.settle(at, "withdrawn", Some(reason.clone()));
+                record.note_unreported(*attempt);
+                record.phase = Phase::Waiting { not_before: None };
+                record.take_pending();
+            }
+            (Fact::AttemptFailed { attempt, cause, reason, then, .. }, Phase::Queued | Phase::Merging { .. }) => {
+                record.settle(at, "failed", Some(reason.clone()));
+                if let (AttemptCause::Conflict, Some(current)) = (cause, record.attempts.last_mut()) {
+                    current.outcome = Some("conflict".to_owned());
+                    current.reason = Some(reason.clone());
+                }
+                match cause {
+                    AttemptCause::Crashed | AttemptCause::Overdue | AttemptCause::Lost => {
+                        record.note_unreported(*attempt);
+                    }
+                    AttemptCause::Conflict | AttemptCause::Reported { .. } => record.unreported.clear(),
+                }
+                record.failures += 1;
+                record.follow(then, at, reason, None);
+            }
+            (Fact::MergeParked { reason, .. }, Phase::Merging { .. }) => {
+                record.phase = Phase::Merging { parked: Some(reason.clone()) };
+            }
+            (Fact::Merged { commit, .. }, Phase::Merging { .. }) => {
+                record.phase = Phase::Done { at, commit: Some(commit.clone()) };
+            }
+            _ => return Err(wrong()),
+        }
+        Ok(())
+    }
+
+    fn accept_report(&mut self, report: &Report, then: &Then, at: Timestamp) -> Result<(), IllegalFact> {
+        let task = &report.task;
+        let record = self.tasks.get_mut(task).ok_or_else(|| illegal("report-accepted", task, "unknown".to_owned()))?;
+        let fits = record.phase == Phase::Queued && record.run == report.run && record.attempt == report.attempt;
+        if !fits {
+            let state = format!("{} at attempt {}", record.phase.name(), record.attempt);
+            return Err(illegal("report-accepted", &format!("{task} attempt {}", report.attempt), state));
+        }
+        record.settle(at, report.outcome.as_str(), Some(report.summary.clone()));
+        record.unreported.clear();
+        let mut kept = report.clone();
+        match report.outcome {
+            Outcome::Done | Outcome::NoChange => trim(&mut kept),
+            Outcome::ChangesRequested | Outcome::Failed => record.failures += 1,
+        }
+        if let Some(current) = record.attempts.last_mut() {
+            if current.started.is_none() {
+                current.started = Some((report.started_at, report.incarnation));
+            }
+            current.report = Some(Box::new(kept));
+        }
+        record.follow(then, at, &report.summary, report.commit.clone());
+        Ok(())
+    }
+
+    /// Finds the task whose current attempt has this order.
+    #[must_use]
+    pub fn open_order(&self, envelope: EnvelopeId) -> Option<&TaskId> {
+        self.tasks
+            .iter()
+            .find(|(_, record)| {
+                record.phase == Phase::Queued && record.current().is_some_and(|current| current.envelope == envelope)
+            })
+            .map(|(task, _)| task)
+    }
+}
+
+impl TaskRecord {
+    fn note_unreported(&mut self, attempt: u32) {
+        self.unreported.insert(0, attempt);
+        self.unreported.truncate(UNREPORTED_MAX);
+    }
+}
+
+impl AgentRecord {
+    fn describe(&self) -> String {
+        let life = if self.down { "down" } else { "running" };
+        match self.hold {
+            Some(hold) => format!("{life} as incarnation {} and held: {hold:?}", self.incarnation),
+            None => format!("{life} as incarnation {}", self.incarnation),
+        }
+    }
+}
+
+fn illegal(fact: &'static str, subject: &impl ToString, state: String) -> IllegalFact {
+    IllegalFact { fact, subject: subject.to_string(), state }
+}
+
+/// Cuts a successful report down to what people look at, so that many finished tasks stay cheap.
+fn trim(report: &mut Report) {
+    report.diff.clear();
+    cut_front(&mut report.output, OUTPUT_KEPT_BYTES);
+    for check in &mut report.checks {
+        cut_front(&mut check.output, OUTPUT_KEPT_BYTES);
+    }
+}
+
+fn cut_front(text: &mut String, bytes: usize) {
+    if text.len() > bytes {
+        let mut from = text.len() - bytes;
+        while !text.is_char_boundary(from) {
+            from += 1;
+        }
+        *text = text.split_off(from);
+    }
+}

@@ -1,0 +1,341 @@
+//! How the core shows itself: snapshots, and why a task is not done yet.
+
+use crate::model::beat::{Activity, Step};
+use crate::model::id::{AgentId, TaskId};
+use crate::model::task::{Assignee, RepositoryChoice};
+use crate::model::time::Timestamp;
+
+use super::Core;
+use super::fact::{Hold, Origin};
+use super::index::needs_are_done;
+use super::liveness::Liveness;
+use super::restart::restarts_within;
+use super::snapshot::{AgentState, AgentView, Snapshot, TaskState, TaskView};
+use super::state::{Phase, TaskRecord};
+use super::work::branch_of;
+
+impl Core {
+    /// Shows everything at one moment.
+    #[must_use]
+    pub fn snapshot(&self, now: Timestamp) -> Snapshot {
+        let mut tasks: Vec<(&TaskId, &TaskRecord)> = self.durable.tasks.iter().collect();
+        tasks.sort_by_key(|(_, record)| record.seq);
+        Snapshot {
+            at: now,
+            draining: self.drain.is_some(),
+            agents: self.plan.agents.iter().map(|spec| self.agent_view(&spec.id, now)).collect(),
+            tasks: tasks.into_iter().map(|(task, record)| self.task_view(task, record)).collect(),
+            faults: self.faults.clone(),
+        }
+    }
+
+    /// Says whether nothing moves: no order is open, no task could start or waits for a time, no merge can go on.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        let merging = self.index.merging().flat_map(|(_, tasks)| tasks);
+        let parked = |task: &TaskId| {
+            matches!(self.durable.tasks.get(task), Some(TaskRecord { phase: Phase::Merging { parked: Some(_) }, .. }))
+        };
+        self.index.open_orders().next().is_none()
+            && !self.index.has_ready()
+            && self.index.next_later().is_none()
+            && merging.into_iter().all(parked)
+    }
+
+    /// Shows one task.
+    #[must_use]
+    pub fn task(&self, task: &TaskId) -> Option<TaskView> {
+        self.durable.tasks.get(task).map(|record| self.task_view(task, record))
+    }
+
+    /// Returns what survives of one task.
+    #[must_use]
+    pub fn task_record(&self, task: &TaskId) -> Option<&TaskRecord> {
+        self.durable.tasks.get(task)
+    }
+
+    fn agent_view(&self, agent: &AgentId, now: Timestamp) -> AgentView {
+        let spec = self.plan.agent(agent);
+        let record = self.durable.agents.get(agent);
+        let live = self.agents.get(agent);
+        let state = live.map_or(AgentState::Absent, |live| self.agent_state(agent, &live.state));
+        let last_end = record.and_then(|record| record.last_end.as_ref());
+        let reason = match state {
+            AgentState::BackingOff | AgentState::CrashLoop | AgentState::Paused => {
+                last_end.map(|(_, text)| text.clone())
+            }
+            AgentState::Waiting | AgentState::Limited => live.and_then(|live| waiting_reason(&live.state)),
+            AgentState::Absent
+            | AgentState::Starting
+            | AgentState::Idle
+            | AgentState::Busy
+            | AgentState::Suspect
+            | AgentState::Stopping => None,
+        };
+        AgentView {
+            id: agent.clone(),
+            name: spec.map_or_else(|| agent.to_string(), |spec| spec.name.clone()),
+            role: spec.map_or_else(|| self.first_role(), |spec| spec.role.clone()),
+            state,
+            since: live.map_or(Timestamp::EPOCH, |live| live.since),
+            incarnation: self.incarnation(agent),
+            restarts: match (spec, record) {
+                (Some(spec), Some(record)) => restarts_within(record, &spec.restart, now),
+                (None, _) | (_, None) => 0,
+            },
+            pane: live.and_then(|live| live.state.pane()).map(|pane| pane.id.clone()),
+            pid: live.and_then(|live| live.state.pane()).map(|pane| pane.pid),
+            task: self.index.open_order(agent).map(|(task, _)| task.clone()),
+            reason,
+        }
+    }
+
+    fn agent_state(&self, agent: &AgentId, state: &Liveness) -> AgentState {
+        match state {
+            Liveness::Absent => AgentState::Absent,
+            Liveness::Spawning { .. } | Liveness::Starting { .. } => AgentState::Starting,
+            Liveness::Up { activity, .. } => match activity {
+                Activity::Starting => AgentState::Starting,
+                Activity::Idle if self.index.open_order(agent).is_some() => AgentState::Busy,
+                Activity::Idle => AgentState::Idle,
+                Activity::Busy { .. } => AgentState::Busy,
+                Activity::WaitingForHuman { .. } => AgentState::Waiting,
+                Activity::Limited { .. } => AgentState::Limited,
+                Activity::Stopped => AgentState::Stopping,
+            },
+            Liveness::Suspect { .. } => AgentState::Suspect,
+            Liveness::Stopping { .. } | Liveness::Clearing { .. } => AgentState::Stopping,
+            Liveness::BackingOff { .. } => AgentState::BackingOff,
+            Liveness::Held(Hold::Paused | Hold::Ended) => AgentState::Paused,
+            Liveness::Held(Hold::CrashLoop) => AgentState::CrashLoop,
+        }
+    }
+
+    fn task_view(&self, task: &TaskId, record: &TaskRecord) -> TaskView {
+        let current = record.current();
+        let (agent, role) = match &record.spec.assignee {
+            Assignee::Agent(agent) => (Some(agent.clone()), None),
+            Assignee::Role(role) => (current.map(|current| current.agent.clone()), Some(role.clone())),
+        };
+        let report = current.and_then(|current| current.report.as_deref());
+        let (ended_at, commit) = match &record.phase {
+            Phase::Done { at, commit } => (Some(*at), commit.clone()),
+            Phase::Failed { at, .. } | Phase::Cancelled { at, .. } => (Some(*at), None),
+            Phase::Merging { .. } => (None, report.and_then(|report| report.commit.clone())),
+            Phase::Waiting { .. } | Phase::Queued => (None, None),
+        };
+        let branch = match &record.spec.repository {
+            RepositoryChoice::None => None,
+            RepositoryChoice::Named(_) => report
+                .and_then(|report| report.branch.clone())
+                .or_else(|| current.map(|current| branch_of(task, record, current.stage.as_str(), current.attempt))),
+        };
+        let state = self.task_state(record);
+        TaskView {
+            id: task.clone(),
+            state,
+            agent,
+            role,
+            attempt: record.attempt,
+            needs: record.spec.needs.clone(),
+            priority: record.spec.priority.get(),
+            run: record.run,
+            stage: self.stage_name(record),
+            queued_at: current.map(|current| current.queued_at),
+            started_at: current.and_then(|current| current.started).map(|(at, _)| at),
+            ended_at,
+            branch,
+            commit,
+            reason: self.reason(task, record, state),
+            stuck: state == TaskState::Parked || (state == TaskState::Blocked && self.is_hopeless(record, 0)),
+            file: match &record.origin {
+                Origin::File { stem, .. } => Some(stem.clone()),
+                Origin::Submitted => None,
+            },
+        }
+    }
+
+    fn task_state(&self, record: &TaskRecord) -> TaskState {
+        match &record.phase {
+            Phase::Waiting { .. } if self.missing_workplace(record).is_some() => TaskState::Parked,
+            Phase::Waiting { .. } if needs_are_done(&self.durable, record) => TaskState::Ready,
+            Phase::Waiting { .. } => TaskState::Blocked,
+            Phase::Queued => match (record.current(), self.step_of(record)) {
+                (_, Some(Step::Checking | Step::Reporting)) => TaskState::Verifying,
+                (Some(current), _) if current.started.is_some() => TaskState::Leased,
+                (Some(_) | None, _) => TaskState::Queued,
+            },
+            Phase::Merging { parked: None } => TaskState::Verifying,
+            Phase::Merging { parked: Some(_) } => TaskState::Parked,
+            Phase::Done { .. } => TaskState::Done,
+            Phase::Failed { .. } => TaskState::Failed,
+            Phase::Cancelled { .. } => TaskState::Cancelled,
+        }
+    }
+
+    fn step_of(&self, record: &TaskRecord) -> Option<Step> {
+        let current = record.current()?;
+        match &self.agents.get(&current.agent)?.state {
+            Liveness::Up { activity: Activity::Busy { order, step, .. }, .. }
+            | Liveness::Suspect { activity: Activity::Busy { order, step, .. }, .. }
+                if *order == current.envelope =>
+            {
+                Some(*step)
+            }
+            Liveness::Up { .. }
+            | Liveness::Suspect { .. }
+            | Liveness::Absent
+            | Liveness::Spawning { .. }
+            | Liveness::Starting { .. }
+            | Liveness::Stopping { .. }
+            | Liveness::Clearing { .. }
+            | Liveness::BackingOff { .. }
+            | Liveness::Held(_) => None,
+        }
+    }
+
+    fn missing_workplace(&self, record: &TaskRecord) -> Option<String> {
+        let RepositoryChoice::Named(name) = &record.spec.repository else { return None };
+        if self.plan.repository(name).is_none() {
+            return Some(format!("repository {name} is not in agents.toml"));
+        }
+        if record.target.is_some() {
+            return None;
+        }
+        let why = match self.branches.get(name) {
+            Some(Err(reason)) => reason.as_str(),
+            Some(Ok(_)) | None => "its branch is not known yet",
+        };
+        Some(format!("repository {name} cannot be worked in: {why}"))
+    }
+
+    fn reason(&self, task: &TaskId, record: &TaskRecord, state: TaskState) -> Option<String> {
+        match &record.phase {
+            Phase::Failed { reason, .. } | Phase::Cancelled { reason, .. } => Some(reason.clone()),
+            Phase::Merging { parked } => parked.clone(),
+            Phase::Waiting { .. } => match state {
+                TaskState::Parked => self.missing_workplace(record),
+                TaskState::Blocked => self.why(task).into_iter().next(),
+                TaskState::Ready => record.current().and_then(|last| last.reason.clone()),
+                TaskState::Queued
+                | TaskState::Leased
+                | TaskState::Verifying
+                | TaskState::Done
+                | TaskState::Failed
+                | TaskState::Cancelled => None,
+            },
+            Phase::Queued | Phase::Done { .. } => None,
+        }
+    }
+
+    /// Says why a task is not done, most important first; empty when it is done.
+    #[must_use]
+    pub fn why(&self, task: &TaskId) -> Vec<String> {
+        let Some(record) = self.durable.tasks.get(task) else { return Vec::new() };
+        match &record.phase {
+            Phase::Done { .. } => Vec::new(),
+            Phase::Failed { reason, .. } => vec![format!("failed after {} attempts: {reason}", record.attempt)],
+            Phase::Cancelled { reason, .. } => vec![format!("cancelled: {reason}")],
+            Phase::Merging { parked: Some(reason) } => vec![format!("proven, but not merged: {reason}")],
+            Phase::Merging { parked: None } => vec!["its commit is being merged".to_owned()],
+            Phase::Queued => vec![self.why_queued(record)],
+            Phase::Waiting { not_before } => self.why_waiting(record, *not_before),
+        }
+    }
+
+    fn why_queued(&self, record: &TaskRecord) -> String {
+        match record.current() {
+            Some(current) if current.started.is_some() => {
+                format!("{} is working on attempt {}", current.agent, current.attempt)
+            }
+            Some(current) => format!("its order lies in the mailbox of {}", current.agent),
+            None => "its order is being written".to_owned(),
+        }
+    }
+
+    fn why_waiting(&self, record: &TaskRecord, not_before: Option<Timestamp>) -> Vec<String> {
+        let mut reasons = Vec::new();
+        for need in &record.spec.needs {
+            match self.durable.tasks.get(need).map(|needed| self.task_state(needed)) {
+                Some(TaskState::Done) => {}
+                Some(state) => reasons.push(format!("needs {need}, which is {}", state.as_str())),
+                None => reasons.push(format!("needs {need}, which is not known")),
+            }
+        }
+        reasons.extend(self.missing_workplace(record));
+        if let Some(until) = not_before.filter(|until| *until > self.now) {
+            let last = record.current().and_then(|last| last.reason.clone()).unwrap_or_default();
+            reasons.push(format!("waits until {until} after attempt {} failed: {last}", record.attempt));
+        }
+        if reasons.is_empty() {
+            reasons.push(self.why_not_dispatched(record));
+        }
+        reasons
+    }
+
+    fn why_not_dispatched(&self, record: &TaskRecord) -> String {
+        if self.drain.is_some() {
+            return "the supervisor is going down and starts nothing new".to_owned();
+        }
+        let (whom, candidates): (String, Vec<&AgentId>) = match &record.spec.assignee {
+            Assignee::Agent(agent) => (format!("agent {agent}"), vec![agent]),
+            Assignee::Role(role) => (
+                format!("an agent of role {role}"),
+                self.plan
+                    .agents
+                    .iter()
+                    .filter(|spec| spec.role == *role && spec.takes_work())
+                    .map(|spec| &spec.id)
+                    .collect(),
+            ),
+        };
+        if candidates.iter().all(|agent| self.plan.agent(agent).is_none()) {
+            return format!("waits for {whom}, and agents.toml has none");
+        }
+        let busy: Vec<String> = candidates
+            .iter()
+            .map(|agent| {
+                let state =
+                    self.agents.get(*agent).map_or(AgentState::Absent, |live| self.agent_state(agent, &live.state));
+                format!("{agent} is {}", state.as_str())
+            })
+            .collect();
+        format!("waits for {whom}: {}", busy.join(", "))
+    }
+
+    /// Says whether a task can never start unless an operator acts.
+    fn is_hopeless(&self, record: &TaskRecord, depth: usize) -> bool {
+        /// Deeper chains are looked at again when they have become shorter.
+        const DEPTH_MAX: usize = 200;
+        depth < DEPTH_MAX
+            && record.spec.needs.iter().any(|need| match self.durable.tasks.get(need) {
+                None => true,
+                Some(needed) => match self.task_state(needed) {
+                    TaskState::Failed | TaskState::Cancelled | TaskState::Parked => true,
+                    TaskState::Blocked => self.is_hopeless(needed, depth + 1),
+                    TaskState::Ready
+                    | TaskState::Queued
+                    | TaskState::Leased
+                    | TaskState::Verifying
+                    | TaskState::Done => false,
+                },
+            })
+    }
+}
+
+fn waiting_reason(state: &Liveness) -> Option<String> {
+    match state {
+        Liveness::Up {
+            activity: Activity::WaitingForHuman { reason, .. } | Activity::Limited { reason, .. }, ..
+        } => Some(reason.clone()),
+        Liveness::Up { .. }
+        | Liveness::Suspect { .. }
+        | Liveness::Absent
+        | Liveness::Spawning { .. }
+        | Liveness::Starting { .. }
+        | Liveness::Stopping { .. }
+        | Liveness::Clearing { .. }
+        | Liveness::BackingOff { .. }
+        | Liveness::Held(_) => None,
+    }
+}

@@ -1,0 +1,509 @@
+//! Attempts: handing out orders, taking reports, merging what was proven.
+
+use std::time::Duration;
+
+use crate::model::beat::Activity;
+use crate::model::id::{AgentId, EnvelopeId, RepositoryName, TaskId};
+use crate::model::order::{Previous, WORK_ORDER_SCHEMA, WorkOrder, Workplace};
+use crate::model::plan::MergeMode;
+use crate::model::report::{CheckResult, FailureKind, Outcome, Report};
+use crate::model::task::{NoChange, RepositoryChoice};
+use crate::model::time::Timestamp;
+
+use super::Core;
+use super::effect::{Effect, Merge, Retire, Stop};
+use super::event::{MergeResult, OrderPlace};
+use super::fact::{AttemptCause, DownCause, Fact, Then};
+use super::liveness::Liveness;
+use super::state::{Phase, TaskRecord};
+
+/// How long an order may lie unleased before it is looked for.
+const INSPECT_AFTER: Duration = Duration::from_secs(30);
+
+/// How many looks in a row may find an order finished without a report before the attempt counts as lost.
+const STRIKES_MAX: u8 = 2;
+
+/// The time that everything around an agent's program may take on top of its limit.
+const OVERHEAD: Duration = Duration::from_secs(120);
+
+/// How long a merge may take before it is asked for again.
+const MERGE_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// The first and the longest wait between two tries of a merge that is parked.
+const MERGE_RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+
+/// What is watched about an order that is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OrderWatch {
+    pub(super) envelope: EnvelopeId,
+    pub(super) inspect_at: Timestamp,
+    pub(super) strikes: u8,
+}
+
+/// The one merge of a repository that is under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct MergeUnderWay {
+    pub(super) task: TaskId,
+    pub(super) attempt: u32,
+    pub(super) deadline: Timestamp,
+}
+
+/// When a parked merge is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct MergeRetry {
+    pub(super) at: Timestamp,
+    pub(super) wait: Duration,
+}
+
+/// Returns the branch of one attempt.
+#[must_use]
+pub fn branch_of(task: &TaskId, record: &TaskRecord, stage: &str, attempt: u32) -> String {
+    format!("miyabi/{task}/{}/{stage}-{attempt}", record.run)
+}
+
+impl Core {
+    /// Says whether an agent may be given an order.
+    fn is_free(&self, agent: &AgentId) -> bool {
+        let Some(spec) = self.plan.agent(agent) else { return false };
+        if !spec.takes_work() || self.hold_of(agent).is_some() || self.index.open_order(agent).is_some() {
+            return false;
+        }
+        let Some(live) = self.agents.get(agent) else { return false };
+        match &live.state {
+            Liveness::Up { activity: Activity::Idle, .. } => true,
+            Liveness::Up { activity: Activity::Busy { order, .. }, .. } => live.finished == Some(*order),
+            Liveness::Up { .. }
+            | Liveness::Absent
+            | Liveness::Spawning { .. }
+            | Liveness::Starting { .. }
+            | Liveness::Suspect { .. }
+            | Liveness::Stopping { .. }
+            | Liveness::Clearing { .. }
+            | Liveness::BackingOff { .. }
+            | Liveness::Held(_) => false,
+        }
+    }
+
+    /// Hands ready tasks to free agents.
+    pub(super) fn dispatch(&mut self) {
+        if self.drain.is_some() || !self.index.has_ready() {
+            return;
+        }
+        let agents: Vec<(AgentId, crate::model::id::Role)> =
+            self.plan.agents.iter().map(|spec| (spec.id.clone(), spec.role.clone())).collect();
+        for (agent, role) in agents {
+            if !self.is_free(&agent) {
+                continue;
+            }
+            if let Some((_, _, task)) = self.index.first_for(&agent, &role).cloned() {
+                self.order(&task, &agent);
+            }
+        }
+    }
+
+    fn order(&mut self, task: &TaskId, agent: &AgentId) {
+        let Some(record) = self.durable.tasks.get(task) else { return };
+        let (run, attempt, stage) = (record.run, record.attempt + 1, self.stage_name(record));
+        let envelope = EnvelopeId(self.fresh_id());
+        self.record(Fact::AttemptQueued { task: task.clone(), run, stage, attempt, agent: agent.clone(), envelope });
+        self.watch_order(task, envelope);
+        self.deliver(task);
+    }
+
+    pub(super) fn watch_order(&mut self, task: &TaskId, envelope: EnvelopeId) {
+        let watch = OrderWatch { envelope, inspect_at: self.now + INSPECT_AFTER, strikes: 0 };
+        self.orders.insert(task.clone(), watch);
+    }
+
+    /// Asks for the envelope of a task's current attempt to be written; asking twice writes one.
+    pub(super) fn deliver(&mut self, task: &TaskId) {
+        if let Some(order) = self.work_order(task) {
+            self.push(Effect::DeliverOrder(Box::new(order)));
+        }
+    }
+
+    /// Builds the work order of a task's current attempt, always the same from the same state.
+    fn work_order(&self, task: &TaskId) -> Option<WorkOrder> {
+        let record = self.durable.tasks.get(task)?;
+        let current = record.current()?;
+        let timeout = record
+            .spec
+            .timeout
+            .or_else(|| self.plan.agent(&current.agent).map(|spec| spec.timeout))
+            .unwrap_or(Duration::from_secs(2_700));
+        let mut checks = Vec::new();
+        let workplace = match &record.spec.repository {
+            RepositoryChoice::None => None,
+            RepositoryChoice::Named(name) => {
+                let repository = self.plan.repository(name)?;
+                checks.extend(repository.checks.iter().cloned());
+                Some(Workplace {
+                    repository: name.clone(),
+                    path: repository.path.clone(),
+                    target: record.target.clone()?,
+                    branch: branch_of(task, record, current.stage.as_str(), current.attempt),
+                })
+            }
+        };
+        checks.extend(record.spec.checks.iter().cloned());
+        Some(WorkOrder {
+            schema: WORK_ORDER_SCHEMA.to_owned(),
+            id: current.envelope,
+            task: task.clone(),
+            run: record.run,
+            stage: current.stage.clone(),
+            attempt: current.attempt,
+            agent: current.agent.clone(),
+            work: record.spec.work.clone(),
+            checks,
+            no_change: record.spec.no_change,
+            timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+            priority: record.spec.priority,
+            workplace,
+            previous: previous(task, record),
+            queued_at: current.queued_at,
+        })
+    }
+
+    /// Notes that an agent's beat speaks of an order for the first time.
+    pub(super) fn note_started(&mut self, agent: &AgentId, activity: &Activity) {
+        let Activity::Busy { order, .. } = activity else { return };
+        let Some((task, envelope)) = self.index.open_order(agent) else { return };
+        let task = task.clone();
+        if envelope != *order {
+            return;
+        }
+        let Some(current) = self.durable.tasks.get(&task).and_then(TaskRecord::current) else { return };
+        if current.started.is_none() {
+            let (attempt, incarnation) = (current.attempt, self.incarnation(agent));
+            self.record(Fact::AttemptStarted { task, attempt, incarnation });
+        }
+    }
+
+    pub(super) fn on_report(&mut self, report: &Report, receipt: String) {
+        let known = self.durable.tasks.get(&report.task);
+        let current = known.and_then(|record| record.current());
+        let stale = match (known, current) {
+            (None, _) => Some("no such task".to_owned()),
+            (Some(_), None) => Some("the task has had no attempt in this run".to_owned()),
+            (Some(record), Some(current)) => {
+                if current.report.as_ref().is_some_and(|held| held.order == report.order) {
+                    // The same report again: its acknowledgement was lost. Nothing to record.
+                    self.push(Effect::AckReport { receipt });
+                    return;
+                }
+                let fits = record.phase == Phase::Queued
+                    && record.run == report.run
+                    && current.attempt == report.attempt
+                    && current.envelope == report.order
+                    && current.agent == report.agent;
+                (!fits).then(|| format!("the task is {} at attempt {}", record.phase.name(), record.attempt))
+            }
+        };
+        if let Some(reason) = stale {
+            self.record(Fact::ReportStale { task: report.task.clone(), attempt: report.attempt, reason });
+            self.push(Effect::AckReport { receipt });
+            return;
+        }
+        let then = self.judge(report);
+        let (agent, order) = (report.agent.clone(), report.order);
+        self.record(Fact::ReportAccepted { report: Box::new(report.clone()), then });
+        self.orders.remove(&report.task);
+        self.push(Effect::AckReport { receipt });
+        self.push(Effect::RetireOrder { agent: agent.clone(), envelope: order, how: Retire::Done });
+        if let Some(live) = self.agents.get_mut(&agent) {
+            live.finished = Some(order);
+        }
+    }
+
+    /// Decides what follows a report that fits the current attempt. A claim is checked against its proof.
+    fn judge(&self, report: &Report) -> Then {
+        let Some(record) = self.durable.tasks.get(&report.task) else { return Then::GiveUp };
+        let proven = report.checks.iter().all(CheckResult::passed);
+        let in_repository = record.needs_repository();
+        match report.outcome {
+            Outcome::Done if proven && in_repository && report.commit.is_some() => {
+                if self.merges_locally(record) {
+                    Then::Merge
+                } else {
+                    Then::Done
+                }
+            }
+            Outcome::Done if proven && !in_repository => Then::Done,
+            Outcome::Done | Outcome::NoChange
+                if proven && report.commit.is_none() && record.spec.no_change == NoChange::Ok =>
+            {
+                Then::Done
+            }
+            Outcome::NoChange if proven && !in_repository => Then::Done,
+            Outcome::Done | Outcome::NoChange | Outcome::ChangesRequested | Outcome::Failed => {
+                let kind = report.failure.unwrap_or(FailureKind::AgentFailed);
+                self.retry(record, AttemptCause::Reported { kind })
+            }
+        }
+    }
+
+    fn merges_locally(&self, record: &TaskRecord) -> bool {
+        match &record.spec.repository {
+            RepositoryChoice::None => false,
+            RepositoryChoice::Named(name) => {
+                // A repository that has left the plan may come back: until then the merge is parked, not forgotten.
+                self.plan.repository(name).is_none_or(|repository| match repository.merge {
+                    MergeMode::Local => true,
+                    MergeMode::None => false,
+                })
+            }
+        }
+    }
+
+    /// Decides whether another attempt follows a failure, and when.
+    fn retry(&self, record: &TaskRecord, cause: AttemptCause) -> Then {
+        let policy = &record.spec.retry;
+        if record.failures >= policy.limit {
+            return Then::GiveUp;
+        }
+        let wait = match cause {
+            // Nothing about the task is known to be wrong, so nothing is gained by waiting.
+            AttemptCause::Crashed | AttemptCause::Lost | AttemptCause::Conflict => Duration::ZERO,
+            AttemptCause::Overdue | AttemptCause::Reported { .. } => {
+                let factor = policy.backoff.max(1.0).powi(i32::try_from(record.failures).unwrap_or(i32::MAX));
+                let wait = (policy.interval.as_secs_f64() * factor).min(policy.max_interval.as_secs_f64());
+                Duration::try_from_secs_f64(wait).unwrap_or(policy.max_interval)
+            }
+        };
+        Then::Retry { not_before: self.now + wait }
+    }
+
+    /// Ends a task's current attempt without a report.
+    fn fail(&mut self, task: &TaskId, cause: AttemptCause, reason: String) {
+        let Some(record) = self.durable.tasks.get(task) else { return };
+        let (attempt, then) = (record.attempt, self.retry(record, cause));
+        self.record(Fact::AttemptFailed { task: task.clone(), attempt, cause, reason, then });
+        self.orders.remove(task);
+    }
+
+    pub(super) fn withdraw(&mut self, task: &TaskId, reason: &str) {
+        let Some(record) = self.durable.tasks.get(task) else { return };
+        let attempt = record.attempt;
+        self.record(Fact::AttemptWithdrawn { task: task.clone(), attempt, reason: reason.to_owned() });
+        self.orders.remove(task);
+    }
+
+    /// Decides what becomes of the order of an agent of which nothing runs any more.
+    pub(super) fn settle_order_of_dead_agent(
+        &mut self,
+        agent: &AgentId,
+        cause: &DownCause,
+        place: Option<OrderPlace>,
+        restarts_now: bool,
+    ) {
+        let Some((task, envelope)) = self.index.open_order(agent) else { return };
+        let task = task.clone();
+        let retire = |reason: &str| Effect::RetireOrder {
+            agent: agent.clone(),
+            envelope,
+            how: Retire::Dead { reason: reason.to_owned() },
+        };
+        let begun = match place {
+            Some(OrderPlace::New | OrderPlace::Missing) => false,
+            Some(OrderPlace::Leased(_) | OrderPlace::Done | OrderPlace::Dead) | None => true,
+        };
+        match (begun, cause) {
+            (false, _) if restarts_now => {
+                if place == Some(OrderPlace::Missing) {
+                    self.deliver(&task);
+                }
+            }
+            (false, _) => {
+                let reason = format!("{agent} {}", cause.text());
+                self.withdraw(&task, &reason);
+                self.push(retire(&reason));
+            }
+            (true, DownCause::Operator | DownCause::Drain) => {
+                let reason = format!("interrupted: {agent} {}", cause.text());
+                self.withdraw(&task, &reason);
+                self.push(retire(&reason));
+            }
+            (
+                true,
+                DownCause::Clean
+                | DownCause::PaneDied
+                | DownCause::StartTimeout
+                | DownCause::Silent
+                | DownCause::Overdue
+                | DownCause::SpawnFailed { .. }
+                | DownCause::Lost,
+            ) => {
+                let kind = if *cause == DownCause::Overdue { AttemptCause::Overdue } else { AttemptCause::Crashed };
+                let reason = format!("{agent} {}", cause.text());
+                self.fail(&task, kind, reason.clone());
+                self.push(retire(&reason));
+            }
+        }
+    }
+
+    /// Looks after the orders that are open: none may stay so beyond its bounds.
+    pub(super) fn wake_orders(&mut self) {
+        let due: Vec<(TaskId, EnvelopeId)> = self
+            .orders
+            .iter()
+            .filter(|(_, watch)| watch.inspect_at <= self.now)
+            .map(|(task, watch)| (task.clone(), watch.envelope))
+            .collect();
+        for (task, envelope) in due {
+            let now = self.now;
+            if let Some(watch) = self.orders.get_mut(&task) {
+                watch.inspect_at = now + INSPECT_AFTER;
+            }
+            let Some(record) = self.durable.tasks.get(&task) else { continue };
+            let Some(current) = record.current() else { continue };
+            let agent = current.agent.clone();
+            if self.overdue_at(record).is_some_and(|at| at <= now) {
+                self.stop(&agent, DownCause::Overdue, Stop::Kill);
+            }
+            self.push(Effect::InspectOrder { agent, envelope });
+        }
+    }
+
+    /// Returns when an attempt that was begun is beyond everything that its limits allow.
+    fn overdue_at(&self, record: &TaskRecord) -> Option<Timestamp> {
+        let (started, _) = record.current()?.started?;
+        let spec = self.plan.agent(&record.current()?.agent)?;
+        let limit = record.spec.timeout.unwrap_or(spec.timeout);
+        let checks = match &record.spec.repository {
+            RepositoryChoice::None => 0,
+            RepositoryChoice::Named(name) => self.plan.repository(name).map_or(0, |found| found.checks.len()),
+        } + record.spec.checks.len();
+        let turns = u32::try_from(checks).unwrap_or(u32::MAX).saturating_add(1);
+        Some(started + limit.saturating_add(spec.stop_timeout).saturating_mul(turns) + OVERHEAD)
+    }
+
+    pub(super) fn on_inspected(&mut self, agent: &AgentId, envelope: EnvelopeId, place: OrderPlace) {
+        let Some((task, open)) = self.index.open_order(agent) else { return };
+        let task = task.clone();
+        if open != envelope {
+            return;
+        }
+        match place {
+            OrderPlace::Missing => self.deliver(&task),
+            OrderPlace::New => {}
+            OrderPlace::Leased(holder) if holder == self.incarnation(agent) => {}
+            // It is in hands that are no more, or finished without a report. A report may be on its way, so look twice.
+            OrderPlace::Leased(_) | OrderPlace::Done | OrderPlace::Dead => {
+                let Some(watch) = self.orders.get_mut(&task) else { return };
+                watch.strikes += 1;
+                if watch.strikes >= STRIKES_MAX {
+                    self.fail(&task, AttemptCause::Lost, "its order ended without a report".to_owned());
+                    let how = Retire::Dead { reason: "ended without a report".to_owned() };
+                    self.push(Effect::RetireOrder { agent: agent.clone(), envelope, how });
+                }
+            }
+        }
+    }
+
+    /// Begins the merges that can begin: one per repository, in the order of acceptance.
+    pub(super) fn merge_next(&mut self) {
+        let now = self.now;
+        let next: Vec<(RepositoryName, TaskId)> = self
+            .index
+            .merging()
+            .filter(|(repository, _)| !self.merges.contains_key(*repository))
+            .filter_map(|(repository, mut tasks)| {
+                tasks
+                    .find(|task| self.merge_retries.get(*task).is_none_or(|retry| retry.at <= now))
+                    .map(|task| (repository.clone(), task.clone()))
+            })
+            .collect();
+        for (repository, task) in next {
+            self.begin_merge(&repository, &task);
+        }
+    }
+
+    fn begin_merge(&mut self, repository: &RepositoryName, task: &TaskId) {
+        let Some(record) = self.durable.tasks.get(task) else { return };
+        let Some(report) = record.current().and_then(|current| current.report.as_deref()) else { return };
+        let (Some(commit), Some(base), Some(target)) = (&report.commit, &report.base, &record.target) else {
+            let reason = "its report names no commit and base, or no branch to merge into".to_owned();
+            self.fail(task, AttemptCause::Lost, reason);
+            return;
+        };
+        // A commit that was recovered from an earlier attempt carries that attempt's number, as its branch does.
+        let attempt_of_commit = report
+            .branch
+            .as_deref()
+            .and_then(|branch| branch.rsplit('-').next())
+            .and_then(|number| number.parse::<u32>().ok())
+            .unwrap_or(report.attempt);
+        let merge = Merge {
+            task: task.clone(),
+            attempt: report.attempt,
+            repository: repository.clone(),
+            target: target.clone(),
+            commit: commit.clone(),
+            base: base.clone(),
+            trailer: format!("{}/{}/{attempt_of_commit}", record.run, report.stage),
+        };
+        let under_way =
+            MergeUnderWay { task: task.clone(), attempt: report.attempt, deadline: self.now + MERGE_TIMEOUT };
+        self.merges.insert(repository.clone(), under_way);
+        self.push(Effect::Merge(merge));
+    }
+
+    pub(super) fn on_merge_ended(&mut self, task: &TaskId, attempt: u32, result: MergeResult) {
+        let under_way = self
+            .merges
+            .iter()
+            .find(|(_, under_way)| under_way.task == *task && under_way.attempt == attempt)
+            .map(|(repository, _)| repository.clone());
+        let Some(repository) = under_way else { return };
+        self.merges.remove(&repository);
+        let Some(record) = self.durable.tasks.get(task) else { return };
+        let Phase::Merging { parked } = &record.phase else { return };
+        if record.attempt != attempt {
+            return;
+        }
+        let same_reason = matches!((&result, parked), (MergeResult::NotNow { reason }, Some(held)) if reason == held);
+        match result {
+            MergeResult::Merged { commit } => {
+                self.merge_retries.remove(task);
+                self.record(Fact::Merged { task: task.clone(), attempt, commit });
+            }
+            MergeResult::Conflict { detail } => {
+                self.merge_retries.remove(task);
+                self.fail(
+                    task,
+                    AttemptCause::Conflict,
+                    format!("its commit conflicts with the target branch: {detail}"),
+                );
+            }
+            MergeResult::NotNow { reason } => {
+                let wait =
+                    self.merge_retries.get(task).map_or(MERGE_RETRY.0, |retry| (retry.wait * 2).min(MERGE_RETRY.1));
+                self.merge_retries.insert(task.clone(), MergeRetry { at: self.now + wait, wait });
+                if !same_reason {
+                    self.record(Fact::MergeParked { task: task.clone(), reason });
+                }
+            }
+        }
+    }
+
+    /// Asks again for merges whose answer is overdue.
+    pub(super) fn wake_merges(&mut self) {
+        let now = self.now;
+        self.merges.retain(|_, under_way| under_way.deadline > now);
+    }
+}
+
+fn previous(task: &TaskId, record: &TaskRecord) -> Option<Previous> {
+    let earlier = record.attempts.iter().rev().nth(1)?;
+    let stage = earlier.stage.as_str();
+    let report = earlier.report.as_deref();
+    Some(Previous {
+        attempt: earlier.attempt,
+        reason: earlier.reason.clone().unwrap_or_default(),
+        output: report.map(|report| report.output.clone()).unwrap_or_default(),
+        checks: report.map(|report| report.checks.clone()).unwrap_or_default(),
+        diff: report.map(|report| report.diff.clone()).unwrap_or_default(),
+        unreported: record.unreported.iter().map(|attempt| branch_of(task, record, stage, *attempt)).collect(),
+    })
+}
