@@ -7,6 +7,15 @@ use crate::model::order::WorkOrder;
 /// Names, for every driver, of the untracked files that its program leaves in a worktree and that are nobody's work.
 pub const LITTER: [&str; 1] = [aider::LITTER];
 
+/// Names the untracked files that one driver's program leaves in a worktree and that are nobody's work.
+#[must_use]
+pub const fn litter(driver: DriverKind) -> &'static [&'static str] {
+    match driver {
+        DriverKind::Aider => &[aider::LITTER],
+        DriverKind::Command | DriverKind::Echo | DriverKind::Dashboard => &[],
+    }
+}
+
 /// Says how an order's prompt is worked off by an agent.
 ///
 /// # Errors

@@ -10,6 +10,7 @@ use super::beat;
 use super::checks;
 use super::context::{Assignment, Context};
 use super::event::{Effect, Event, Pull, Trouble};
+use super::hints::{Hints, Topic};
 use super::machine::Machine;
 use super::pane::Tone;
 use super::post::{Hold, PostError};
@@ -21,8 +22,8 @@ use crate::model::envelope::Envelope;
 use crate::model::report::{Outcome, Report};
 use crate::tasks::Tasks;
 
-/// How many pieces of news may wait for the loop: one step is under way at a time, the rest are hints.
-pub(super) const NEWS_MAX: usize = 64;
+/// How many pieces of news may wait for the loop: one step is under way at a time.
+const NEWS_MAX: usize = 64;
 
 /// What reaches the loop.
 #[derive(Debug)]
@@ -31,10 +32,8 @@ pub(super) enum News {
     Event(Event),
     /// The answer to [`Effect::Lease`], with what must be given back.
     Leased(Result<Option<Assignment>, PostError>),
-    /// Something moved in `new/`.
-    MailboxChanged,
-    /// Something moved in `leased/`.
-    LeaseChanged,
+    /// A hint.
+    Hint(Topic),
 }
 
 /// The shell around a machine.
@@ -43,17 +42,18 @@ pub(super) struct Shell {
     pub(super) machine: Machine,
     pub(super) tasks: Tasks,
     pub(super) sender: mpsc::Sender<News>,
-    pub(super) news: mpsc::Receiver<News>,
+    pub(super) hints: Hints,
+    news: mpsc::Receiver<News>,
     assignment: Option<Arc<Assignment>>,
     leash: watch::Sender<Option<Pull>>,
 }
 
 impl Shell {
     pub(super) fn new(context: Arc<Context>, machine: Machine) -> Self {
-        // Hints are dropped when it is full, answers wait.
+        // Answers wait for room; there is always some, since steps follow each other.
         let (sender, news) = mpsc::channel(NEWS_MAX);
         let (leash, _) = watch::channel(None);
-        Self { context, machine, tasks: Tasks::new(), sender, news, assignment: None, leash }
+        Self { context, machine, tasks: Tasks::new(), sender, hints: Hints::none(), news, assignment: None, leash }
     }
 
     /// Runs until the machine wants to exit; then ends every task.
@@ -76,12 +76,13 @@ impl Shell {
             let wait = self.machine.poll_timeout().map(|(due, _)| due.since(clock::now()));
             let news = tokio::select! {
                 news = self.news.recv() => news,
+                topic = self.hints.next() => Some(News::Hint(topic)),
                 () = sleep(wait) => None,
             };
             let now = clock::now();
             match news {
                 None => self.machine.handle_timeout(now),
-                Some(News::LeaseChanged) => self.look(),
+                Some(News::Hint(Topic::Leased)) => self.look(),
                 Some(news) => {
                     let event = self.event(news)?;
                     tracing::trace!(event = event.name(), "event");
@@ -94,7 +95,7 @@ impl Shell {
     fn event(&mut self, news: News) -> Result<Event, RunnerError> {
         Ok(match news {
             News::Event(event) => event,
-            News::MailboxChanged | News::LeaseChanged => Event::MailboxChanged,
+            News::Hint(Topic::New | Topic::Leased) => Event::MailboxChanged,
             News::Leased(Ok(None)) => Event::Leased(Ok(None)),
             News::Leased(Ok(Some(assignment))) => {
                 let order = Arc::clone(&assignment.order);
@@ -126,6 +127,7 @@ impl Shell {
                 }
             }
             Effect::Lease => {
+                self.hints.rearm();
                 let sender = self.sender.clone();
                 self.tasks.start_blocking("lease", move || {
                     sender.blocking_send(News::Leased(context.post.lease_order(clock::now()))).ok();

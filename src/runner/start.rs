@@ -26,7 +26,7 @@ use crate::model::id::{AgentId, Incarnation};
 use crate::model::launch::{LAUNCH_SCHEMA, Launch};
 use crate::model::layout::Layout;
 
-/// How many threads a runner has beside those for blocking calls: one for the loop and the program's output is never enough for both.
+/// How many threads a runner has beside those for blocking calls: the loop must turn while a step computes.
 const THREADS: usize = 2;
 
 /// How long tasks may take to end when the machine has ended: a killed program is collected within this time.
@@ -157,19 +157,18 @@ async fn live(layout: Layout, launch: Launch, environment: BTreeMap<String, Stri
         let sender = sender.clone();
         |_| stops.watch(sender)
     });
-    let _hints = match duty {
+    match duty {
         Duty::Work => {
             let line = format!("{} ({}) waits for work", context.agent.name, context.agent.id);
             context.pane.say(Tone::Step, &line);
             context.post.open().map_err(|error| RunnerError::Spool { source: Box::new(error) })?;
-            Some(Hints::start(&context.post, &sender))
+            shell.hints = Hints::of(&context.post);
         }
         Duty::Show => {
             let (context, program) = (Arc::clone(&context), dashboard::start(&program, context.layout.root()));
             shell.tasks.start("show", |stop| async move { show::keep(&context, &program, stop).await });
-            None
         }
-    };
+    }
     sender.send(News::Event(Event::Ready)).await.ok();
     shell.drive(FAREWELL).await
 }

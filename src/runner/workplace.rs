@@ -7,7 +7,7 @@ use super::attempt::{Commit, Prepared};
 use super::context::Context;
 use super::event::{Purpose, Trouble};
 use super::pane::Tone;
-use crate::drivers::registry::LITTER;
+use crate::drivers::registry::{LITTER, litter};
 use crate::io::git::commit::{self, CommitRequest, SALVAGE_TRAILER};
 use crate::io::git::worktree::{self, Removal};
 use crate::model::order::{ATTEMPT_TRAILER, WorkOrder, Workplace, attempt_key};
@@ -104,7 +104,7 @@ pub(super) async fn commit(
         base,
         message: &commit::message(summary.unwrap_or_default(), fallback, (trailer, &key)),
         author: &author,
-        litter: &LITTER,
+        litter: litter(context.agent.driver),
     };
     let Some(id) = commit::commit_all(&request).await.map_err(|error| trouble(&error))? else { return Ok(None) };
     let diff = commit::diff(&workplace.path, base, &id, DIFF_BYTES_MAX).await.map_err(|error| trouble(&error))?;
