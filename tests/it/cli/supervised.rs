@@ -37,7 +37,6 @@ fn task(id: &str, state: TaskState) -> TaskView {
         commit: None,
         stuck: false,
         reason: None,
-        stuck: false,
         file: Some("example".to_owned()),
     }
 }
