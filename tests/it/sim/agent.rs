@@ -170,7 +170,7 @@ impl World {
     }
 
     /// Tells the runner of an agent something that it may also miss.
-    pub(super) fn hint_runner(&mut self, agent: &AgentId, event: Event) {
+    pub(super) fn hint_runner(&mut self, agent: &AgentId, event: &Event) {
         let pids: Vec<u32> =
             self.panes.values().filter(|pane| pane.alive && pane.agent == *agent).map(|pane| pane.pid).collect();
         for pid in pids {

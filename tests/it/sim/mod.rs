@@ -76,12 +76,16 @@ fn run_all(seeds: impl Iterator<Item = u64>) {
 #[expect(clippy::disallowed_methods, reason = "the seeds of a simulation are chosen by whoever runs the test")]
 fn asked_for() -> Option<std::ops::Range<u64>> {
     if let Ok(seed) = std::env::var("MIYABI_SIM_SEED") {
-        let seed: u64 = seed.parse().expect("MIYABI_SIM_SEED is a number");
+        let seed: u64 = seed.parse().unwrap_or_else(|_| panic!("`{seed}` in MIYABI_SIM_SEED is no number"));
         return Some(seed..seed + 1);
     }
     let seeds = std::env::var("MIYABI_SIM_SEEDS").ok()?;
-    let (from, to) = seeds.split_once("..").expect("MIYABI_SIM_SEEDS is FROM..TO");
-    Some(from.parse().expect("FROM is a number")..to.parse().expect("TO is a number"))
+    let ends: Vec<u64> = seeds
+        .split("..")
+        .map(|end| end.parse().unwrap_or_else(|_| panic!("`{end}` in MIYABI_SIM_SEEDS is no number")))
+        .collect();
+    let [from, to] = ends[..] else { panic!("MIYABI_SIM_SEEDS is FROM..TO") };
+    Some(from..to)
 }
 
 #[test]

@@ -235,7 +235,7 @@ impl World {
                 } else {
                     self.spool.deliver(&order);
                     self.check_mailbox(&agent);
-                    self.hint_runner(&agent, runner::event::Event::MailboxChanged);
+                    self.hint_runner(&agent, &runner::event::Event::MailboxChanged);
                 }
             }
             Effect::InspectOrder { agent, envelope } => {
@@ -244,7 +244,7 @@ impl World {
             }
             Effect::RetireOrder { envelope, how, .. } => {
                 if let Some(agent) = self.spool.retire(envelope, &how) {
-                    self.hint_runner(&agent, runner::event::Event::OrderGone(envelope));
+                    self.hint_runner(&agent, &runner::event::Event::OrderGone(envelope));
                 }
             }
             Effect::AckReport { receipt } => self.spool.ack_report(&receipt),
@@ -325,7 +325,7 @@ impl World {
         }
         match how {
             Stop::Term => {
-                self.soon(5, Happening::RunnerHears { pid, event: Box::new(runner::event::Event::StopRequested) })
+                self.soon(5, Happening::RunnerHears { pid, event: Box::new(runner::event::Event::StopRequested) });
             }
             Stop::Kill => self.kill_pane(pid),
         }
