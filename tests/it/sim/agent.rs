@@ -308,13 +308,27 @@ impl World {
             return;
         }
         let (agent, incarnation) = (pane.agent.clone(), pane.incarnation);
+        // A lease is asked for every few seconds, every other step once in an attempt.
+        let step_killed = match act {
+            Act::Lease | Act::Look(_) => false,
+            Act::Prepare(_) | Act::Run(_) | Act::Commit { .. } | Act::Check(_) | Act::Deliver(_) | Act::Ack(_) => {
+                self.rng.chance(self.odds.step_killed)
+            }
+        };
+        self.do_act(pid, &agent, incarnation, act);
+        if step_killed {
+            self.kill_pane(pid);
+        }
+    }
+
+    fn do_act(&mut self, pid: u32, agent: &AgentId, incarnation: Incarnation, act: Act) {
         match act {
             Act::Lease => {
                 let failed = self.rng.chance(self.odds.step_failed);
                 if failed && self.rng.chance(500_000) {
                     return self.answer(pid, Event::Leased(Err(Trouble("cannot list".to_owned()))));
                 }
-                let order = self.spool.lease(&agent, incarnation).map(Arc::new);
+                let order = self.spool.lease(agent, incarnation).map(Arc::new);
                 if let Some(order) = &order {
                     self.tell(|| {
                         format!("    runner {pid} leases {} of {} attempt {}", order.id, order.task, order.attempt)

@@ -141,7 +141,8 @@ impl World {
         let durable = recorded.then(|| core.durable().clone());
         self.core = Some(core);
         for effect in effects {
-            if self.rng.chance(self.odds.death) {
+            // What lies between a record and its act is the place to die.
+            if self.rng.chance(if recorded { self.odds.death * 3 } else { self.odds.death }) {
                 self.die();
                 return;
             }
