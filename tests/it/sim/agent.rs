@@ -1,20 +1,21 @@
-//! Panes with real runner machines in them; what their shells and the agents' programs do is made up.
+//! Panes with real runner machines in them; what their shells do is made up.
 
 use std::sync::Arc;
 
 use miyabi::core::event::Event as News;
 use miyabi::model::beat::{Activity, Step};
 use miyabi::model::envelope::Envelope;
-use miyabi::model::id::{AgentId, EnvelopeId, Incarnation, RunId, StageName};
+use miyabi::model::id::{AgentId, EnvelopeId, Incarnation};
 use miyabi::model::order::{WorkOrder, attempt_key};
-use miyabi::model::report::{AgentReport, CheckResult, FailureKind, Outcome, Report};
+use miyabi::model::report::Report;
 use miyabi::model::task::RepositoryChoice;
-use miyabi::runner::attempt::{Commit, Failure, Prepared, Ran};
-use miyabi::runner::event::{Effect, Event, Pull, Purpose, Trouble};
+use miyabi::runner::attempt::{Commit, Prepared};
+use miyabi::runner::event::{Effect, Event, Purpose, Trouble};
 use miyabi::runner::machine::{Duty, Machine, Settings};
 
 use super::git::Committed;
-use super::world::{Clock, Happening, MINUTE, SECOND, World};
+use super::program::Wait;
+use super::world::{Clock, Happening, SECOND, World};
 
 /// A pane and the runner in it.
 #[derive(Debug)]
@@ -41,48 +42,6 @@ pub(super) struct Pane {
     /// The program that it drives now.
     pub(super) program: Option<u64>,
     turn: u64,
-}
-
-/// A program of an agent, or a check; it outlives its runner unless somebody ends it.
-#[derive(Debug, Clone)]
-pub(super) struct Program {
-    pub(super) owner: u32,
-    pub(super) agent: AgentId,
-    pub(super) incarnation: Incarnation,
-    pub(super) run: RunId,
-    pub(super) stage: StageName,
-    pub(super) order: EnvelopeId,
-    /// Whether it is the agent's program, not a check.
-    pub(super) is_agent: bool,
-    began: i64,
-    /// Waits for a human, or for a usage limit, and burns nothing.
-    pub(super) waits: Option<Wait>,
-    /// Its runner waits with it, and beats no more once it has said so.
-    silences: bool,
-    deaf: bool,
-    ending: Ending,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wait {
-    Human,
-    Limit,
-}
-
-#[derive(Debug, Clone)]
-enum Ending {
-    Ran(Ran),
-    Checked(Vec<CheckResult>),
-}
-
-impl Program {
-    /// Returns the processor time that it has used, in ticks.
-    pub(super) const fn burnt(&self, now: i64) -> i64 {
-        match self.waits {
-            Some(_) => 0,
-            None => (now - self.began) / 10,
-        }
-    }
 }
 
 /// A part of a step of a runner's shell.
@@ -296,7 +255,7 @@ impl World {
         (self.disk_full || self.rng.chance(self.odds.step_failed)).then(|| Trouble("no space left".to_owned()))
     }
 
-    fn answer(&mut self, pid: u32, event: Event) {
+    pub(super) fn answer(&mut self, pid: u32, event: Event) {
         let after = self.rng.between(1, 50);
         self.soon(after, Happening::RunnerHears { pid, event: Box::new(event) });
     }
@@ -308,13 +267,27 @@ impl World {
             return;
         }
         let (agent, incarnation) = (pane.agent.clone(), pane.incarnation);
+        // A lease is asked for every few seconds, every other step once in an attempt.
+        let step_killed = match act {
+            Act::Lease | Act::Look(_) => false,
+            Act::Prepare(_) | Act::Run(_) | Act::Commit { .. } | Act::Check(_) | Act::Deliver(_) | Act::Ack(_) => {
+                self.rng.chance(self.odds.step_killed)
+            }
+        };
+        self.do_act(pid, &agent, incarnation, act);
+        if step_killed {
+            self.kill_pane(pid);
+        }
+    }
+
+    fn do_act(&mut self, pid: u32, agent: &AgentId, incarnation: Incarnation, act: Act) {
         match act {
             Act::Lease => {
                 let failed = self.rng.chance(self.odds.step_failed);
                 if failed && self.rng.chance(500_000) {
                     return self.answer(pid, Event::Leased(Err(Trouble("cannot list".to_owned()))));
                 }
-                let order = self.spool.lease(&agent, incarnation).map(Arc::new);
+                let order = self.spool.lease(agent, incarnation).map(Arc::new);
                 if let Some(order) = &order {
                     self.tell(|| {
                         format!("    runner {pid} leases {} of {} attempt {}", order.id, order.task, order.attempt)
@@ -405,113 +378,6 @@ impl World {
         Ok(Some(Commit { id: made.id, base: made.base, branch: place.branch.clone(), diff: "+a line".to_owned() }))
     }
 
-    fn begin_program(&mut self, pid: u32, order: &WorkOrder) {
-        let bad = self.rng.chance(self.odds.program_bad);
-        let limit = i64::try_from(order.timeout_ms).unwrap();
-        let mut ran = Ran { exit_code: Some(0), ..Ran::default() };
-        let mut lasts =
-            if self.calm { self.rng.between(SECOND, 30 * SECOND) } else { self.rng.between(SECOND, 6 * MINUTE) };
-        let mut waits = None;
-        let mut deaf = false;
-        if bad {
-            match self.rng.below(7) {
-                0 => ran.failure = Some(failure(FailureKind::AgentFailed)),
-                1 => ran.failure = Some(failure(FailureKind::AgentCrashed)),
-                2 => lasts = i64::MAX / 4,
-                3 => (lasts, deaf) = (i64::MAX / 4, true),
-                4 => waits = Some(if self.rng.chance(500_000) { Wait::Human } else { Wait::Limit }),
-                5 => ran.claim = AgentReport { outcome: Some(Outcome::ChangesRequested), summary: None },
-                _ => lasts = limit - self.rng.between(0, 2 * SECOND),
-            }
-        }
-        self.begin(pid, order, waits, deaf, Ending::Ran(ran), lasts, true);
-    }
-
-    fn begin_check(&mut self, pid: u32, order: &WorkOrder) {
-        let code = if self.rng.chance(self.odds.check_bad) { 1 } else { 0 };
-        let hangs = code == 1 && self.rng.chance(200_000);
-        let lasts = if hangs { i64::MAX / 4 } else { self.rng.between(SECOND, 30 * SECOND) };
-        let last = order.checks.len() - 1;
-        let results = order.checks.iter().enumerate().map(|(index, command)| CheckResult {
-            command: command.clone(),
-            exit_code: Some(if index == last { code } else { 0 }),
-            output: String::new(),
-            duration_ms: 1,
-        });
-        let ending = Ending::Checked(results.collect());
-        self.begin(pid, order, None, hangs, ending, lasts, false);
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "they are the fields of one program")]
-    fn begin(
-        &mut self,
-        pid: u32,
-        order: &WorkOrder,
-        waits: Option<Wait>,
-        deaf: bool,
-        ending: Ending,
-        lasts: i64,
-        is_agent: bool,
-    ) {
-        let silences = waits.is_some() && self.rng.chance(500_000);
-        let Some(pane) = self.panes.get_mut(&pid) else { return };
-        let serial = self.checks.programs;
-        self.checks.programs += 1;
-        pane.program = Some(serial);
-        let program = Program {
-            owner: pid,
-            agent: pane.agent.clone(),
-            incarnation: pane.incarnation,
-            run: order.run,
-            stage: order.stage.clone(),
-            order: order.id,
-            is_agent,
-            began: self.t,
-            waits,
-            silences,
-            deaf,
-            ending,
-        };
-        self.check_program(&program);
-        self.programs.insert(serial, program);
-        self.soon(lasts, Happening::ProgramEnds { program: serial });
-    }
-
-    fn signal(&mut self, pid: u32, pull: Pull) {
-        let Some(serial) = self.panes.get(&pid).and_then(|pane| pane.program) else { return };
-        let Some(program) = self.programs.get_mut(&serial) else { return };
-        if program.deaf && pull == Pull::Term {
-            return;
-        }
-        match &mut program.ending {
-            Ending::Ran(ran) => {
-                ran.exit_code = None;
-                ran.failure = Some(failure(FailureKind::AgentCrashed));
-            }
-            Ending::Checked(results) => {
-                if let Some(last) = results.last_mut() {
-                    last.exit_code = None;
-                }
-            }
-        }
-        self.soon(20, Happening::ProgramEnds { program: serial });
-    }
-
-    pub(super) fn program_ends(&mut self, serial: u64) {
-        let Some(program) = self.programs.remove(&serial) else { return };
-        let burnt = u64::try_from(program.burnt(self.t)).unwrap();
-        let Some(pane) = self.panes.get_mut(&program.owner).filter(|pane| pane.alive) else { return };
-        pane.burnt += burnt;
-        pane.program = None;
-        pane.slow_until = 0;
-        let pid = pane.pid;
-        let event = match program.ending {
-            Ending::Ran(ran) => Event::Ran(Box::new(ran)),
-            Ending::Checked(results) => Event::Checked(Ok(results)),
-        };
-        self.answer(pid, event);
-    }
-
     pub(super) fn continue_runner(&mut self, pid: u32) {
         let Some(pane) = self.panes.get_mut(&pid).filter(|pane| pane.alive) else { return };
         pane.stopped = false;
@@ -552,11 +418,7 @@ impl World {
     }
 }
 
-fn failure(kind: FailureKind) -> Failure {
-    Failure { kind, reason: "it did not do".to_owned() }
-}
-
-/// Says whether a task's work lands on a target branch.
+/// Names the repository that a task is worked on in.
 pub(super) fn repository_of(choice: &RepositoryChoice) -> Option<&miyabi::model::id::RepositoryName> {
     match choice {
         RepositoryChoice::None => None,

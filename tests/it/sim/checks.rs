@@ -13,7 +13,8 @@ use miyabi::model::report::{CheckResult, Report};
 use miyabi::model::request::RequestId;
 use miyabi::model::time::Timestamp;
 
-use super::agent::{Program, repository_of};
+use super::agent::repository_of;
+use super::program::Program;
 use super::world::World;
 
 /// How many turns the supervisor may have in an hour in which nothing happens, beside one per beat.
@@ -317,6 +318,12 @@ impl World {
     pub(super) fn check_merge(&mut self, merge: &Merge, result: &MergeResult) {
         if !matches!(result, MergeResult::Merged { .. }) {
             return;
+        }
+        let named = &self.git.repository(&merge.repository).branches;
+        let own = named.values().find(|commit| commit.id == merge.commit).and_then(|commit| commit.trailer.clone());
+        if own.as_deref() != Some(merge.trailer.as_str()) {
+            let text = format!("{} is merged as {}, and its commit says {own:?}", merge.task, merge.trailer);
+            self.checks.fail(text);
         }
         let run = merge.trailer.split('/').next().unwrap_or_default().to_owned();
         let target = &self.git.repository(&merge.repository).target;

@@ -31,6 +31,8 @@ pub(super) struct Odds {
     pub(super) clear_unanswered: u32,
     /// A step of a runner fails, or its success is not known.
     pub(super) step_failed: u32,
+    /// A runner is killed in the middle of a step.
+    pub(super) step_killed: u32,
     /// An agent's program does not do.
     pub(super) program_bad: u32,
     pub(super) check_bad: u32,
@@ -51,6 +53,7 @@ impl Odds {
         merge_unanswered: 0,
         clear_unanswered: 0,
         step_failed: 0,
+        step_killed: 0,
         program_bad: 0,
         check_bad: 0,
         early_wake: 0,
@@ -70,6 +73,7 @@ impl Odds {
             merge_unanswered: up_to(200_000),
             clear_unanswered: up_to(200_000),
             step_failed: up_to(60_000),
+            step_killed: up_to(60_000),
             program_bad: up_to(400_000),
             check_bad: up_to(250_000),
             early_wake: up_to(50_000),

@@ -4,22 +4,19 @@ use std::collections::BTreeMap;
 
 use miyabi::core::Core;
 use miyabi::core::effect::{Effect, Stop};
-use miyabi::core::event::{Branches, Event, Evidence, PaneFound};
+use miyabi::core::event::{Event, Evidence, PaneFound};
 use miyabi::core::fact::{Fact, Recorded};
 use miyabi::core::state::Durable;
-use miyabi::model::id::AgentId;
+use miyabi::model::id::{AgentId, Incarnation};
 use miyabi::runner;
 
 use super::scenario::Order;
 use super::world::{Clock, Happening, SECOND, World};
 
-/// How often the supervisor looks for what it has not heard of.
-const SWEEP: i64 = 5 * SECOND;
-
 /// How many effects one turn may have.
 const EFFECTS_MAX: usize = 10_000;
 
-enum Input {
+pub(super) enum Input {
     Event(Event),
     Timeout,
 }
@@ -107,7 +104,7 @@ impl World {
         self.turn(Input::Timeout);
     }
 
-    fn turn(&mut self, input: Input) {
+    pub(super) fn turn(&mut self, input: Input) {
         let Some(mut core) = self.core.take() else { return };
         let now = self.clock.now(self.t, self.skew);
         self.checks.turns += 1;
@@ -141,7 +138,8 @@ impl World {
         let durable = recorded.then(|| core.durable().clone());
         self.core = Some(core);
         for effect in effects {
-            if self.rng.chance(self.odds.death) {
+            // What lies between a record and its act is the place to die.
+            if self.rng.chance(if recorded { self.odds.death * 3 } else { self.odds.death }) {
                 self.die();
                 return;
             }
@@ -306,7 +304,7 @@ impl World {
         }
     }
 
-    fn stop_pane(&mut self, agent: &AgentId, incarnation: miyabi::model::id::Incarnation, how: Stop) {
+    fn stop_pane(&mut self, agent: &AgentId, incarnation: Incarnation, how: Stop) {
         if how == Stop::Kill {
             self.checks.on_kill(agent, incarnation);
         }
@@ -337,65 +335,6 @@ impl World {
         let burnt: i64 =
             self.programs.values().filter(|program| program.owner == pid).map(|program| program.burnt(self.t)).sum();
         Some(Evidence { at, stopped: pane.stopped, cpu_ticks: pane.burnt + u64::try_from(burnt).unwrap_or(0) })
-    }
-
-    pub(super) fn sweep(&mut self, life: u64, turn: u64) {
-        if life != self.life || !self.started {
-            return;
-        }
-        self.soon(SWEEP, Happening::Sweep { life, turn: turn + 1 });
-        let agents: Vec<AgentId> = self.beats.keys().cloned().collect();
-        for agent in agents {
-            self.read_beat(life, &agent);
-        }
-        self.read_reports(life);
-        if turn.is_multiple_of(12) {
-            self.read_dag(life);
-        }
-    }
-
-    pub(super) fn read_beat(&mut self, life: u64, agent: &AgentId) {
-        if life != self.life || !self.started {
-            return;
-        }
-        let Some(beat) = self.beats.get(agent).cloned() else { return };
-        let again = self.rng.chance(self.odds.doubled);
-        if self.beats_read.get(agent) != Some(&beat) || again {
-            self.beats_read.insert(agent.clone(), beat.clone());
-            self.turn(Input::Event(Event::BeatSeen(beat)));
-        }
-    }
-
-    pub(super) fn read_reports(&mut self, life: u64) {
-        if life != self.life || !self.started {
-            return;
-        }
-        for (id, report) in self.spool.take_reports(life, self.t) {
-            self.news(life, Event::ReportArrived { report: Box::new(report), receipt: id.to_string() });
-        }
-    }
-
-    pub(super) fn read_dag(&mut self, life: u64) {
-        if life != self.life || !self.started {
-            return;
-        }
-        let branches = self.branches();
-        if self.dag.read_by(life, &branches) {
-            let files = self.dag.files();
-            self.turn(Input::Event(Event::DagRead { files, branches }));
-        }
-    }
-
-    pub(super) fn branches(&mut self) -> Branches {
-        let names: Vec<_> = self.plan.repositories.iter().map(|repository| repository.name.clone()).collect();
-        names
-            .into_iter()
-            .map(|name| {
-                let detached = self.git.repository(&name).detached;
-                let branch = if detached { Err("no branch is checked out".to_owned()) } else { Ok("main".to_owned()) };
-                (name, branch)
-            })
-            .collect()
     }
 }
 

@@ -14,10 +14,11 @@ use miyabi::model::request::RequestId;
 use miyabi::model::time::Timestamp;
 use miyabi::runner;
 
-use super::agent::{Act, Pane, Program};
+use super::agent::{Act, Pane};
 use super::checks::Checks;
 use super::git::Git;
 use super::operator::Dag;
+use super::program::Program;
 use super::rng::Rng;
 use super::scenario::{self, Odds, Order};
 use super::spool::Spool;
