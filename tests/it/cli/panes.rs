@@ -62,7 +62,7 @@ fn attach_shows_the_window_of_the_agent_that_is_asked_for() {
     let root = Root::new();
     let team = Tmux::new(&root, "miyabi");
     for (index, agent) in ["kaede", "sakura-two", "sakura"].iter().enumerate() {
-        let script = format!("printf 'this is {agent}\\n'; exec sleep 600");
+        let script = format!("printf 'this is {agent}!\\n'; exec sleep 600");
         let place = if index == 0 {
             &["new-session", "-d", "-s", "miyabi"][..]
         } else {
@@ -76,7 +76,7 @@ fn attach_shows_the_window_of_the_agent_that_is_asked_for() {
     let attach = format!("env -u TMUX {} attach sakura", program().display());
     let root_path = root.path().display().to_string();
     terminal.ok(&["new-session", "-d", "-s", "t", "-x", "100", "-y", "20", "-c", &root_path, &attach]);
-    terminal.wait_for("=t:", "this is sakura");
+    terminal.wait_for("=t:", "this is sakura!");
     let clients = team.ok(&["list-clients", "-F", "#{session_name}"]);
     assert_eq!(clients.trim(), "miyabi");
 }
@@ -86,7 +86,7 @@ fn attach_begins_with_the_dashboard_and_then_leaves_the_choice_to_the_user() {
     let root = Root::new();
     let team = Tmux::new(&root, "miyabi");
     for (index, agent) in ["conductor", "kaede"].iter().enumerate() {
-        let script = format!("printf 'this is {agent}\\n'; exec sleep 600");
+        let script = format!("printf 'this is {agent}!\\n'; exec sleep 600");
         let place =
             if index == 0 { &["new-session", "-d", "-s", "miyabi"][..] } else { &["new-window", "-t", "=miyabi:"] };
         let pane = team.ok(&[place, &["-P", "-F", "#{pane_id}", &script]].concat());
