@@ -49,7 +49,7 @@ pub(super) struct Pane {
 }
 
 impl Pane {
-    /// Returns the way, and what is to be written at its end by [`write`].
+    /// Returns the way, and what is to be written at its end by [`write()`].
     pub(super) fn new(style: Style) -> (Self, mpsc::Receiver<Vec<u8>>) {
         // Full when the terminal does not keep up: the programs then wait a little.
         let (pieces, receiver) = mpsc::channel(WAITING_MAX);

@@ -63,14 +63,17 @@ async fn rescue(context: &Context, workplace: &Workplace, order: &WorkOrder, att
     if path.symlink_metadata().is_err() {
         return;
     }
-    let key = attempt_key(order.run, &order.stage, attempt);
-    let message = commit::message("left by an attempt that was ended", "", (SALVAGE_TRAILER, &key));
-    let fallback = format!("{}-saved-{attempt}", workplace.branch);
-    let saved = commit::save(&workplace.path, &path, &fallback, &message, &context.author(), &LITTER).await;
-    if let Err(error) = saved {
-        tracing::warn!(path = %path.display(), error = %chain(&error), "cannot save what an earlier attempt left");
+    // First without saving: a worktree that was never finished, or whose work is on its branch, needs none.
+    if !matches!(worktree::remove(&workplace.path, &path, &LITTER).await, Ok(Removal::Removed)) {
+        let key = attempt_key(order.run, &order.stage, attempt);
+        let message = commit::message("left by an attempt that was ended", "", (SALVAGE_TRAILER, &key));
+        let fallback = format!("{}-saved-{attempt}", workplace.branch);
+        let saved = commit::save(&workplace.path, &path, &fallback, &message, &context.author(), &LITTER).await;
+        if let Err(error) = saved {
+            tracing::warn!(path = %path.display(), error = %chain(&error), "cannot save what an earlier attempt left");
+        }
+        remove_worktree(context, workplace, &path).await;
     }
-    remove_worktree(context, workplace, &path).await;
     let check = context.layout.check_worktree(order.run, &order.stage, attempt);
     worktree::remove_scratch(&workplace.path, &check).await.ok();
     remove_folder(&context.layout.attempt(order.run, &order.stage, attempt)).await.ok();

@@ -344,6 +344,24 @@ async fn a_kill_after_the_first_new_file_is_healed_by_the_repeat() {
 }
 
 #[tokio::test]
+async fn a_kill_in_the_middle_of_one_file_is_healed_by_the_repeat_of_that_merge_only() {
+    for (intent, heals) in [(KEY, true), ("01KAPZ3XZ00000000000000009/code/1", false)] {
+        let (repository, request) = interrupted().await;
+        repository.write("new", "ne");
+        repository.write("many", "");
+        repository.write("README", "chan");
+        fs::write(repository.path().join(".git/miyabi-move"), intent).unwrap();
+        if heals {
+            assert_heals(&repository, request).await;
+            assert!(!repository.path().join(".git/miyabi-move").exists());
+        } else {
+            parked(&merge(request).await.unwrap());
+            assert_eq!((repository.read("new"), repository.read("README")), ("ne".to_owned(), "chan".to_owned()));
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_half_moved_checkout_in_which_somebody_worked_is_left_alone() {
     for name in ["untouched", "README", "new"] {
         let (repository, request) = interrupted().await;

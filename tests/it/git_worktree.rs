@@ -186,6 +186,21 @@ async fn uncommitted_work_is_never_removed() {
 }
 
 #[tokio::test]
+async fn a_worktree_that_git_never_finished_holds_no_work() {
+    for mine in [false, true] {
+        let attempt = Attempt::new().await;
+        let index = attempt.git(["rev-parse", "--git-path", "index"]);
+        fs::remove_file(attempt.path.join(index)).unwrap();
+        fs::remove_file(attempt.path.join("README")).unwrap();
+        if mine {
+            attempt.write("new", "1\n");
+        }
+        let removal = attempt.remove().await;
+        assert_eq!(removal == Removal::Removed, !mine, "{removal:?}");
+    }
+}
+
+#[tokio::test]
 async fn commits_on_no_branch_are_never_removed() {
     let attempt = Attempt::new().await;
     attempt.git(["checkout", "-q", "--detach"]);
@@ -263,17 +278,23 @@ async fn a_commit_is_checked_in_a_clean_place_that_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn many_attempts_may_begin_at_once() {
+async fn many_attempts_may_begin_and_end_at_once() {
     let repository = Repository::new();
     let mut together = tokio::task::JoinSet::new();
-    for number in 0..8 {
+    for number in 0..12 {
         let (main, path) = (repository.path(), repository.beside(&format!("worktrees/{number}")));
-        together.spawn(async move { prepare(&main, "main", &format!("miyabi/{number}"), &path).await });
+        together.spawn(async move {
+            for _ in 0..3 {
+                prepare(&main, "main", &format!("miyabi/{number}"), &path).await?;
+                remove(&main, &path, &[]).await?;
+            }
+            prepare(&main, "main", &format!("miyabi/{number}"), &path).await
+        });
     }
     while let Some(result) = together.join_next().await {
         result.unwrap().unwrap();
     }
-    assert_eq!(repository.git(["worktree", "list"]).lines().count(), 9);
+    assert_eq!(repository.git(["worktree", "list"]).lines().count(), 13);
 }
 
 #[tokio::test]

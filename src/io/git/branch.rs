@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::GitError;
 use super::call::Git;
+use super::registry;
 use crate::model::order::ATTEMPT_TRAILER;
 
 /// How many commits of a target branch are searched for an attempt's trailer.
@@ -59,7 +60,7 @@ pub async fn delete_branch_if_merged(
     let Some(theirs) = tip(&git, target).await? else {
         return Ok(Deletion::Kept { reason: format!("branch `{target}` does not exist") });
     };
-    let worktrees = git.call(["worktree", "list", "--porcelain", "-z"]).bytes().await?;
+    let worktrees = registry::call(&git, &["list", "--porcelain", "-z"]).await?;
     let wanted = format!("branch refs/heads/{branch}");
     if worktrees.split(|byte| *byte == 0).any(|line| line == wanted.as_bytes()) {
         return Ok(Deletion::Kept { reason: "a worktree has it checked out".to_owned() });

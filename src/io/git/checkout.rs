@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::GitError;
 use super::call::{Git, path_of, records};
-use super::heal::{self, Changes, Found};
+use super::heal::{self, Begun, Changes, Found};
+use super::registry;
 
 /// How many paths a reason names.
 const NAMED_MAX: usize = 5;
@@ -20,11 +21,22 @@ const OPERATIONS: [(&str, &str); 7] = [
     ("BISECT_LOG", "a bisect"),
 ];
 
-/// Moves every checkout that shows the branch from one commit to another. `Some` says why nothing was moved.
-pub(super) async fn move_all(git: &Git, branch: &str, old: &str, new: &str) -> Result<Option<String>, GitError> {
+/// The file in a worktree's git folder that names the attempt whose commit is being moved to.
+const INTENT: &str = "miyabi-move";
+
+/// What came of [`move_all`].
+pub(super) enum Moved {
+    /// Every checkout shows the new commit. The intents are to be removed when the branch has followed.
+    Yes(Vec<PathBuf>),
+    /// Somebody is at work; nothing was moved.
+    Parked(String),
+}
+
+/// Moves every checkout that shows the branch from one commit to another.
+pub(super) async fn move_all(git: &Git, branch: &str, old: &str, new: &str, attempt: &str) -> Result<Moved, GitError> {
     let bare = git.call(["rev-parse", "--is-bare-repository"]).text().await? == "true";
     if !bare && let Some(reason) = not_on(git, branch).await? {
-        return Ok(Some(reason));
+        return Ok(Moved::Parked(reason));
     }
     let worktrees = worktrees(git).await?;
     let reference = format!("refs/heads/{branch}");
@@ -32,33 +44,43 @@ pub(super) async fn move_all(git: &Git, branch: &str, old: &str, new: &str) -> R
     let changes = heal::changes(git, old, new).await?;
     for worktree in &worktrees {
         if worktree.branch.as_deref() == Some(&reference) {
-            match look(&Git::at(&worktree.path), &changes).await? {
-                Look::Parked(reason) => return Ok(Some(reason)),
-                Look::Clean => moves.push((&worktree.path, Found::Old)),
-                Look::Begun => moves.push((&worktree.path, Found::Between)),
+            let git = Git::at(&worktree.path);
+            let intent = PathBuf::from(git.call(["rev-parse", "--absolute-git-dir"]).text().await?).join(INTENT);
+            let begun = match std::fs::read_to_string(&intent) {
+                Ok(begun) if begun == attempt => Begun::Yes,
+                Ok(_) | Err(_) => Begun::No,
+            };
+            match look(&git, &changes, begun).await? {
+                Look::Parked(reason) => return Ok(Moved::Parked(reason)),
+                Look::Clean => moves.push((git, intent, Found::Old)),
+                Look::Begun => moves.push((git, intent, Found::Between)),
             }
         } else if rebases(&worktree.path, &reference).await {
             let path = worktree.path.display();
-            return Ok(Some(format!("branch `{branch}` is being rebased in {path}")));
+            return Ok(Moved::Parked(format!("branch `{branch}` is being rebased in {path}")));
         }
     }
-    for (path, found) in moves {
-        let git = Git::at(path);
-        match found {
+    let mut intents = Vec::new();
+    for (git, intent, found) in moves {
+        std::fs::write(&intent, attempt).map_err(|source| GitError::File {
+            act: "write",
+            path: intent.clone(),
+            source,
+        })?;
+        let refused = match found {
             Found::Old => {
                 let outcome = git.call(["read-tree", "-m", "-u", old, new]).slow().outcome().await?;
-                if !outcome.status.success() {
-                    return Ok(Some(format!("{} cannot be moved: {}", path.display(), outcome.stderr)));
-                }
+                let refused = format!("{} cannot be moved: {}", git.dir().display(), outcome.stderr);
+                (!outcome.status.success()).then_some(refused)
             }
-            Found::Between => {
-                if let Some(reason) = heal::complete(&git, new, &changes).await? {
-                    return Ok(Some(reason));
-                }
-            }
+            Found::Between => heal::complete(&git, new, &changes).await?,
+        };
+        if let Some(reason) = refused {
+            return Ok(Moved::Parked(reason));
         }
+        intents.push(intent);
     }
-    Ok(None)
+    Ok(Moved::Yes(intents))
 }
 
 /// Says why a checkout that is not bare does not show the branch, if so.
@@ -81,7 +103,7 @@ struct Worktree {
 }
 
 async fn worktrees(git: &Git) -> Result<Vec<Worktree>, GitError> {
-    let list = git.call(["worktree", "list", "--porcelain", "-z"]).bytes().await?;
+    let list = registry::call(git, &["list", "--porcelain", "-z"]).await?;
     let mut worktrees: Vec<Worktree> = Vec::new();
     for record in records(&list) {
         if let Some(path) = record.strip_prefix(b"worktree ") {
@@ -117,7 +139,7 @@ enum Look {
     Parked(String),
 }
 
-async fn look(git: &Git, changes: &Changes) -> Result<Look, GitError> {
+async fn look(git: &Git, changes: &Changes, begun: Begun) -> Result<Look, GitError> {
     let path = git.dir().display();
     if let Some(operation) = operation(git).await? {
         return Ok(Look::Parked(format!("{operation} is in progress in {path}")));
@@ -127,7 +149,7 @@ async fn look(git: &Git, changes: &Changes) -> Result<Look, GitError> {
         let lock = lock.display();
         return Ok(Look::Parked(format!("somebody is using git: {lock} is there; if nobody is, remove it")));
     }
-    let state = heal::compare(git, changes).await?;
+    let state = heal::compare(git, changes, begun).await?;
     if !state.foreign.is_empty() {
         return Ok(Look::Parked(format!("tracked files are changed in {path}: {}", named(&state.foreign))));
     }

@@ -4,6 +4,7 @@
 //! commit has there: both are in the object store, so nothing can be lost.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -36,6 +37,14 @@ impl Entry {
 /// The paths that differ between two commits, with what each has there.
 #[derive(Debug)]
 pub(super) struct Changes(BTreeMap<PathBuf, (Entry, Entry)>);
+
+/// Whether a move of this very attempt was begun before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begun {
+    No,
+    /// Then a file may also be the beginning of the new one: git was ended while it wrote it.
+    Yes,
+}
 
 /// How a checkout that may be moved is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +84,7 @@ pub(super) async fn changes(git: &Git, old: &str, new: &str) -> Result<Changes, 
 }
 
 /// Compares a checkout with the commit that it should show.
-pub(super) async fn compare(git: &Git, changes: &Changes) -> Result<State, GitError> {
+pub(super) async fn compare(git: &Git, changes: &Changes, begun: Begun) -> Result<State, GitError> {
     let args = ["status", "--porcelain=v2", "-z", "--no-renames", "--untracked-files=no", "--ignore-submodules=dirty"];
     let status = git.call(args).slow().bytes().await?;
     let mut state = State::default();
@@ -98,7 +107,8 @@ pub(super) async fn compare(git: &Git, changes: &Changes) -> Result<State, GitEr
                     |entry: &Entry| entry.mode == index_mode && (entry.is_absent() || entry.object == index_object);
                 (index(old) || index(new))
                     && (matches(git, &path, worktree_mode, old).await?
-                        || matches(git, &path, worktree_mode, new).await?)
+                        || matches(git, &path, worktree_mode, new).await?
+                        || (begun == Begun::Yes && is_beginning(git, &path, new).await?))
             }
         };
         if ours {
@@ -110,7 +120,7 @@ pub(super) async fn compare(git: &Git, changes: &Changes) -> Result<State, GitEr
     }
     for (path, (old, new)) in &changes.0 {
         if old.is_absent() && new.mode != SUBMODULE && !seen.contains(path) {
-            match in_the_way(git, path, new, changes).await? {
+            match in_the_way(git, path, new, changes, begun).await? {
                 InTheWay::Nothing => {}
                 InTheWay::TheNewFile => state.begun = true,
                 InTheWay::Something(path) => state.blocked.push(path),
@@ -127,14 +137,22 @@ enum InTheWay {
     Something(PathBuf),
 }
 
-async fn in_the_way(git: &Git, path: &Path, new: &Entry, changes: &Changes) -> Result<InTheWay, GitError> {
+async fn in_the_way(
+    git: &Git,
+    path: &Path,
+    new: &Entry,
+    changes: &Changes,
+    begun: Begun,
+) -> Result<InTheWay, GitError> {
     let file = git.dir().join(path);
     match tokio::fs::symlink_metadata(&file).await {
         // git itself refuses when the folder holds something untracked, and clears it away when not.
         Ok(found) if found.is_dir() => Ok(InTheWay::Nothing),
         Ok(found) => {
             let mode = if found.is_symlink() { LINK } else { new.mode.as_str() };
-            let same = mode == new.mode && object_of(git, path, mode).await?.as_ref() == Some(&new.object);
+            let same = mode == new.mode
+                && (object_of(git, path, mode).await?.as_ref() == Some(&new.object)
+                    || (begun == Begun::Yes && is_beginning(git, path, new).await?));
             Ok(if same { InTheWay::TheNewFile } else { InTheWay::Something(path.to_owned()) })
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(InTheWay::Nothing),
@@ -163,6 +181,20 @@ async fn matches(git: &Git, path: &Path, worktree_mode: &str, entry: &Entry) -> 
         return Ok(false);
     }
     Ok(object_of(git, path, worktree_mode).await?.as_ref() == Some(&entry.object))
+}
+
+/// Says whether the file at a path is the beginning of what a commit has there.
+async fn is_beginning(git: &Git, path: &Path, entry: &Entry) -> Result<bool, GitError> {
+    let file = git.dir().join(path);
+    if entry.is_absent() || matches!(entry.mode.as_str(), SUBMODULE | LINK) || !file.is_file() {
+        return Ok(false);
+    }
+    let mut option = OsString::from("--path=");
+    option.push(path);
+    let args = [OsStr::new("cat-file"), OsStr::new("--filters"), &option, OsStr::new(&entry.object)];
+    let whole = git.call(args).slow().bytes().await?;
+    let part = tokio::fs::read(&file).await.map_err(|source| GitError::File { act: "read", path: file, source })?;
+    Ok(whole.starts_with(&part))
 }
 
 /// Returns the object that a file would become.

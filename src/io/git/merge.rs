@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use super::branch::{find_attempt, tip};
 use super::call::{Git, path_of};
-use super::checkout;
+use super::checkout::{self, Moved};
 use super::commit::write_commit;
 use super::{Author, GitError};
 
@@ -82,13 +82,20 @@ pub async fn merge(request: MergeRequest) -> Result<MergeResult, GitError> {
             Replay::Nothing => return Ok(MergeResult::Already { commit: old }),
             Replay::Conflict { paths, detail } => return Ok(MergeResult::Conflict { paths, detail }),
         };
-        if let Some(reason) = checkout::move_all(&git, &request.target, &old, &new).await? {
-            return Ok(MergeResult::Parked { reason });
-        }
+        let intents = match checkout::move_all(&git, &request.target, &old, &new, &request.trailer).await? {
+            Moved::Yes(intents) => intents,
+            Moved::Parked(reason) => return Ok(MergeResult::Parked { reason }),
+        };
         let message = format!("miyabi: merge {}", request.trailer);
         let reference = format!("refs/heads/{}", request.target);
         match git.call(["update-ref", "-m", &message, &reference, &new, &old]).text().await {
-            Ok(_) => return Ok(MergeResult::Merged { commit: new }),
+            Ok(_) => {
+                for intent in intents {
+                    // One that stays names an attempt that is merged, and so never comes again.
+                    std::fs::remove_file(intent).ok();
+                }
+                return Ok(MergeResult::Merged { commit: new });
+            }
             Err(GitError::Failed { detail, .. }) => {
                 if let Some(lock) = locked(&git, &reference).await? {
                     let reason = format!("somebody is using git: {} is there; if nobody is, remove it", lock.display());

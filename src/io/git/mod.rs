@@ -11,6 +11,7 @@ pub mod clone;
 pub mod commit;
 mod heal;
 pub mod merge;
+mod registry;
 pub mod worktree;
 
 use std::io;
@@ -116,6 +117,14 @@ pub enum GitError {
         path: PathBuf,
         /// The repository that it should belong to.
         repository: PathBuf,
+    },
+    /// Another process keeps the list of worktrees to itself.
+    #[error("{path} was not free for {limit:?}: another process is making or removing a worktree")]
+    Busy {
+        /// The lock file.
+        path: PathBuf,
+        /// How long it was waited for.
+        limit: Duration,
     },
     /// A worktree that is in the way holds work that is nowhere else.
     #[error("{path} is in the way and cannot be removed: {reason}")]

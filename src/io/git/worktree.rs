@@ -1,11 +1,13 @@
 //! Worktrees of attempts: made fresh, removed only when nothing in them is nowhere else.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::GitError;
 use super::branch;
 use super::call::{Git, records};
+use super::registry;
 
 /// Makes the worktree of an attempt on its own branch, at the newest commit of the target branch, and returns that commit.
 ///
@@ -28,9 +30,7 @@ pub async fn prepare(repository: &Path, target: &str, branch: &str, path: &Path)
         git.call(["update-ref", "-m", "miyabi: kept", &kept, &stale]).text().await?;
     }
     make_parent(path).await?;
-    let args = ["worktree", "add", "--quiet", "--no-guess-remote", "-B", branch].map(Into::into);
-    let args: Vec<PathBuf> = args.into_iter().chain([path.to_owned(), base.clone().into()]).collect();
-    git.call(args).slow().text().await?;
+    add(&git, &["--no-guess-remote", "-B", branch], path, &base).await?;
     Ok(base)
 }
 
@@ -41,9 +41,16 @@ pub async fn prepare(repository: &Path, target: &str, branch: &str, path: &Path)
 pub async fn prepare_detached(repository: &Path, commit: &str, path: &Path) -> Result<(), GitError> {
     remove_scratch(repository, path).await?;
     make_parent(path).await?;
-    let args = ["worktree", "add", "--quiet", "--detach"].map(Into::into);
-    let args: Vec<PathBuf> = args.into_iter().chain([path.to_owned(), commit.into()]).collect();
-    Git::at(repository).call(args).slow().text().await?;
+    add(&Git::at(repository), &["--detach"], path, commit).await?;
+    Ok(())
+}
+
+/// Makes a worktree. Its files are written after the list of worktrees is free again: that may take long.
+async fn add(git: &Git, options: &[&str], path: &Path, commit: &str) -> Result<(), GitError> {
+    let options = ["add", "--quiet", "--no-checkout"].iter().chain(options).map(OsStr::new);
+    let args: Vec<&OsStr> = options.chain([path.as_os_str(), OsStr::new(commit)]).collect();
+    registry::call(git, &args).await?;
+    Git::at(path).call(["reset", "--hard", "--quiet"]).slow().text().await?;
     Ok(())
 }
 
@@ -80,9 +87,14 @@ pub async fn remove(repository: &Path, path: &Path, litter: &[&str]) -> Result<R
         }
         Err(error) => return Err(error),
     };
+    let begun = begin_index(&git).await?;
     let status =
         git.call(["status", "--porcelain", "-z", "--no-renames", "--untracked-files=all"]).slow().bytes().await?;
-    let changed: Vec<&[u8]> = records(&status).filter(|record| !is_litter(record, litter)).collect();
+    let changed: Vec<&[u8]> = records(&status)
+        .filter(|record| !is_litter(record, litter))
+        // What git had not written yet when it was ended is not missed.
+        .filter(|record| begun == Index::Whole || !record.starts_with(b" D"))
+        .collect();
     if let Some(first) = changed.first() {
         let name = String::from_utf8_lossy(first.get(3..).unwrap_or_default()).into_owned();
         return Ok(Removal::Kept { reason: format!("{} uncommitted changes, {name} among them", changed.len()) });
@@ -98,6 +110,24 @@ pub async fn remove(repository: &Path, path: &Path, litter: &[&str]) -> Result<R
     Ok(Removal::Removed)
 }
 
+/// Whether a worktree was ever finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Index {
+    Whole,
+    /// git was ended before it had written all files: it writes the index last.
+    Missing,
+}
+
+/// Gives a worktree that was never finished the index that it lacks, so that its files can be compared.
+async fn begin_index(git: &Git) -> Result<Index, GitError> {
+    let index = git.dir().join(git.call(["rev-parse", "--git-path", "index"]).text().await?);
+    if exists(&index).await? {
+        return Ok(Index::Whole);
+    }
+    git.call(["read-tree", "HEAD"]).slow().text().await?;
+    Ok(Index::Missing)
+}
+
 /// Removes a worktree that never holds work, such as the one in which a commit is checked.
 ///
 /// # Errors
@@ -107,16 +137,15 @@ pub async fn remove_scratch(repository: &Path, path: &Path) -> Result<(), GitErr
         return Ok(());
     }
     let git = Git::at(repository);
-    let args: Vec<PathBuf> =
-        ["worktree", "remove", "--force", "--force"].map(Into::into).into_iter().chain([path.to_owned()]).collect();
+    let args = [OsStr::new("remove"), OsStr::new("--force"), OsStr::new("--force"), path.as_os_str()];
     // What is not, or not any more, a worktree is removed like any folder; its entry, if it left one, is pruned.
-    if git.call(args).slow().text().await.is_err() {
+    if registry::call(&git, &args).await.is_err() {
         match tokio::fs::remove_dir_all(path).await {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(GitError::File { act: "remove", path: path.to_owned(), source }),
         }
-        git.call(["worktree", "prune"]).text().await?;
+        registry::call(&git, &["prune"]).await?;
     }
     Ok(())
 }
