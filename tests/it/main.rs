@@ -1,6 +1,5 @@
 //! End-to-end and integration tests, in one binary.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by failing")]
-#![expect(clippy::print_stderr, reason = "what a test says is read by people when it fails")]
 
 mod agent_schemas;
 mod aider;

@@ -85,7 +85,7 @@ fn run_all(seeds: impl Iterator<Item = u64>) {
 #[expect(clippy::disallowed_methods, reason = "the seeds of a simulation are chosen by whoever runs the test")]
 fn asked_for() -> std::ops::Range<u64> {
     if let Ok(seed) = std::env::var("MIYABI_SIM_SEED") {
-        let seed: u64 = seed.parse().expect("MIYABI_SIM_SEED is a number");
+        let seed: u64 = seed.parse().unwrap_or_else(|_| panic!("`{seed}` in MIYABI_SIM_SEED is no number"));
         return seed..seed + 1;
     }
     let seeds = std::env::var("MIYABI_SIM_SEEDS").unwrap_or_else(|_| "0..0".to_owned());
