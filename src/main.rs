@@ -1,3 +1,7 @@
 //! The `miyabi` program: reads the arguments, runs the verb, turns its result into an exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    miyabi::cli::run(std::env::args_os())
+}

@@ -265,7 +265,7 @@ impl DownCause {
     pub fn text(&self) -> String {
         match self {
             Self::Clean => "ended by itself".to_owned(),
-            Self::PaneDied => "its pane died".to_owned(),
+            Self::PaneDied => "died with its pane".to_owned(),
             Self::StartTimeout => "was not ready within its start timeout".to_owned(),
             Self::Silent => "was silent and its processes stood still".to_owned(),
             Self::Overdue => "was far beyond its time limit".to_owned(),

@@ -29,6 +29,19 @@ impl Core {
         }
     }
 
+    /// Says whether nothing moves: no order is open, no task could start or waits for a time, no merge can go on.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        let merging = self.index.merging().flat_map(|(_, tasks)| tasks);
+        let parked = |task: &TaskId| {
+            matches!(self.durable.tasks.get(task), Some(TaskRecord { phase: Phase::Merging { parked: Some(_) }, .. }))
+        };
+        self.index.open_orders().next().is_none()
+            && !self.index.has_ready()
+            && self.index.next_later().is_none()
+            && merging.into_iter().all(parked)
+    }
+
     /// Shows one task.
     #[must_use]
     pub fn task(&self, task: &TaskId) -> Option<TaskView> {

@@ -1,1 +1,70 @@
-//! drivers.
+//! How each kind of agent program is started, handed its work, and judged. One file per driver; nothing here runs anything.
+
+pub mod aider;
+pub mod command;
+pub mod dashboard;
+pub mod echo;
+pub mod prompt;
+pub mod registry;
+
+use std::ffi::OsString;
+use std::path::Path;
+
+/// A program that is to be run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// The program and its arguments; at least one.
+    pub argv: Vec<OsString>,
+    /// Variables beside those that every agent gets.
+    pub env: Vec<(String, OsString)>,
+}
+
+/// How an order's prompt is worked off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// By running a program.
+    Program(Program),
+    /// By answering at once, with this text.
+    Answer(String),
+}
+
+/// The files of an attempt that a driver may use.
+#[derive(Debug, Clone, Copy)]
+pub struct Files<'a> {
+    /// What is asked, as text.
+    pub prompt: &'a Path,
+    /// The attempt's own folder, outside of the worktree; removed after the attempt.
+    pub folder: &'a Path,
+}
+
+/// Why a driver cannot start its program.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DriverError {
+    /// The `command` driver has no program of its own.
+    #[error("agent `{agent}` has no `command`, so it can only do `run:` tasks")]
+    NoCommand {
+        /// The agent.
+        agent: String,
+    },
+    /// The dashboard shows and does not work.
+    #[error("agent `{agent}` only shows the dashboard and takes no orders")]
+    TakesNoOrders {
+        /// The agent.
+        agent: String,
+    },
+}
+
+/// What a driver makes of a program that ended by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It claims success, which is still to be proven.
+    Succeeded {
+        /// What its output complained about; it tells why, if no commit is found.
+        complaint: Option<String>,
+    },
+    /// It failed.
+    Failed {
+        /// Why, in one line.
+        reason: String,
+    },
+}

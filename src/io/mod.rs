@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod git;
+pub mod github;
 pub mod journal;
 pub mod lockfile;
 pub mod process;

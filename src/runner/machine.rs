@@ -19,9 +19,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::stage::{Next, Stage, committed, limit, prepared, ran_to_its_end, retry_after};
+use self::state::{Asking, Fate, State};
 use super::attempt::{self, Attempt};
 use super::event::{Effect, Event, Pull, Purpose, Trouble};
-use crate::model::beat::{Activity, Beat};
+use crate::model::beat::Beat;
 use crate::model::id::{AgentId, Incarnation};
 use crate::model::order::WorkOrder;
 use crate::model::report::FailureKind;
@@ -29,6 +30,7 @@ use crate::model::span;
 use crate::model::time::Timestamp;
 
 mod stage;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -73,55 +75,6 @@ pub enum Duty {
 pub struct Illegal {
     state: String,
     event: String,
-}
-
-/// What becomes of the order in hand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Live,
-    Cancelled,
-    Stopping { until: Timestamp },
-}
-
-#[derive(Debug, Clone, PartialEq)]
-enum State {
-    Starting,
-    Idle { asking: Asking, sweep_at: Timestamp },
-    Working { attempt: Box<Attempt>, fate: Fate, stage: Stage },
-    Stopped,
-}
-
-impl State {
-    const fn name(&self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Idle { .. } => "idle",
-            Self::Working { stage, .. } => stage.name(),
-            Self::Stopped => "stopped",
-        }
-    }
-
-    fn activity(&self) -> Activity {
-        match self {
-            Self::Starting => Activity::Starting,
-            Self::Idle { .. } => Activity::Idle,
-            Self::Working { attempt, stage, .. } => Activity::Busy {
-                order: attempt.order.id,
-                task: attempt.order.task.clone(),
-                since: attempt.since,
-                step: stage.step(),
-            },
-            Self::Stopped => Activity::Stopped,
-        }
-    }
-}
-
-/// Whether a lease is under way, and whether to ask again after it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asking {
-    No,
-    Once,
-    Again,
 }
 
 /// One runner.

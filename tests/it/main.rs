@@ -1,3 +1,22 @@
 //! End-to-end and integration tests, in one binary.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by failing")]
+#![expect(clippy::print_stderr, reason = "what a test says is read by people when it fails")]
 
+mod agent_schemas;
+mod aider;
+mod boundaries;
+mod cli;
+mod config;
+mod daemon;
+mod docs;
+mod git_merge;
+mod git_worktree;
+mod journal;
+mod process;
+mod repository;
+mod runner;
+mod runner_support;
 mod sim;
+mod spool;
+mod systemd;
+mod tmux;

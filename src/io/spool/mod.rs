@@ -1,1 +1,209 @@
-//! spool.
+//! The spool: mailboxes of durable, acknowledged envelopes as plain files.
+//!
+//! Folder and file name are the state, every transition is one rename that fails when somebody was quicker, and the
+//! content never changes. `docs/spool.md` explains it for people and for programs in other languages.
+//!
+//! Reading order: [`name`] and [`mod@file`] (the grammar, pure), [`holder`], [`receipt`], [`limits`], [`fault`], then what one can do:
+//! [`deliver`], [`lease`], [`settle`] (ack, nack, extend), [`retire`], [`look`], [`dead`], [`retention`].
+//!
+//! All calls block on the file system; time is always passed in.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::model::id::{EnvelopeId, Mailbox};
+
+use fault::SpoolError;
+use limits::Limits;
+use memory::Memory;
+use name::Folder;
+
+pub mod dead;
+pub mod deliver;
+mod durable;
+pub mod fault;
+pub mod file;
+pub mod history;
+pub mod holder;
+mod keys;
+pub mod lease;
+pub mod limits;
+pub mod load;
+pub mod look;
+mod memory;
+pub mod name;
+pub mod receipt;
+pub mod retention;
+pub mod retire;
+pub mod settle;
+#[cfg(test)]
+mod testing;
+
+/// How often a look or a move is repeated when others are quicker, before it is given up.
+const RACES_MAX: usize = 16;
+
+/// How many files one process complains about at most, so that the memory of complaints is bounded.
+const COMPLAINTS_MAX: usize = 1_000;
+
+/// A spool: a folder of mailboxes. Clones share what they remember of it.
+#[derive(Debug, Clone)]
+pub struct Spool {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    root: PathBuf,
+    limits: Limits,
+    memory: Memory,
+    complaints: Mutex<BTreeSet<PathBuf>>,
+}
+
+impl Spool {
+    /// Names the spool in a folder, with the default limits. Touches nothing.
+    #[must_use]
+    pub fn new(root: PathBuf) -> Self {
+        Self::with_limits(root, Limits::default())
+    }
+
+    /// Names the spool in a folder. Touches nothing.
+    #[must_use]
+    pub fn with_limits(root: PathBuf, limits: Limits) -> Self {
+        Self { shared: Arc::new(Shared { root, limits, memory: Memory::default(), complaints: Mutex::default() }) }
+    }
+
+    /// Returns the spool's folder.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.shared.root
+    }
+
+    /// Returns the spool's limits.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.shared.limits
+    }
+
+    /// Makes the folders of a mailbox; they are on the disk when this returns.
+    ///
+    /// # Errors
+    /// Fails if a folder cannot be made.
+    pub fn ensure(&self, mailbox: &Mailbox) -> Result<(), SpoolError> {
+        let room = self.room(mailbox);
+        // The last folder made says that all are there.
+        if room.history().is_dir() {
+            return Ok(());
+        }
+        for folder in room.all_folders() {
+            durable::make_folder(&folder).map_err(SpoolError::io("make folder", &folder))?;
+        }
+        let above = self.shared.root.parent().filter(|path| !path.as_os_str().is_empty());
+        for folder in [Some(room.base.as_path()), Some(self.root()), above].into_iter().flatten() {
+            durable::sync_folder(folder).map_err(SpoolError::io("sync folder", folder))?;
+        }
+        Ok(())
+    }
+
+    fn room(&self, mailbox: &Mailbox) -> Room {
+        Room { base: self.shared.root.join(mailbox.as_str()), mailbox: mailbox.clone() }
+    }
+
+    /// Logs, once per file, that something in the spool is left where it is.
+    fn complain(&self, path: &Path, fault: &dyn std::error::Error) {
+        let mut complaints = self.shared.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        if complaints.len() < COMPLAINTS_MAX && complaints.insert(path.to_owned()) {
+            tracing::warn!(path = %path.display(), fault = %chain(fault), "left a file of the spool where it is");
+        }
+    }
+}
+
+/// The paths of one mailbox.
+#[derive(Debug)]
+struct Room {
+    mailbox: Mailbox,
+    base: PathBuf,
+}
+
+impl Room {
+    fn folder(&self, folder: Folder) -> PathBuf {
+        self.base.join(folder.as_str())
+    }
+
+    fn file(&self, folder: Folder, name: &dyn std::fmt::Display) -> PathBuf {
+        self.base.join(format!("{folder}/{name}"))
+    }
+
+    fn foreign(&self, folder: Folder, name: &OsStr) -> PathBuf {
+        self.folder(folder).join(name)
+    }
+
+    fn tmp(&self) -> PathBuf {
+        self.base.join("tmp")
+    }
+
+    fn ids(&self) -> PathBuf {
+        self.base.join("ids")
+    }
+
+    fn id(&self, id: EnvelopeId) -> PathBuf {
+        self.base.join(format!("ids/{id}"))
+    }
+
+    fn keys(&self) -> PathBuf {
+        self.base.join("keys")
+    }
+
+    fn history(&self) -> PathBuf {
+        self.base.join("history")
+    }
+
+    /// Writes a new file in `tmp/` whose name begins with a label, without waiting for the disk.
+    fn write_draft(&self, label: &dyn std::fmt::Display, bytes: &[u8]) -> io::Result<(PathBuf, File)> {
+        static DRAFTS: AtomicU64 = AtomicU64::new(0);
+        loop {
+            let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
+            let draft = self.tmp().join(format!("{label}.{}.{number}", std::process::id()));
+            match durable::write_new(&draft, bytes) {
+                Ok(file) => return Ok((draft, file)),
+                // Left by a process that died and had our number; each is met once.
+                Err(fault) if fault.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(fault) => return Err(fault),
+            }
+        }
+    }
+
+    /// Writes a file and puts it at its final path, over what may be there. Its content is on the disk when this
+    /// returns, its name is when its folder is synced.
+    fn replace(&self, label: &dyn std::fmt::Display, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let (draft, file) = self.write_draft(label, bytes)?;
+        let replaced = file.sync_all().and_then(|()| std::fs::rename(&draft, path));
+        if replaced.is_err() {
+            durable::remove(&draft).ok();
+        }
+        replaced
+    }
+
+    fn all_folders(&self) -> Vec<PathBuf> {
+        let mut folders = vec![self.tmp()];
+        folders.extend(Folder::ALL.map(|folder| self.folder(folder)));
+        folders.extend([self.ids(), self.keys(), self.history()]);
+        folders
+    }
+}
+
+/// Writes an error with all its causes in one line.
+fn chain(fault: &dyn std::error::Error) -> String {
+    let mut text = fault.to_string();
+    let mut cause = fault.source();
+    while let Some(fault) = cause {
+        text.push_str(": ");
+        text.push_str(&fault.to_string());
+        cause = fault.source();
+    }
+    text
+}

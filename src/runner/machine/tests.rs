@@ -1,7 +1,7 @@
 //! The machine against a shell that answers as it is told.
 
 use super::*;
-use crate::model::beat::Step;
+use crate::model::beat::{Activity, Step};
 use crate::model::id::{EnvelopeId, RunId, StageName, TaskId};
 use crate::model::order::{WORK_ORDER_SCHEMA, Workplace};
 use crate::model::report::{CheckResult, Outcome, Report};

@@ -1,0 +1,146 @@
+//! The only reader of the process's environment: variables, current folder, program, terminals.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+/// Everything that the process was given besides its arguments.
+///
+/// It has no `Debug` form on purpose: some of the values are secrets.
+pub struct Environment {
+    /// `MIYABI_ROOT`: the root folder when `-C` does not name one.
+    pub root: Option<PathBuf>,
+    /// `MIYABI_AGENT`: the agent in whose pane this runs.
+    pub agent: Option<String>,
+    /// `MIYABI_INCARNATION`: which start of that agent.
+    pub incarnation: Option<String>,
+    /// `MIYABI_LOG`: a log level or filter.
+    pub log: Option<String>,
+    /// `MIYABI_LOG_FORMAT`: `json` or `compact`.
+    pub log_format: Option<String>,
+    /// `MIYABI_GITHUB_API`: another server than GitHub's own.
+    pub github_api: Option<String>,
+    /// `GITHUB_TOKEN`.
+    pub github_token: Option<String>,
+    /// `NO_COLOR`: set and not empty means no colours.
+    pub no_color: bool,
+    /// `CLICOLOR_FORCE`: set and neither empty nor `0` means colours even without a terminal.
+    pub color_forced: bool,
+    /// `TERM`.
+    pub term: Option<String>,
+    /// `TMUX`: set inside tmux.
+    pub tmux: Option<String>,
+    /// `TMUX_TMPDIR`: where tmux keeps its sockets.
+    pub tmux_folder: Option<PathBuf>,
+    /// `JOURNAL_STREAM`: set when standard error goes to the system's journal.
+    pub journal_stream: Option<String>,
+    /// `HOME`.
+    pub home: Option<PathBuf>,
+    /// The folders of `PATH`.
+    pub path: Vec<PathBuf>,
+    /// The value of `LC_ALL`, `LC_CTYPE` or `LANG`, whichever decides.
+    pub locale: Option<String>,
+    /// All variables whose value is text, for the supervisor and the runner.
+    pub all: BTreeMap<String, String>,
+    /// The current folder.
+    pub folder: PathBuf,
+    /// The path of this program.
+    pub program: PathBuf,
+    /// Whether standard input is a terminal.
+    pub stdin_is_terminal: bool,
+    /// Whether standard output is a terminal.
+    pub stdout_is_terminal: bool,
+    /// Whether standard error is a terminal.
+    pub stderr_is_terminal: bool,
+}
+
+impl Environment {
+    /// Reads the environment of this process.
+    #[must_use]
+    pub fn read() -> Self {
+        // A variable that is no text cannot be meant for us, and could not be handed on in a file either.
+        let all = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        Self {
+            folder: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
+            program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("miyabi")),
+            stdin_is_terminal: std::io::stdin().is_terminal(),
+            stdout_is_terminal: std::io::stdout().is_terminal(),
+            stderr_is_terminal: std::io::stderr().is_terminal(),
+            ..Self::from_variables(all)
+        }
+    }
+
+    fn from_variables(all: BTreeMap<String, String>) -> Self {
+        let text = |name: &str| all.get(name).filter(|value| !value.is_empty()).cloned();
+        Self {
+            root: text("MIYABI_ROOT").map(PathBuf::from),
+            agent: text("MIYABI_AGENT"),
+            incarnation: text("MIYABI_INCARNATION"),
+            log: text("MIYABI_LOG"),
+            log_format: text("MIYABI_LOG_FORMAT"),
+            github_api: text("MIYABI_GITHUB_API"),
+            github_token: text("GITHUB_TOKEN"),
+            no_color: text("NO_COLOR").is_some(),
+            color_forced: text("CLICOLOR_FORCE").is_some_and(|value| value != "0"),
+            term: text("TERM"),
+            tmux: text("TMUX"),
+            tmux_folder: text("TMUX_TMPDIR").map(PathBuf::from),
+            journal_stream: text("JOURNAL_STREAM"),
+            home: text("HOME").map(PathBuf::from),
+            path: text("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default(),
+            locale: text("LC_ALL").or_else(|| text("LC_CTYPE")).or_else(|| text("LANG")),
+            folder: PathBuf::from("/"),
+            program: PathBuf::from("miyabi"),
+            stdin_is_terminal: false,
+            stdout_is_terminal: false,
+            stderr_is_terminal: false,
+            all,
+        }
+    }
+
+    /// Finds a program as the shell would.
+    #[must_use]
+    pub fn find_program(&self, name: &str) -> Option<PathBuf> {
+        if name.contains('/') {
+            let path = self.folder.join(name);
+            return is_executable(&path).then_some(path);
+        }
+        self.path.iter().map(|folder| folder.join(name)).find(|path| is_executable(path))
+    }
+}
+
+fn is_executable(path: &std::path::Path) -> bool {
+    path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(pairs: &[(&str, &str)]) -> Environment {
+        Environment::from_variables(
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        )
+    }
+
+    #[test]
+    fn an_empty_variable_is_as_good_as_none() {
+        let environment = of(&[("NO_COLOR", ""), ("MIYABI_ROOT", ""), ("CLICOLOR_FORCE", "0")]);
+        assert!(!environment.no_color && !environment.color_forced && environment.root.is_none());
+    }
+
+    #[test]
+    fn the_locale_is_the_one_that_decides() {
+        assert_eq!(of(&[("LANG", "C.UTF-8"), ("LC_ALL", "C")]).locale.as_deref(), Some("C"));
+    }
+
+    #[test]
+    fn programs_are_found_on_the_path_only_when_they_can_be_run() {
+        let environment = of(&[("PATH", "/nonexistent:/etc:/bin")]);
+        assert_eq!(environment.find_program("sh"), Some(PathBuf::from("/bin/sh")));
+        assert_eq!(environment.find_program("hostname-that-is-none"), None);
+        assert_eq!(environment.find_program("passwd.nothing"), None);
+    }
+}

@@ -1,0 +1,109 @@
+//! The files that a new root begins with.
+
+use super::super::env::Environment;
+use super::git::Surroundings;
+use crate::model::id::RepositoryName;
+
+/// The first dependency file: two tasks that need nothing, and what else can be said.
+pub(super) const STARTER_FILE: &str = "\
+# What is to be done, and in which order. Every .yaml file in this folder is in force as soon as it is saved.
+# `miyabi dag check` finds mistakes, `miyabi dag show` draws the graph, `miyabi task list` shows how far it is.
+version: 1
+
+tasks:
+  hello:
+    run: echo \"the orchestra plays\"
+    repo: none              # an empty folder; without this line: a worktree of the [[repository]] of agents.toml
+
+  encore:
+    needs: hello            # waits until hello is done
+    run: echo \"and once more\"
+    repo: none
+
+# With an agent CLI, a task is a prompt, and a check proves it:
+#
+#   parser:
+#     prompt: Write a parser for our configuration format, with tests.
+#     check: make test
+#
+#   manual:
+#     needs: parser
+#     role: review          # or agent: sakura
+#     prompt: Describe the configuration format in docs/format.md.
+";
+
+/// Keys that aider reads; those that are not set are simply absent.
+const AIDER_ENV: &str = r#"["ANTHROPIC_API_KEY", "DEEPSEEK_API_KEY", "GEMINI_API_KEY", "OLLAMA_API_BASE", "OPENAI_API_KEY", "OPENROUTER_API_KEY"]"#;
+
+/// The members of the default team: id, display name, role, and what they are for.
+const TEAM: [(&str, &str, &str, &str); 4] = [
+    ("kaede", "カエデ", "codegen", "writes code"),
+    ("sakura", "サクラ", "review", "reviews"),
+    ("tsubaki", "ツバキ", "pull-request", "looks after pull requests"),
+    ("botan", "ボタン", "deploy", "deploys"),
+];
+
+/// Writes the configuration, with the drivers that this machine has programs for.
+#[must_use]
+pub(super) fn agents_toml(environment: &Environment, git: Option<&Surroundings>) -> String {
+    let has_aider = environment.find_program("aider").is_some();
+    let mut text = String::from(
+        "# The team. `miyabi config check` finds mistakes; `miyabi config schema` tells editors what can be written.\n\n\
+         [session]\nname = \"miyabi\"     # the tmux session\nsocket = \"miyabi\"   # the tmux server, as in `tmux -L miyabi`; \
+         every root that runs beside another needs its own\n\n\
+         # Shows `miyabi status --watch` and takes no work.\n\
+         [[agent]]\nid = \"conductor\"\nname = \"Conductor\"\nrole = \"conductor\"\ndriver = \"dashboard\"\n",
+    );
+    if !has_aider {
+        text.push_str(
+            "\n# No agent CLI was found on PATH, so the driver is `echo`: `run:` tasks work, prompts are only repeated.\n\
+             # For aider write `driver = \"aider\"`; for any other program `driver = \"command\"` and `command = [...]`.\n",
+        );
+    }
+    for (id, name, role, what) in TEAM {
+        text.push_str(&format!("\n# {name} {what}.\n[[agent]]\nid = \"{id}\"\nname = \"{name}\"\nrole = \"{role}\"\n"));
+        if has_aider {
+            text.push_str(&format!(
+                "driver = \"aider\"\nenv = {AIDER_ENV}   # names only; the values come from outside\n"
+            ));
+        } else {
+            text.push_str("driver = \"echo\"\n");
+        }
+    }
+    match git {
+        Some(git) => text.push_str(&format!(
+            "\n# Every attempt works in a worktree of its own; what is proven is merged into the current branch.\n\
+             [[repository]]\nname = \"{}\"\npath = \"{}\"\nmerge = \"local\"\n# check = \"make test\"   # must succeed at every commit\n",
+            repository_name(&git.name),
+            git.way_up
+        )),
+        None => text.push_str(
+            "\n# There is no git repository here. To let tasks work in one:\n\
+             # [[repository]]\n# path = \"../project\"\n# check = \"make test\"\n",
+        ),
+    }
+    text
+}
+
+/// Makes the folder's name one that tasks can use.
+fn repository_name(folder: &str) -> String {
+    let name: String = folder.chars().map(|c| if c.is_alphanumeric() || "_-.".contains(c) { c } else { '-' }).collect();
+    match RepositoryName::new(name.as_str()) {
+        Ok(name) if name.as_str() != "none" => name.to_string(),
+        Ok(_) | Err(_) => "main".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_any_name_gives_a_repository_a_name() {
+        for (folder, name) in
+            [("app", "app"), ("my project", "my-project"), ("名前", "名前"), ("..", "main"), ("none", "main")]
+        {
+            assert_eq!(repository_name(folder), name);
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! `miyabi lease`: takes the next message of a mailbox for a while.
+
+use std::time::Duration;
+
+use super::context::Context;
+use super::failure::{Ended, Result};
+use super::inbox::body_text;
+use super::mail;
+use super::output::{Form, Tone, printable};
+use super::when;
+use crate::io::clock;
+use crate::io::spool::lease::Leased;
+use crate::model::span;
+
+/// The arguments of `lease`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "The message stays yours for the time of the lease; then it waits again for whoever comes next.\n\
+    With nothing to take, nothing is printed (`null` with --json) and the exit code is 0.\n\n\
+    Examples:\n  miyabi lease kaede\n  receipt=$(miyabi lease kaede --json | jq -r .receipt)\n  miyabi ack \"$receipt\""
+)]
+pub struct Args {
+    /// The mailbox: an agent, `role.ROLE`, or `operator`
+    #[arg(value_name = "MAILBOX")]
+    pub mailbox: String,
+    /// For how long
+    #[arg(long = "for", value_name = "TIME", value_parser = span::parse, default_value = "5m")]
+    pub time: Duration,
+}
+
+/// Leases a message.
+///
+/// # Errors
+/// Exit code 4 for an unknown mailbox, 5 for a reserved one.
+pub fn run(context: &Context, args: &Args) -> Result {
+    let spool = mail::spool(context)?;
+    let mailbox = mail::open_mailbox(context, &spool, &args.mailbox)?;
+    spool.ensure(&mailbox)?;
+    let leased = spool.lease(&mailbox, &mail::actor(context)?, args.time, clock::now())?;
+    match (leased, context.out.form) {
+        (Some(leased), Form::Json) => context.out.json(&to_json(&leased))?,
+        (Some(leased), Form::Text) => context.out.text(&draw(context, &leased))?,
+        (None, Form::Json) => context.out.json(&serde_json::Value::Null)?,
+        (None, Form::Text) => context.out.note(&format!("nothing waits in `{mailbox}`")),
+    }
+    Ok(Ended::Well)
+}
+
+fn to_json(leased: &Leased) -> serde_json::Value {
+    let envelope = &leased.envelope;
+    serde_json::json!({
+        "id": envelope.id,
+        "receipt": leased.receipt.to_string(),
+        "from": envelope.from,
+        "attempt": leased.attempt,
+        "body": envelope.body,
+        "mailbox": envelope.to,
+        "until": leased.receipt.name.until,
+        "kind": envelope.kind,
+        "priority": envelope.priority,
+        "sent_at": envelope.sent_at,
+        "reply_to": envelope.reply_to,
+        "thread": envelope.thread,
+    })
+}
+
+fn draw(context: &Context, leased: &Leased) -> String {
+    let envelope = &leased.envelope;
+    let faint = |name: &str| context.out.color.paint(Tone::Faint, name);
+    format!(
+        "{} {}\n{} {}\n{} {} · {} · attempt {}\n\n{}\n",
+        faint("receipt"),
+        leased.receipt,
+        faint("id     "),
+        envelope.id,
+        faint("from   "),
+        printable(&envelope.from),
+        when::ago(clock::now(), envelope.sent_at),
+        leased.attempt,
+        printable(body_text(Some(&envelope.body)).trim_end())
+    )
+}

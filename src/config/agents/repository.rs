@@ -1,0 +1,137 @@
+//! `[[repository]]`.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+use super::super::keys;
+use super::super::read;
+use super::super::report::{Note, Report};
+use super::super::section::{Field, Section};
+use super::super::source::Span;
+use super::super::suggest;
+use super::super::tree::Node;
+use super::{REPOSITORIES_MAX, tables};
+use crate::model::id::RepositoryName;
+use crate::model::plan::{MergeMode, RepositorySpec};
+
+/// What tasks write instead of a repository's name when they need none.
+const NO_REPOSITORY: &str = "none";
+
+/// Modes of the design that this version does not know.
+const LATER_MODES: [&str; 2] = ["queue", "pull-request"];
+
+/// Reads all repositories.
+pub(super) fn read_all(file: &Section<'_>, root: &Path, report: &mut Report<'_>) -> Option<Vec<RepositorySpec>> {
+    let nodes = tables(file, "repository", REPOSITORIES_MAX, report)?;
+    let mut seen = Seen::default();
+    let mut repositories = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        repositories.push(read_one(node, root, &mut seen, report));
+    }
+    repositories.into_iter().collect()
+}
+
+/// Where names and paths were used first.
+#[derive(Default)]
+struct Seen {
+    names: BTreeMap<RepositoryName, Span>,
+    paths: BTreeMap<PathBuf, Span>,
+}
+
+fn read_one(node: &Node, root: &Path, seen: &mut Seen, report: &mut Report<'_>) -> Option<RepositorySpec> {
+    let section = Section::open("repository", node, node.span, keys::agents::REPOSITORY.keys, report);
+    let path = section.field("path", report, |key, node, report| read_path(key, node, root, report));
+    if path == Field::Absent {
+        section.missing("the repository", "path", "write `path = \"../my-project\"`", report);
+    }
+    let name = read_name(&section, &path, report);
+    let remote = section.field("remote", report, read::text);
+    let checks = section.field("check", report, read::texts);
+    let merge = section.field("merge", report, read_merge);
+    if let Some((name, span)) = &name
+        && let Some(first) = seen.names.insert(name.clone(), *span)
+    {
+        let note = Note::new(*span, format!("two repositories have the name `{name}`"));
+        report.add(note.help("give each a `name` of its own").related(first, "first used here"));
+    }
+    if let Field::Given(path, span) = &path
+        && let Some(first) = seen.paths.insert(without_parents(path), *span)
+    {
+        let note = Note::new(*span, format!("two repositories have the path `{}`", path.display()));
+        report.add(note.help("one repository can have only one merger").related(first, "first used here"));
+    }
+    Some(RepositorySpec {
+        name: name?.0,
+        path: path.value()?,
+        remote: remote.value(),
+        checks: checks.value().unwrap_or_default().into_iter().map(|item| item.text).collect(),
+        merge: merge.value().unwrap_or(MergeMode::Local),
+    })
+}
+
+fn read_path(key: &str, node: &Node, root: &Path, report: &mut Report<'_>) -> Option<PathBuf> {
+    let text = read::text(key, node, report)?;
+    if text.starts_with('~') {
+        let note = Note::new(node.span, "`~` is not expanded: no shell reads this file");
+        report.add(note.help("write the whole path, or one relative to the folder of agents.toml"));
+        return None;
+    }
+    // Going through the components takes out `.` and doubled slashes.
+    Some(root.join(text).components().collect())
+}
+
+/// Resolves `..` by the text alone, to compare and name paths. The path itself keeps it: a link could lead elsewhere.
+fn without_parents(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        if component == Component::ParentDir {
+            plain.pop();
+        } else {
+            plain.push(component);
+        }
+    }
+    plain
+}
+
+/// Reads the name, or takes it from the path's last folder.
+fn read_name(section: &Section<'_>, path: &Field<PathBuf>, report: &mut Report<'_>) -> Option<(RepositoryName, Span)> {
+    let (name, span) = match section.field("name", report, read::name::<RepositoryName>) {
+        Field::Given(name, span) => (name, span),
+        Field::Broken => return None,
+        Field::Absent => {
+            let Field::Given(path, span) = path else { return None };
+            let folder =
+                without_parents(path).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            match RepositoryName::new(folder.clone()) {
+                Ok(name) => (name, *span),
+                Err(_) => {
+                    let message = format!("the folder name `{folder}` cannot be the repository's name");
+                    report.add(Note::new(*span, message).help("add `name = \"...\"`"));
+                    return None;
+                }
+            }
+        }
+    };
+    if name.as_str() == NO_REPOSITORY {
+        let note = Note::new(span, "a repository cannot be named `none`");
+        report.add(note.help("tasks write `repo: none` when they need no repository; add another `name`"));
+        return None;
+    }
+    Some((name, span))
+}
+
+fn read_merge(key: &str, node: &Node, report: &mut Report<'_>) -> Option<MergeMode> {
+    let modes = [("local", MergeMode::Local), ("none", MergeMode::None)];
+    let text = read::text(key, node, report)?;
+    if LATER_MODES.contains(&text.as_str()) {
+        let note = Note::new(node.span, format!("`merge = \"{text}\"` is not available in this version"));
+        report.add(note.help("use \"local\" or \"none\""));
+        return None;
+    }
+    let found = modes.iter().find(|(name, _)| *name == text).map(|(_, mode)| *mode);
+    if found.is_none() {
+        let note = Note::new(node.span, format!("`{key}` cannot be `{text}`; known: local, none"));
+        report.add(note.maybe_help(suggest::did_you_mean(&text, modes.map(|(name, _)| name))));
+    }
+    found
+}

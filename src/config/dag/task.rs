@@ -1,0 +1,152 @@
+//! One task of a dependency file.
+
+use std::collections::BTreeMap;
+
+use super::super::keys;
+use super::super::read;
+use super::super::report::{Note, Report};
+use super::super::section::{Field, Section};
+use super::super::source::Span;
+use super::super::tree::Entry;
+use super::defaults::{Defaults, Known, Once, repository};
+use crate::model::fault::Place;
+use crate::model::id::{TaskId, is_task_segment};
+use crate::model::plan::Plan;
+use crate::model::task::{NoChange, RepositoryChoice, TaskNode, TaskSpec, Work};
+
+/// Reads all tasks of a file.
+pub(super) fn read_all(
+    tasks: &[Entry],
+    stem: &str,
+    defaults: &Defaults,
+    plan: &Plan,
+    report: &mut Report<'_>,
+) -> Option<Vec<TaskNode>> {
+    let mut nodes = Vec::with_capacity(tasks.len());
+    let mut once = Once::default();
+    for entry in tasks {
+        nodes.push(read_one(entry, stem, defaults, plan, &mut once, report));
+    }
+    nodes.into_iter().collect()
+}
+
+fn read_one(
+    entry: &Entry,
+    stem: &str,
+    defaults: &Defaults,
+    plan: &Plan,
+    once: &mut Once,
+    report: &mut Report<'_>,
+) -> Option<TaskNode> {
+    let id = read_id(entry, stem, report);
+    let section = Section::open(&entry.key, &entry.node, entry.key_span, keys::dag::TASK.keys, report);
+    let needs = read_needs(&section, stem, id.as_ref(), report);
+    let work = read_work(&section, &entry.key, report);
+    let repository = repository(&section, plan, report);
+    let own = defaults.overlay(&section, &repository, plan, report);
+    if section.is_broken() {
+        return None;
+    }
+    let assignee = match own.assignee {
+        Known::Good(assignee) => Some(assignee),
+        Known::Missing => {
+            once.no_assignee(&entry.key, entry.key_span, plan, report);
+            None
+        }
+        Known::Broken => None,
+    };
+    let repository = match own.repository {
+        Known::Good(repository) => Some(repository),
+        Known::Missing => {
+            once.no_repository(&entry.key, entry.key_span, plan, report);
+            None
+        }
+        Known::Broken => None,
+    };
+    let (needs, needs_places) = needs?;
+    let repository = repository?;
+    let spec = TaskSpec {
+        needs,
+        assignee: assignee?,
+        work: work?,
+        checks: own.checks,
+        no_change: own.no_change.unwrap_or(match repository {
+            // Without git there is nothing that a commit could be made in.
+            RepositoryChoice::None => NoChange::Ok,
+            RepositoryChoice::Named(_) => NoChange::Refused,
+        }),
+        timeout: own.timeout,
+        retry: own.retry,
+        priority: own.priority,
+        repository,
+    };
+    Some(TaskNode { id: id?, place: report.source().place(entry.key_span), spec, needs_places })
+}
+
+fn read_id(entry: &Entry, stem: &str, report: &mut Report<'_>) -> Option<TaskId> {
+    if is_task_segment(&entry.key) {
+        return TaskId::new(format!("{stem}/{}", entry.key)).ok();
+    }
+    let message = format!("`{}` cannot be the name of a task", entry.key.escape_debug());
+    report.add(
+        Note::new(entry.key_span, message).help("use letters, digits, `_`, `-` and `.`; begin with a letter or digit"),
+    );
+    None
+}
+
+type Needs = (Vec<TaskId>, Vec<Place>);
+
+fn read_needs(section: &Section<'_>, stem: &str, own: Option<&TaskId>, report: &mut Report<'_>) -> Option<Needs> {
+    let items = match section.field("needs", report, read::texts) {
+        Field::Absent => return Some(Needs::default()),
+        Field::Broken => return None,
+        Field::Given(items, _) => items,
+    };
+    let mut needs = Needs::default();
+    let mut seen: BTreeMap<TaskId, Span> = BTreeMap::new();
+    let mut is_good = true;
+    for item in items {
+        let id = if item.text.contains('/') { item.text.clone() } else { format!("{stem}/{}", item.text) };
+        let note = match TaskId::new(id) {
+            Err(_) => {
+                let note = Note::new(item.span, format!("`{}` cannot be the name of a task", item.text.escape_debug()));
+                note.help("write NAME for a task of this file, FILE/NAME for one of another")
+            }
+            Ok(id) if Some(&id) == own => Note::new(item.span, format!("the task `{}` needs itself", item.text)),
+            Ok(id) => match seen.get(&id) {
+                Some(first) => Note::new(item.span, format!("`{}` stands twice in `needs`", item.text))
+                    .related(*first, "first here"),
+                None => {
+                    seen.insert(id.clone(), item.span);
+                    needs.0.push(id);
+                    needs.1.push(report.source().place(item.span));
+                    continue;
+                }
+            },
+        };
+        report.add(note);
+        is_good = false;
+    }
+    is_good.then_some(needs)
+}
+
+fn read_work(section: &Section<'_>, name: &str, report: &mut Report<'_>) -> Option<Work> {
+    if let (Some(prompt), Some(run)) = (section.entry("prompt"), section.entry("run")) {
+        let (first, second) = if prompt.key_span < run.key_span { (prompt, run) } else { (run, prompt) };
+        let note = Note::new(second.key_span, format!("the task `{name}` has both `prompt` and `run`"));
+        report.add(note.help("make two tasks of it").related(first.key_span, "the other stands here"));
+        return None;
+    }
+    let prompt = section.field("prompt", report, read::text);
+    let run = section.field("run", report, read::text);
+    match (prompt, run) {
+        (Field::Given(prompt, _), _) => Some(Work::Prompt(prompt)),
+        (_, Field::Given(run, _)) => Some(Work::Run(run)),
+        (Field::Absent, Field::Absent) => {
+            let note = Note::new(section.span, format!("the task `{name}` has nothing to do"));
+            report.add(note.help("write `prompt:` for the agent's program, or `run:` for a shell command"));
+            None
+        }
+        (Field::Broken, Field::Absent | Field::Broken) | (Field::Absent, Field::Broken) => None,
+    }
+}

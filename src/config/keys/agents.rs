@@ -1,0 +1,299 @@
+//! The keys of agents.toml.
+
+use super::{Absent, Key, Part, Shape, key};
+use crate::model::agent::DriverKind;
+
+const fn from_defaults(key: Key) -> Key {
+    Key { absent: Absent::Otherwise("that of `[defaults]`"), ..key }
+}
+
+/// The most restarts that a budget may allow.
+pub(in crate::config) const INTENSITY_MAX: u32 = 1_000_000;
+
+/// All of agents.toml.
+pub static AGENTS: Part = Part {
+    heading: "agents.toml",
+    keys: &[
+        key(
+            "session",
+            Shape::Table(&SESSION),
+            Absent::Otherwise("all its defaults"),
+            "The tmux session that holds the panes.",
+            "session = { name = \"team\" }",
+        ),
+        key(
+            "defaults",
+            Shape::Table(&DEFAULTS),
+            Absent::Otherwise("all its defaults"),
+            "What holds for every agent that does not say otherwise.",
+            "defaults = { timeout = \"2h\" }",
+        ),
+        key(
+            "agent",
+            Shape::Tables(&AGENT),
+            Absent::Required,
+            "One agent; write `[[agent]]` once for each, at most 200 times.",
+            "agent = [{ id = \"kaede\", role = \"codegen\", driver = \"echo\" }]",
+        ),
+        key(
+            "repository",
+            Shape::Tables(&REPOSITORY),
+            Absent::Otherwise("none: tasks need `repo: none`"),
+            "One git repository that tasks work on; write `[[repository]]` once for each, at most 100 times.",
+            "repository = [{ path = \".\" }]",
+        ),
+        key(
+            "workflow",
+            Shape::Table(&WORKFLOW),
+            Absent::Otherwise("all its defaults"),
+            "The stages that every run goes through.",
+            "workflow = { stages = [\"code\"] }",
+        ),
+    ],
+};
+
+/// `[session]`.
+pub static SESSION: Part = Part {
+    heading: "[session]",
+    keys: &[
+        key(
+            "name",
+            Shape::Text,
+            Absent::Value("miyabi"),
+            "The name of the tmux session; without characters that mean something to tmux, such as `.`, `:`, `/`, `*` and `#`.",
+            "name = \"team\"",
+        ),
+        key(
+            "socket",
+            Shape::Text,
+            Absent::Value("miyabi"),
+            "The name of the tmux server's socket, as in `tmux -L NAME`; the same rules as for `name`.",
+            "socket = \"team\"",
+        ),
+    ],
+};
+
+const HEARTBEAT: Key = key(
+    "heartbeat",
+    Shape::Duration,
+    Absent::Value("5s"),
+    "How often the agent's runner shows that it lives; at least 50ms.",
+    "heartbeat = \"2s\"",
+);
+const HEARTBEAT_TIMEOUT: Key = key(
+    "heartbeat_timeout",
+    Shape::Duration,
+    Absent::Value("30s"),
+    "How old the newest heartbeat may be before the agent is suspected; longer than `heartbeat`.",
+    "heartbeat_timeout = \"20s\"",
+);
+const START_TIMEOUT: Key = key(
+    "start_timeout",
+    Shape::Duration,
+    Absent::Value("30s"),
+    "How long a start may take until the agent is ready.",
+    "start_timeout = \"1m\"",
+);
+const STOP_TIMEOUT: Key = key(
+    "stop_timeout",
+    Shape::Duration,
+    Absent::Value("10s"),
+    "How long a stop may take before the agent's processes are killed.",
+    "stop_timeout = \"20s\"",
+);
+const TIMEOUT: Key = key(
+    "timeout",
+    Shape::Duration,
+    Absent::Value("45m"),
+    "The time limit of one attempt, for tasks that name none.",
+    "timeout = \"2h\"",
+);
+const RESTART_KEY: Key = key(
+    "restart",
+    Shape::Table(&RESTART),
+    Absent::Otherwise("all its defaults"),
+    "When and how often the agent is started again; each of its keys can be set alone.",
+    "restart = { policy = \"transient\" }",
+);
+
+/// `[defaults]`.
+pub static DEFAULTS: Part = Part {
+    heading: "[defaults]",
+    keys: &[HEARTBEAT, HEARTBEAT_TIMEOUT, START_TIMEOUT, STOP_TIMEOUT, TIMEOUT, RESTART_KEY],
+};
+
+/// The words for `driver`, in the order of [`DriverKind::ALL`].
+const DRIVERS: [&str; DriverKind::ALL.len()] = {
+    let mut names = [""; DriverKind::ALL.len()];
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = DriverKind::ALL[index].as_str();
+        index += 1;
+    }
+    names
+};
+
+/// `[[agent]]`.
+pub static AGENT: Part = Part {
+    heading: "[[agent]]",
+    keys: &[
+        key(
+            "id",
+            Shape::Slug,
+            Absent::Required,
+            "The agent's name for commands and files; begins with a letter. `supervisor`, `operator` and `role` are taken.",
+            "id = \"kaede\"",
+        ),
+        key(
+            "name",
+            Shape::Text,
+            Absent::Otherwise("the `id`"),
+            "The name that people see, in any script; at most 64 characters.",
+            "name = \"カエデ\"",
+        ),
+        key(
+            "role",
+            Shape::Slug,
+            Absent::Otherwise("required; `conductor` for a dashboard"),
+            "What the agent is good for; tasks can ask for a role instead of an agent.",
+            "role = \"codegen\"",
+        ),
+        key(
+            "labels",
+            Shape::Texts,
+            Absent::Value("[]"),
+            "Free words that tell the agent apart from others of its role; without spaces.",
+            "labels = [\"rust\"]",
+        ),
+        key(
+            "driver",
+            Shape::Choice(&DRIVERS),
+            Absent::Value("command"),
+            "How the agent's program is driven: `command` runs any program, `echo` answers with its order, `aider` drives aider, `dashboard` shows the state and takes no work.",
+            "driver = \"echo\"",
+        ),
+        key(
+            "command",
+            Shape::Texts,
+            Absent::Otherwise("required by the driver `command`; `aider` has its own"),
+            "The program and its arguments: a list, or one string that is split into words as a shell would, with quotes. No shell runs it.",
+            "command = [\"my-agent\", \"--quiet\"]",
+        ),
+        key(
+            "env",
+            Shape::Texts,
+            Absent::Value("[]"),
+            "Names of the environment variables that the agent may see; the values come from the supervisor's environment.",
+            "env = [\"ANTHROPIC_API_KEY\"]",
+        ),
+        from_defaults(HEARTBEAT),
+        from_defaults(HEARTBEAT_TIMEOUT),
+        from_defaults(START_TIMEOUT),
+        from_defaults(STOP_TIMEOUT),
+        from_defaults(TIMEOUT),
+        from_defaults(RESTART_KEY),
+    ],
+};
+
+/// `restart`, of `[defaults]` and of an agent.
+pub static RESTART: Part = Part {
+    heading: "restart",
+    keys: &[
+        key(
+            "policy",
+            Shape::Choice(&["permanent", "transient", "temporary"]),
+            Absent::Value("permanent"),
+            "Which exits are followed by a restart: `permanent` every one, `transient` every one but a clean one, `temporary` none.",
+            "policy = \"transient\"",
+        ),
+        key(
+            "intensity",
+            Shape::Count(0, INTENSITY_MAX),
+            Absent::Value("5"),
+            "How many restarts are allowed within `period`; one more, and the agent stays down until `miyabi agent resume`.",
+            "intensity = 10",
+        ),
+        key(
+            "period",
+            Shape::Duration,
+            Absent::Value("10m"),
+            "The window in which restarts are counted.",
+            "period = \"1h\"",
+        ),
+        key(
+            "backoff",
+            Shape::Duration,
+            Absent::Value("1s"),
+            "The wait before the second restart; it doubles from there. The first restart after a stable time is immediate.",
+            "backoff = \"5s\"",
+        ),
+        key(
+            "backoff_max",
+            Shape::Duration,
+            Absent::Value("5m"),
+            "The longest wait; not shorter than `backoff`.",
+            "backoff_max = \"10m\"",
+        ),
+        key(
+            "reset_after",
+            Shape::Duration,
+            Absent::Value("10m"),
+            "How long the agent must be up before the waits begin anew.",
+            "reset_after = \"30m\"",
+        ),
+    ],
+};
+
+/// `[[repository]]`.
+pub static REPOSITORY: Part = Part {
+    heading: "[[repository]]",
+    keys: &[
+        key(
+            "name",
+            Shape::Text,
+            Absent::Otherwise("the folder name of `path`"),
+            "The name that tasks use; letters, digits, `_`, `-` and `.`. `none` is taken.",
+            "name = \"app\"",
+        ),
+        key(
+            "path",
+            Shape::Text,
+            Absent::Required,
+            "The checkout or bare repository; relative paths begin at the folder of agents.toml. `~` is not expanded.",
+            "path = \"../app\"",
+        ),
+        key(
+            "remote",
+            Shape::Text,
+            Absent::Otherwise("not cloned"),
+            "Where `path` is cloned from when it does not exist yet.",
+            "remote = \"https://example.org/app.git\"",
+        ),
+        key(
+            "check",
+            Shape::Texts,
+            Absent::Value("[]"),
+            "Shell commands that must succeed at every commit, besides the task's own.",
+            "check = \"make test\"",
+        ),
+        key(
+            "merge",
+            Shape::Choice(&["local", "none"]),
+            Absent::Value("local"),
+            "What becomes of a proven commit: `local` puts it on the target branch, `none` leaves it on the attempt's branch.",
+            "merge = \"none\"",
+        ),
+    ],
+};
+
+/// `[workflow]`.
+pub static WORKFLOW: Part = Part {
+    heading: "[workflow]",
+    keys: &[key(
+        "stages",
+        Shape::Choices(&["code"]),
+        Absent::Value("[\"code\"]"),
+        "The stages in order; this version knows `code`, done by the role `codegen` when a task names nobody.",
+        "stages = [\"code\"]",
+    )],
+};

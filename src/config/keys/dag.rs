@@ -1,0 +1,155 @@
+//! The keys of dependency files.
+
+use super::{Absent, Key, Part, Shape, key};
+use crate::model::task::RETRY_LIMIT_MAX;
+
+const REPO: Key = key(
+    "repo",
+    Shape::Text,
+    Absent::Otherwise("the only `[[repository]]`"),
+    "Where the tasks work: the name of a `[[repository]]`, or `none` for an empty folder without git.",
+    "repo: app",
+);
+const PRIORITY: Key = key("priority", Shape::Count(1, 5), Absent::Value("3"), "1 (most urgent) to 5.", "priority: 1");
+const TASK_TIMEOUT: Key = key(
+    "timeout",
+    Shape::Duration,
+    Absent::Otherwise("the agent's `timeout`"),
+    "The time limit of one attempt.",
+    "timeout: 10m",
+);
+const RETRY_KEY: Key = key(
+    "retry",
+    Shape::Table(&RETRY),
+    Absent::Otherwise("all its defaults"),
+    "How often and how soon a failed attempt is repeated; each of its keys can be set alone.",
+    "retry: {limit: 5}",
+);
+const ASSIGNED_AGENT: Key = key(
+    "agent",
+    Shape::Slug,
+    Absent::Otherwise("any agent of the role"),
+    "The agent that must do it; at most one of `agent` and `role`.",
+    "agent: sakura",
+);
+const ASSIGNED_ROLE: Key =
+    key("role", Shape::Slug, Absent::Otherwise("`codegen`"), "Any agent of this role may do it.", "role: review");
+const CHECK: Key = key(
+    "check",
+    Shape::Texts,
+    Absent::Value("[]"),
+    "Shell commands that must succeed at the task's commit, besides those of the repository.",
+    "check: test -s README.md",
+);
+const NO_CHANGE: Key = key(
+    "no_change",
+    Shape::Choice(&["ok", "refused"]),
+    Absent::Otherwise("`refused`; `ok` with `repo: none`"),
+    "Whether the task may end without a commit.",
+    "no_change: ok",
+);
+
+const fn from_file(key: Key) -> Key {
+    Key { absent: Absent::Otherwise("that of `defaults`"), ..key }
+}
+
+/// All of a dependency file.
+pub static DAG: Part = Part {
+    heading: "The file",
+    keys: &[
+        key("version", Shape::Count(1, 1), Absent::Value("1"), "The version of the format.", "version: 1"),
+        REPO,
+        key(
+            "defaults",
+            Shape::Table(&DAG_DEFAULTS),
+            Absent::Otherwise("all its defaults"),
+            "What holds for every task of the file that does not say otherwise.",
+            "defaults: {timeout: 10m}",
+        ),
+        key(
+            "tasks",
+            Shape::Named(&TASK),
+            Absent::Required,
+            "The tasks by name, at most 20000; letters of any script, digits, `_`, `-` and `.`.",
+            "tasks: {hello: {run: echo hello > hello.txt}}",
+        ),
+    ],
+};
+
+/// `defaults` of a dependency file.
+pub static DAG_DEFAULTS: Part = Part {
+    heading: "defaults",
+    keys: &[ASSIGNED_AGENT, ASSIGNED_ROLE, CHECK, NO_CHANGE, TASK_TIMEOUT, RETRY_KEY, PRIORITY, REPO],
+};
+
+/// One task of a dependency file.
+pub static TASK: Part = Part {
+    heading: "A task",
+    keys: &[
+        Key {
+            name: "needs",
+            aliases: &["depends_on", "depends", "blocked_by"],
+            shape: Shape::Texts,
+            absent: Absent::Value("[]"),
+            about: "Tasks that must be done first: `NAME` of the same file, `FILE/NAME` of another; one or a list.",
+            example: "needs: [other]",
+        },
+        from_file(ASSIGNED_AGENT),
+        from_file(ASSIGNED_ROLE),
+        key(
+            "prompt",
+            Shape::Text,
+            Absent::Otherwise("exactly one of `prompt` and `run`"),
+            "What the agent's program is asked to do.",
+            "prompt: Say hello in hello.txt.",
+        ),
+        key(
+            "run",
+            Shape::Text,
+            Absent::Otherwise("exactly one of `prompt` and `run`"),
+            "A shell command that the agent's runner executes itself; no agent program is asked.",
+            "run: make release-notes",
+        ),
+        from_file(CHECK),
+        from_file(NO_CHANGE),
+        from_file(TASK_TIMEOUT),
+        from_file(RETRY_KEY),
+        from_file(PRIORITY),
+        Key { absent: Absent::Otherwise("that of the file"), ..REPO },
+    ],
+};
+
+/// `retry`, of `defaults` and of a task.
+pub static RETRY: Part = Part {
+    heading: "retry",
+    keys: &[
+        key(
+            "limit",
+            Shape::Count(0, RETRY_LIMIT_MAX),
+            Absent::Value("2"),
+            "How many attempts may follow the first one.",
+            "limit: 5",
+        ),
+        key(
+            "interval",
+            Shape::Duration,
+            Absent::Value("1s"),
+            "The wait before the second attempt; `0s` is allowed.",
+            "interval: 30s",
+        ),
+        key(
+            "backoff",
+            Shape::Factor(1.0, 100.0),
+            Absent::Value("2.0"),
+            "The factor by which the wait grows from attempt to attempt.",
+            "backoff: 1.5",
+        ),
+        key(
+            "max_interval",
+            Shape::Duration,
+            Absent::Value("10m"),
+            "The longest wait; not shorter than `interval`.",
+            "max_interval: 1h",
+        ),
+    ],
+};

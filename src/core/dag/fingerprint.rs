@@ -1,0 +1,100 @@
+//! What makes a task the same task across edits of its file.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::model::task::{Assignee, NoChange, RepositoryChoice, TaskSpec, Work};
+
+/// How many hexadecimal digits a fingerprint has.
+const DIGITS: usize = 32;
+
+/// What is executed. When and how often (needs, priority, retry) is not part of it: such an edit must not undo work.
+#[derive(Serialize)]
+struct Executed<'t> {
+    version: u32,
+    work: &'t Work,
+    checks: &'t [String],
+    no_change: NoChange,
+    assignee: &'t Assignee,
+    repository: &'t RepositoryChoice,
+    timeout_ms: Option<u128>,
+}
+
+/// Returns a hash of what a task executes.
+#[must_use]
+pub fn fingerprint(spec: &TaskSpec) -> String {
+    let executed = Executed {
+        version: 1,
+        work: &spec.work,
+        checks: &spec.checks,
+        no_change: spec.no_change,
+        assignee: &spec.assignee,
+        repository: &spec.repository,
+        timeout_ms: spec.timeout.map(|timeout| timeout.as_millis()),
+    };
+    let bytes = serde_json::to_vec(&executed).expect("strings, numbers and enums without data always become JSON");
+    let mut text = String::with_capacity(DIGITS);
+    for byte in Sha256::digest(bytes).iter().take(DIGITS / 2) {
+        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::id::{AgentId, RepositoryName, Role, TaskId};
+    use crate::model::task::{Priority, RetryPolicy};
+
+    fn spec() -> TaskSpec {
+        TaskSpec {
+            needs: Vec::new(),
+            assignee: Assignee::Role(Role::new("codegen").unwrap()),
+            work: Work::Run("make".to_owned()),
+            checks: vec!["make test".to_owned()],
+            no_change: NoChange::Refused,
+            timeout: None,
+            retry: RetryPolicy::default(),
+            priority: Priority::DEFAULT,
+            repository: RepositoryChoice::None,
+        }
+    }
+
+    #[test]
+    fn the_fingerprint_never_changes_between_versions() {
+        // Finished tasks of older journals are recognised by it.
+        assert_eq!(fingerprint(&spec()), "636585d415eb03a189128b37658e6510");
+    }
+
+    #[test]
+    fn an_edit_of_when_a_task_runs_keeps_it_the_same_task() {
+        let mut other = spec();
+        other.needs = vec![TaskId::new("a/b").unwrap()];
+        other.priority = Priority::try_from(1).unwrap();
+        other.retry.limit = 9;
+        assert_eq!(fingerprint(&other), fingerprint(&spec()));
+    }
+
+    #[test]
+    fn an_edit_of_what_a_task_does_makes_it_another_task() {
+        type Edit = fn(&mut TaskSpec);
+        let edits: [Edit; 7] = [
+            |spec| spec.work = Work::Run("make all".to_owned()),
+            |spec| spec.work = Work::Prompt("make".to_owned()),
+            |spec| spec.checks.clear(),
+            |spec| spec.no_change = NoChange::Ok,
+            |spec| spec.assignee = Assignee::Agent(AgentId::new("codegen").unwrap()),
+            |spec| spec.repository = RepositoryChoice::Named(RepositoryName::new("app").unwrap()),
+            |spec| spec.timeout = Some(Duration::from_secs(1)),
+        ];
+        for (number, edit) in edits.into_iter().enumerate() {
+            let mut other = spec();
+            edit(&mut other);
+            assert_ne!(fingerprint(&other), fingerprint(&spec()), "edit {number}");
+        }
+    }
+}

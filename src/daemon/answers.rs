@@ -1,0 +1,196 @@
+//! Answers to those who ask.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::mpsc;
+
+use crate::control::answer::{Answerer, Asked};
+use crate::control::protocol::{
+    AttemptState, AttemptView, Call, ErrorKind, Pong, ReplyError, Status, SupervisorState, SupervisorView, TaskDetail,
+    Why,
+};
+use crate::core::Core;
+use crate::core::snapshot::{AgentState, TaskState};
+use crate::core::state::{AttemptRecord, TaskRecord};
+use crate::core::work::branch_of;
+use crate::io::clock;
+use crate::model::id::TaskId;
+use crate::model::request::RequestId;
+
+use super::streams;
+use super::turn::{Input, Supervisor};
+
+/// Those whose requests are with the core.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    next: u64,
+    answers: BTreeMap<RequestId, Answerer>,
+}
+
+impl Waiting {
+    /// Makes the id of a request that nobody waits for.
+    pub(super) const fn nobody(&mut self) -> RequestId {
+        self.next += 1;
+        RequestId(self.next)
+    }
+
+    fn add(&mut self, answer: Answerer) -> RequestId {
+        let id = self.nobody();
+        self.answers.insert(id, answer);
+        id
+    }
+
+    pub(super) fn take(&mut self, id: RequestId) -> Option<Answerer> {
+        self.answers.remove(&id)
+    }
+}
+
+impl Supervisor {
+    /// Answers a question, now or through a task.
+    pub(super) fn answer(&mut self, asked: Asked, _: &mpsc::Sender<Input>) {
+        let Asked { call, answer } = asked;
+        match call {
+            Call::Ping => answer.value(&Pong { pid: std::process::id(), version: version() }),
+            Call::Status => {
+                let status = self.status();
+                self.hands.answer_status(&mut self.tasks, status, answer);
+            }
+            Call::Tasks => answer.value(&self.core.snapshot(clock::now()).tasks),
+            Call::Agents => answer.value(&self.core.snapshot(clock::now()).agents),
+            Call::Task { id } => match detail(&self.core, &id) {
+                Some(detail) => answer.value(&detail),
+                None => answer.error(no_task(&id)),
+            },
+            Call::Why { id } => match self.core.task(&id) {
+                Some(task) => {
+                    answer.value(&Why { id: id.clone(), state: task.state, reasons: self.core.why(&id) });
+                }
+                None => answer.error(no_task(&id)),
+            },
+            Call::Report { id } => self.report(&id, answer),
+            Call::WaitTask { ids } => match ids.iter().find(|id| self.core.task(id).is_none()) {
+                Some(unknown) => answer.error(no_task(unknown)),
+                None => self.waiters.add(&self.core, &ids, answer),
+            },
+            Call::Events { since, follow } => {
+                let (path, last) = (self.hands.journal_path(), self.last_fact.subscribe());
+                self.tasks.start("events", move |stop| async move {
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        () = streams::events(&path, since, follow, last, answer) => {}
+                    }
+                });
+            }
+            Call::Request(request) => {
+                let id = self.waiting.add(answer);
+                self.hands.prepare(&mut self.tasks, self.core.plan(), id, request);
+            }
+        }
+    }
+
+    fn status(&self) -> Status {
+        let snapshot = self.core.snapshot(clock::now());
+        Status {
+            supervisor: SupervisorView {
+                pid: std::process::id(),
+                version: version(),
+                since: self.since,
+                state: if snapshot.draining { SupervisorState::Draining } else { SupervisorState::Running },
+                tmux_socket: Some(self.hands.tmux_socket().to_owned()),
+            },
+            tasks: snapshot.task_counts(),
+            agents: snapshot.agents,
+            queues: Vec::new(),
+            faults: snapshot.faults,
+        }
+    }
+
+    fn report(&self, id: &TaskId, answer: Answerer) {
+        let record = self.core.task_record(id).or_else(|| {
+            let envelope = id.as_str().parse().ok()?;
+            let holds = |record: &&TaskRecord| record.attempts.iter().any(|attempt| attempt.envelope == envelope);
+            self.core.durable().tasks.values().find(holds)
+        });
+        let Some(record) = record else { return answer.error(no_task(id)) };
+        match record.attempts.iter().rev().find_map(|attempt| attempt.report.as_ref()) {
+            Some(report) => answer.value(report),
+            None => answer.error(
+                ReplyError::new(ErrorKind::Refused, format!("{id} has no report yet"))
+                    .with_hint(format!("see `miyabi task why {id}`")),
+            ),
+        }
+    }
+}
+
+fn detail(core: &Core, id: &TaskId) -> Option<TaskDetail> {
+    let record = core.task_record(id)?;
+    let task = core.task(id)?;
+    let blocked_by = record
+        .spec
+        .needs
+        .iter()
+        .filter(|need| core.task(need).is_none_or(|needed| needed.state != TaskState::Done))
+        .cloned()
+        .collect();
+    let spec = serde_json::to_value(&record.spec).unwrap_or_default();
+    let attempts = record.attempts.iter().map(|attempt| attempt_view(id, record, attempt)).collect();
+    Some(TaskDetail { task, spec, attempts, blocked_by })
+}
+
+fn attempt_view(id: &TaskId, record: &TaskRecord, attempt: &AttemptRecord) -> AttemptView {
+    let report = attempt.report.as_deref();
+    AttemptView {
+        attempt: attempt.attempt,
+        agent: attempt.agent.clone(),
+        state: match (&attempt.ended_at, &attempt.started) {
+            (Some(_), _) => AttemptState::Ended,
+            (None, Some(_)) => AttemptState::Leased,
+            (None, None) => AttemptState::Queued,
+        },
+        outcome: report.map(|report| report.outcome),
+        queued_at: attempt.queued_at,
+        started_at: attempt.started.map(|(at, _)| at),
+        ended_at: attempt.ended_at,
+        reason: attempt.reason.clone(),
+        branch: report.and_then(|report| report.branch.clone()).or_else(|| {
+            record.needs_repository().then(|| branch_of(id, record, attempt.stage.as_str(), attempt.attempt))
+        }),
+        commit: report.and_then(|report| report.commit.clone()),
+        log: report.and_then(|report| report.log.clone()),
+    }
+}
+
+fn no_task(id: &TaskId) -> ReplyError {
+    ReplyError::new(ErrorKind::Invalid, format!("there is no task `{id}`")).with_hint("see `miyabi task list`")
+}
+
+fn version() -> String {
+    env!("CARGO_PKG_VERSION").to_owned()
+}
+
+/// Says in one line how everything is; names the agents that are not well.
+pub(super) fn status_line(core: &Core) -> String {
+    let snapshot = core.snapshot(clock::now());
+    let counts = snapshot.task_counts();
+    let unwell: Vec<String> = snapshot
+        .agents
+        .iter()
+        .filter(|agent| match agent.state {
+            AgentState::BackingOff | AgentState::CrashLoop | AgentState::Suspect => true,
+            AgentState::Absent
+            | AgentState::Starting
+            | AgentState::Idle
+            | AgentState::Busy
+            | AgentState::Waiting
+            | AgentState::Limited
+            | AgentState::Stopping
+            | AgentState::Paused => false,
+        })
+        .map(|agent| format!("{} {}", agent.id, agent.state.as_str()))
+        .collect();
+    let running = counts.get(&TaskState::Leased).copied().unwrap_or(0);
+    let waiting: usize =
+        [TaskState::Blocked, TaskState::Ready, TaskState::Queued].iter().filter_map(|state| counts.get(state)).sum();
+    let ill = if unwell.is_empty() { String::new() } else { format!("; not well: {}", unwell.join(", ")) };
+    format!("{} agents{ill}; tasks: {running} running, {waiting} waiting", snapshot.agents.len())
+}

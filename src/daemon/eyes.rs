@@ -1,0 +1,169 @@
+//! Reading what lies in folders: heartbeats and dependency files. Hints say when; signatures say whether.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::config;
+use crate::core::event::FileRead;
+use crate::model::beat::Beat;
+use crate::model::fault::{Fault, Place};
+use crate::model::id::{AgentId, Incarnation, Mailbox};
+use crate::model::layout::Layout;
+use crate::model::plan::Plan;
+use crate::model::time::Timestamp;
+
+/// The largest heartbeat file that is read, in bytes.
+const BEAT_BYTES_MAX: u64 = 64 * 1024;
+
+/// The most dependency files that are read.
+const DAG_FILES_MAX: usize = 2_000;
+
+/// The largest dependency file that is read, in bytes.
+const DAG_BYTES_MAX: u64 = 1024 * 1024;
+
+/// How often the branches of the repositories are looked at again although no file has changed.
+const BRANCHES_LOOK: Duration = Duration::from_secs(30);
+
+/// What a hint is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Topic {
+    Beats,
+    Reports,
+    Dag,
+}
+
+/// What identifies one version of a file without reading it.
+type Signature = (PathBuf, u64, u64, i64, i64);
+
+/// What was seen last.
+#[derive(Debug)]
+pub(super) struct Eyes {
+    beats: BTreeMap<AgentId, (Incarnation, u64)>,
+    dag: Option<Vec<Signature>>,
+    branches_at: Timestamp,
+}
+
+impl Eyes {
+    pub(super) const fn new(_: &Layout) -> Self {
+        Self { beats: BTreeMap::new(), dag: None, branches_at: Timestamp::EPOCH }
+    }
+
+    /// Names the folders that are watched.
+    pub(super) fn folders(&self, layout: &Layout) -> Vec<(Topic, PathBuf)> {
+        let reports = layout.spool().join(Mailbox::supervisor().as_str()).join("new");
+        vec![(Topic::Beats, layout.beats()), (Topic::Reports, reports), (Topic::Dag, layout.dag())]
+    }
+
+    /// Reads the heartbeats that are new.
+    pub(super) fn beats(&mut self, layout: &Layout) -> Vec<Beat> {
+        let Ok(entries) = fs::read_dir(layout.beats()) else { return Vec::new() };
+        let mut fresh = Vec::new();
+        for entry in entries.flatten() {
+            let path = entry.path();
+            let hidden = path.file_name().and_then(|name| name.to_str()).is_none_or(|name| name.starts_with('.'));
+            if hidden || path.extension().is_none_or(|extension| extension != "json") {
+                continue;
+            }
+            let Some(beat) = read_beat(&path) else { continue };
+            let mark = (beat.incarnation, beat.sequence);
+            if self.beats.get(&beat.agent) != Some(&mark) {
+                self.beats.insert(beat.agent.clone(), mark);
+                fresh.push(beat);
+            }
+        }
+        fresh
+    }
+
+    /// Says whether dependency files have changed since the last look, or the branches are due for one.
+    pub(super) fn dag_changed(&mut self, layout: &Layout, now: Timestamp) -> bool {
+        let signature = signature(&layout.dag());
+        let changed = self.dag.as_ref() != Some(&signature);
+        let due = now.since(self.branches_at) >= BRANCHES_LOOK;
+        if changed || due {
+            self.dag = Some(signature);
+            self.branches_at = now;
+        }
+        changed || due
+    }
+}
+
+fn read_beat(path: &Path) -> Option<Beat> {
+    let meta = fs::symlink_metadata(path).ok()?;
+    if !meta.is_file() || meta.len() > BEAT_BYTES_MAX {
+        return None;
+    }
+    let text = fs::read(path).ok()?;
+    match serde_json::from_slice(&text) {
+        Ok(beat) => Some(beat),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "a heartbeat cannot be understood");
+            None
+        }
+    }
+}
+
+fn signature(folder: &Path) -> Vec<Signature> {
+    let mut found: Vec<Signature> = dependency_files(folder)
+        .into_iter()
+        .filter_map(|path| {
+            let meta = fs::metadata(&path).ok()?;
+            Some((path, meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec()))
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+fn dependency_files(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut paths: Vec<PathBuf> = entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_str().is_some_and(config::dag::is_dependency_file))
+        .map(|entry| entry.path())
+        .filter(|path| path.is_file())
+        .collect();
+    paths.sort();
+    if paths.len() > DAG_FILES_MAX {
+        tracing::warn!(
+            files = paths.len(),
+            limit = DAG_FILES_MAX,
+            "too many dependency files; the last ones are not read"
+        );
+        paths.truncate(DAG_FILES_MAX);
+    }
+    paths
+}
+
+/// Reads and parses every dependency file.
+pub(super) fn read_files(layout: &Layout, plan: &Plan) -> Vec<FileRead> {
+    dependency_files(&layout.dag())
+        .into_iter()
+        .map(|path| {
+            let shown = super::start::shown(layout.root(), &path);
+            let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+            match read_text(&path) {
+                Ok(text) => match config::dag::parse(&shown, &text, plan) {
+                    Ok(file) => FileRead::Good(file),
+                    Err(faults) => FileRead::Bad { stem, faults },
+                },
+                Err(message) => FileRead::Bad { stem, faults: vec![whole_file_fault(shown, message)] },
+            }
+        })
+        .collect()
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
+    let length = fs::metadata(path).map_err(|error| error.to_string())?.len();
+    if length > DAG_BYTES_MAX {
+        return Err(format!("the file has {length} bytes; at most {DAG_BYTES_MAX} are read"));
+    }
+    fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))
+}
+
+fn whole_file_fault(file: String, message: String) -> Fault {
+    let place = Place { file, line: 1, column: 1, start: 0, end: 0 };
+    Fault { place, message, help: None, related: Vec::new() }
+}

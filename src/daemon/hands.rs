@@ -1,0 +1,215 @@
+//! Running effects. Nothing here waits in the loop: what is slow goes to a task, and its result comes back as an event.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use tokio::sync::mpsc;
+
+use crate::control::protocol::{ErrorKind, ReplyError, Status};
+use crate::core::Core;
+use crate::core::effect::{Effect, Merge};
+use crate::core::event::{Branches, Event, MergeResult, OrderPlace, PaneFound};
+use crate::io::git;
+use crate::io::tmux::TmuxError;
+use crate::model::id::{AgentId, EnvelopeId};
+use crate::model::layout::Layout;
+use crate::model::plan::Plan;
+use crate::model::request::{Request, RequestId};
+use crate::tasks::Tasks;
+
+use super::desk::{Desk, Job, with_causes};
+use super::eyes;
+use super::panes::Panes;
+use super::start::Options;
+use super::turn::Input;
+
+/// Everything that effects need.
+pub(super) struct Hands {
+    layout: Layout,
+    inputs: mpsc::Sender<Input>,
+    desk: Desk,
+    panes: Panes,
+}
+
+impl Hands {
+    pub(super) fn new(
+        options: &Options,
+        layout: &Layout,
+        plan: &Plan,
+        inputs: mpsc::Sender<Input>,
+        desk: Desk,
+    ) -> Self {
+        let panes = Panes::new(options, layout, plan, inputs.clone(), desk.clone());
+        Self { layout: layout.clone(), inputs, desk, panes }
+    }
+
+    pub(super) async fn connect(&self) -> Result<(), TmuxError> {
+        self.panes.connect().await
+    }
+
+    /// Lets the tmux server end when its last session is gone, if it was us who started it.
+    pub(super) async fn leave_tmux(&self) {
+        self.panes.leave().await;
+    }
+
+    pub(super) async fn panes_found(&self) -> Result<Vec<PaneFound>, TmuxError> {
+        self.panes.found().await
+    }
+
+    pub(super) fn tmux_socket(&self) -> &str {
+        self.panes.socket()
+    }
+
+    pub(super) fn sweep_reports(&self) {
+        self.desk.give(Job::SweepReports);
+    }
+
+    pub(super) fn sweep_retention(&self) {
+        self.desk.give(Job::SweepRetention);
+    }
+
+    pub(super) async fn reports_waiting(&self) -> Vec<Event> {
+        self.desk.reports_waiting().await
+    }
+
+    pub(super) async fn places(&self, orders: Vec<(AgentId, EnvelopeId)>) -> BTreeMap<EnvelopeId, OrderPlace> {
+        self.desk.places(orders).await
+    }
+
+    /// Starts one effect.
+    pub(super) fn run(&self, effect: Effect, tasks: &mut Tasks, core: &Core) {
+        match effect {
+            Effect::SpawnPane { agent, incarnation } => self.panes.spawn(tasks, core.plan(), agent, incarnation),
+            Effect::AdoptPane { agent, incarnation, pane, pid } => {
+                self.panes.adopt(tasks, agent, incarnation, &pane, pid);
+            }
+            Effect::StopPane { agent, incarnation, how } => self.panes.stop(tasks, agent, incarnation, how),
+            Effect::ClearRemains { agent, incarnation, order } => {
+                self.panes.clear(tasks, agent, incarnation, order);
+            }
+            Effect::Probe { agent, incarnation, pid } => self.panes.probe(tasks, agent, incarnation, pid),
+            Effect::DeliverOrder(order) => self.desk.give(Job::Deliver(order)),
+            Effect::InspectOrder { agent, envelope } => self.desk.give(Job::Inspect { agent, envelope }),
+            Effect::RetireOrder { agent, envelope, how } => self.desk.give(Job::Retire { agent, envelope, how }),
+            Effect::AckReport { receipt } => match receipt.parse() {
+                Ok(id) => self.desk.give(Job::AckReport(id)),
+                Err(_) => tracing::error!(receipt, "a receipt of ours is not an id"),
+            },
+            Effect::Merge(merge) => self.merge(tasks, merge, core.plan()),
+            // The loop takes these out itself.
+            Effect::Record(_) | Effect::Answer { .. } | Effect::Exit => {}
+        }
+    }
+
+    fn merge(&self, tasks: &mut Tasks, merge: Merge, plan: &Plan) {
+        let path = plan.repository(&merge.repository).map(|repository| repository.path.clone());
+        let inputs = self.inputs.clone();
+        tasks.start("merge", move |_| async move {
+            let (task, attempt) = (merge.task.clone(), merge.attempt);
+            let result = match path {
+                Some(path) => merge_into(path, merge).await,
+                None => {
+                    MergeResult::NotNow { reason: format!("repository {} is not in agents.toml", merge.repository) }
+                }
+            };
+            send(&inputs, Event::MergeEnded { task, attempt, result }).await;
+        });
+    }
+
+    /// Reads the dependency files and the branches of the repositories.
+    pub(super) fn read_dag(&self, tasks: &mut Tasks, plan: &Plan, inputs: &mpsc::Sender<Input>) {
+        let (layout, plan, inputs) = (self.layout.clone(), plan.clone(), inputs.clone());
+        tasks.start("dag", move |_| async move {
+            let branches = branches(&plan).await;
+            // Files are small and few; a thread of its own would cost more than it saves.
+            let files = tokio::task::block_in_place(|| eyes::read_files(&layout, &plan));
+            send(&inputs, Event::DagRead { files, branches }).await;
+        });
+    }
+
+    /// Looks up what a request needs to be decided, then hands it to the loop.
+    pub(super) fn prepare(&self, tasks: &mut Tasks, plan: &Plan, id: RequestId, request: Request) {
+        let inputs = self.inputs.clone();
+        let needs_branches = matches!(request, Request::Submit(_) | Request::TaskRetry { .. });
+        let plan = plan.clone();
+        tasks.start("request", move |_| async move {
+            let branches = if needs_branches { branches(&plan).await } else { Branches::new() };
+            if inputs.send(Input::Asked(id, request, branches)).await.is_err() {
+                tracing::debug!("the loop has ended; a request goes unanswered");
+            }
+        });
+    }
+
+    /// Completes a status with the lengths of the mailboxes.
+    pub(super) fn answer_status(
+        &self,
+        tasks: &mut Tasks,
+        mut status: Status,
+        answerer: crate::control::answer::Answerer,
+    ) {
+        let desk = self.desk.clone();
+        tasks.start_blocking("status", move || {
+            status.queues = desk.queues();
+            answerer.value(&status);
+        });
+    }
+
+    /// Streams what the journal holds.
+    pub(super) fn journal_path(&self) -> PathBuf {
+        self.layout.journal()
+    }
+}
+
+pub(super) async fn send(inputs: &mpsc::Sender<Input>, event: Event) {
+    if inputs.send(Input::Event(event)).await.is_err() {
+        tracing::debug!("the loop has ended; an event is dropped");
+    }
+}
+
+async fn merge_into(path: PathBuf, merge: Merge) -> MergeResult {
+    let request = git::merge::MergeRequest {
+        repository: path,
+        target: merge.target,
+        commit: merge.commit,
+        base: merge.base,
+        trailer: merge.trailer,
+    };
+    match git::merge::merge(request).await {
+        Ok(git::merge::MergeResult::Merged { commit } | git::merge::MergeResult::Already { commit }) => {
+            MergeResult::Merged { commit }
+        }
+        Ok(git::merge::MergeResult::Conflict { paths, detail }) => {
+            MergeResult::Conflict { detail: format!("{}\n{detail}", paths.join(", ")) }
+        }
+        Ok(git::merge::MergeResult::Parked { reason }) => MergeResult::NotNow { reason },
+        Err(error) => MergeResult::NotNow { reason: with_causes(&error) },
+    }
+}
+
+/// Looks up the branch that is checked out in each repository. A repository that is missing is cloned first if it says from where.
+async fn branches(plan: &Plan) -> Branches {
+    let mut branches = Branches::new();
+    for repository in &plan.repositories {
+        if let (Some(remote), false) = (&repository.remote, repository.path.exists())
+            && let Err(error) = git::clone::clone(remote, &repository.path).await
+        {
+            branches.insert(repository.name.clone(), Err(with_causes(&error)));
+            continue;
+        }
+        let branch = git::branch::current_branch(&repository.path).await.map_err(|error| with_causes(&error));
+        branches.insert(repository.name.clone(), branch);
+    }
+    branches
+}
+
+/// Says that something could not be found out.
+pub(super) fn failed(message: impl Into<String>) -> ReplyError {
+    ReplyError::new(ErrorKind::Failed, message)
+}
+
+/// Writes a file so that readers see the old or the new content, never a part.
+pub(super) fn replace_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let draft = path.with_extension(format!("{}.tmp", std::process::id()));
+    std::fs::write(&draft, bytes)?;
+    std::fs::rename(&draft, path)
+}

@@ -1,0 +1,267 @@
+//! The start: one supervisor per root, everything it knows read back, everything outside looked at.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::config;
+use crate::control::server;
+use crate::control::socket::{self, BindError};
+use crate::core::Core;
+use crate::core::fact::{FACT_VERSION, Fact, Recorded};
+use crate::core::state::{Durable, IllegalFact, STATE_VERSION};
+use crate::io::clock;
+use crate::io::journal::{Journal, JournalError, NewFact};
+use crate::io::lockfile::{self, LockError};
+use crate::io::tmux::TmuxError;
+use crate::model::fault::Fault;
+use crate::model::layout::Layout;
+use crate::model::plan::Plan;
+use crate::tasks::Tasks;
+
+use super::desk::Desk;
+use super::hands::Hands;
+use super::turn::{Input, Supervisor};
+
+/// How many inputs may wait for the loop. More than that means that it stands still, and those who send wait.
+const INPUTS_MAX: usize = 1_024;
+
+/// How many questions may wait for the loop.
+const ASKS_MAX: usize = 128;
+
+/// How many facts are read from the journal at once.
+const FACTS_PAGE: u32 = 5_000;
+
+/// How long background tasks may take to end.
+const END_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the supervisor must be told.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The root folder, absolute.
+    pub root: PathBuf,
+    /// The environment of the process.
+    pub environment: BTreeMap<String, String>,
+    /// The `miyabi` program, absolute: what runs in the panes.
+    pub program: PathBuf,
+}
+
+/// Why the supervisor ended other than by wish.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another one holds the root.
+    #[error("a supervisor is already running as process {pid}")]
+    AlreadyRunning {
+        /// Its process id.
+        pid: String,
+    },
+    /// agents.toml cannot be read.
+    #[error("cannot read {path}")]
+    NoConfig {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// agents.toml has faults.
+    #[error("{path} has {} faults", faults.len())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// Its text, for excerpts.
+        text: String,
+        /// The faults.
+        faults: Vec<Fault>,
+    },
+    /// A folder could not be made.
+    #[error("cannot make folder {path}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The lock could not be tried.
+    #[error("cannot lock the root")]
+    Lock(#[source] LockError),
+    /// The journal cannot be used.
+    #[error("the journal cannot be used")]
+    Journal(#[from] JournalError),
+    /// A fact of the journal is from a later version, or is damaged.
+    #[error("fact {seq} of the journal cannot be understood")]
+    Fact {
+        /// Its number.
+        seq: i64,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A fact of the journal does not fit the ones before it.
+    #[error("fact {seq} of the journal does not fit")]
+    Illegal {
+        /// Its number.
+        seq: i64,
+        /// What and why.
+        #[source]
+        source: IllegalFact,
+    },
+    /// We made a fact that does not fit: a mistake of ours. What is in the journal is sound.
+    #[error("the supervisor came to a decision that contradicts itself")]
+    Broken(#[source] IllegalFact),
+    /// tmux cannot be used.
+    #[error("tmux cannot be used")]
+    Tmux(#[from] TmuxError),
+    /// The control socket cannot be made.
+    #[error("the control socket cannot be made")]
+    Socket(#[from] BindError),
+    /// The system refused something basic.
+    #[error("{what}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Runs the supervisor until it is told to end.
+///
+/// # Errors
+/// Says why it could not start, or why it had to end.
+pub async fn run(options: Options) -> Result<(), StartError> {
+    let layout = Layout::new(options.root.clone());
+    make_folders(&layout)?;
+    let lock = lockfile::acquire(&layout.lock()).map_err(|error| match error {
+        LockError::Held { pid, .. } => StartError::AlreadyRunning { pid },
+        other @ LockError::Io { .. } => StartError::Lock(other),
+    })?;
+    let plan = read_plan(&layout)?;
+    let mut journal = Journal::open(&layout.journal()).await?;
+    let durable = restore(&mut journal).await?;
+    let core = Core::restore(plan.clone(), durable, clock::now());
+
+    let mut tasks = Tasks::new();
+    let (inputs, inbox) = mpsc::channel(INPUTS_MAX);
+    let desk = Desk::start(&mut tasks, &layout, inputs.clone());
+    let hands = Hands::new(&options, &layout, &plan, inputs.clone(), desk);
+    hands.connect().await?;
+
+    let (asks, asked) = mpsc::channel(ASKS_MAX);
+    let bound = socket::bind(&layout.control_socket())?;
+    tasks.start("control", |stop| async move {
+        if let Err(error) = server::serve(bound, asks, stop).await {
+            tracing::error!(%error, "the control socket cannot be served");
+        }
+    });
+    watch_signals(&mut tasks, &inputs)?;
+
+    let supervisor = Supervisor::new(core, journal, layout, hands, tasks);
+    let ended = supervisor.run(inputs, inbox, asked).await;
+    drop(lock);
+    ended
+}
+
+fn make_folders(layout: &Layout) -> Result<(), StartError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let launch = layout.run().join("launch");
+    let folders = [layout.dag(), layout.logs(), layout.data(), layout.spool(), layout.run(), layout.beats(), launch];
+    for path in folders {
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        made.map_err(|source| StartError::Folder { path: path.clone(), source })?;
+    }
+    Ok(())
+}
+
+fn read_plan(layout: &Layout) -> Result<Plan, StartError> {
+    let path = layout.config();
+    let text = std::fs::read_to_string(&path).map_err(|source| StartError::NoConfig { path: path.clone(), source })?;
+    config::agents::parse("agents.toml", &text, layout.root()).map_err(|faults| StartError::Config {
+        path,
+        text,
+        faults,
+    })
+}
+
+/// Adds up the newest snapshot and the facts behind it. A journal that is new gets its seed.
+async fn restore(journal: &mut Journal) -> Result<Durable, StartError> {
+    let (mut durable, mut seq) = match journal.latest_snapshot().await? {
+        Some(snapshot) if snapshot.version == STATE_VERSION => {
+            let durable = serde_json::from_str(&snapshot.body)
+                .map_err(|source| StartError::Fact { seq: snapshot.seq, source })?;
+            (durable, snapshot.seq)
+        }
+        Some(_) | None => (Durable::default(), 0),
+    };
+    let first = seq;
+    loop {
+        let page = journal.facts_after(seq, FACTS_PAGE).await?;
+        let Some(last) = page.last().map(|stored| stored.seq) else { break };
+        for stored in page {
+            let recorded: Recorded =
+                serde_json::from_str(&stored.body).map_err(|source| StartError::Fact { seq: stored.seq, source })?;
+            durable.apply(&recorded).map_err(|source| StartError::Illegal { seq: stored.seq, source })?;
+        }
+        seq = last;
+    }
+    if seq == 0 {
+        let seed = clock::fresh_run_id().0.0;
+        let seed = u64::try_from(seed & u128::from(u64::MAX)).unwrap_or(1).max(1);
+        let recorded = Recorded { at: clock::now(), fact: Fact::Begun { seed } };
+        append(journal, std::slice::from_ref(&recorded)).await?;
+        durable.apply(&recorded).map_err(|source| StartError::Illegal { seq: 1, source })?;
+    }
+    tracing::info!(facts = seq - first, snapshot = first, tasks = durable.tasks.len(), "the journal is read");
+    Ok(durable)
+}
+
+/// Writes facts to the journal; they are on the disk when this returns.
+pub(super) async fn append(journal: &mut Journal, facts: &[Recorded]) -> Result<i64, JournalError> {
+    let rows: Vec<NewFact> = facts
+        .iter()
+        .map(|recorded| NewFact {
+            at: recorded.at,
+            version: FACT_VERSION,
+            kind: recorded.fact.tell().kind.to_owned(),
+            body: serde_json::to_string(recorded).expect("facts are plain values, which always have a JSON form"),
+        })
+        .collect();
+    journal.append(&rows).await
+}
+
+fn watch_signals(tasks: &mut Tasks, inputs: &mpsc::Sender<Input>) -> Result<(), StartError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let system = |source| StartError::System { what: "cannot listen for signals", source };
+    let mut term = signal(SignalKind::terminate()).map_err(system)?;
+    let mut int = signal(SignalKind::interrupt()).map_err(system)?;
+    let mut hup = signal(SignalKind::hangup()).map_err(system)?;
+    let inputs = inputs.clone();
+    tasks.start("signals", |stop| async move {
+        loop {
+            let input = tokio::select! {
+                () = stop.cancelled() => return,
+                _ = term.recv() => Input::Detach,
+                _ = hup.recv() => Input::Detach,
+                _ = int.recv() => Input::Interrupt,
+            };
+            if inputs.send(input).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Ends the background tasks.
+pub(super) async fn end(tasks: Tasks) {
+    tasks.shut_down(END_PATIENCE).await;
+}
+
+/// Shows a path for people: relative to the root where it lies below it.
+pub(super) fn shown(root: &Path, path: &Path) -> String {
+    path.strip_prefix(root).unwrap_or(path).display().to_string()
+}

@@ -1,0 +1,346 @@
+//! The loop: one input or one deadline, one turn of the core, its facts on the disk, its effects on their way.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+
+use crate::control::answer::Asked;
+use crate::core::Core;
+use crate::core::effect::Effect;
+use crate::core::event::Event;
+use crate::core::fact::Recorded;
+use crate::core::state::STATE_VERSION;
+use crate::io::journal::Journal;
+use crate::io::watch as folders;
+use crate::io::{clock, systemd};
+use crate::model::beat::Activity;
+use crate::model::id::TaskId;
+use crate::model::layout::Layout;
+use crate::model::request::{Request, RequestId};
+use crate::model::time::Timestamp;
+use crate::tasks::Tasks;
+
+use super::answers::Waiting;
+use super::eyes::{Eyes, Topic};
+use super::hands::Hands;
+use super::start::{self, StartError};
+use super::streams::Waiters;
+
+/// How many inputs one turn takes in before its facts are written: they share one commit.
+const BATCH_MAX: usize = 64;
+
+/// How often everything that hints should have told is looked at anyway.
+const SWEEP: Duration = Duration::from_secs(15);
+
+/// How long the folder of dependency files must be quiet before it is read: editors write in several steps.
+const DAG_QUIET: Duration = Duration::from_millis(80);
+
+/// How many facts are written between two snapshots of the state.
+const SNAPSHOT_FACTS: u64 = 10_000;
+
+/// How many facts stay readable for `events` when older ones are cleared away.
+const FACTS_KEPT: u64 = 100_000;
+
+/// How many facts are cleared away at once.
+const FACTS_CLEARED_MAX: u64 = 20_000;
+
+/// How many hints may wait.
+const HINTS_MAX: usize = 16;
+
+/// What wakes the loop from outside.
+#[derive(Debug)]
+pub(super) enum Input {
+    /// Something happened.
+    Event(Event),
+    /// A request with the branches that were looked up for it.
+    Asked(RequestId, Request, crate::core::event::Branches),
+    /// SIGTERM: end, and leave the agents at their work.
+    Detach,
+    /// Ctrl-C: drain; a second one detaches.
+    Interrupt,
+}
+
+/// The supervisor, running.
+pub(super) struct Supervisor {
+    pub(super) core: Core,
+    journal: Journal,
+    pub(super) layout: Layout,
+    pub(super) hands: Hands,
+    pub(super) tasks: Tasks,
+    pub(super) since: Timestamp,
+    pub(super) waiters: Waiters,
+    pub(super) waiting: Waiting,
+    pub(super) last_fact: watch::Sender<i64>,
+    eyes: Eyes,
+    unsaved: u64,
+    ready: bool,
+    status: String,
+    interrupted: bool,
+}
+
+/// How a turn of the loop ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    GoOn,
+    Detach,
+    Drained,
+}
+
+impl Supervisor {
+    pub(super) fn new(core: Core, journal: Journal, layout: Layout, hands: Hands, tasks: Tasks) -> Self {
+        let (last_fact, _) = watch::channel(journal.last_seq());
+        let eyes = Eyes::new(&layout);
+        Self {
+            core,
+            journal,
+            layout,
+            hands,
+            tasks,
+            since: clock::now(),
+            waiters: Waiters::default(),
+            waiting: Waiting::default(),
+            last_fact,
+            eyes,
+            unsaved: 0,
+            ready: false,
+            status: String::new(),
+            interrupted: false,
+        }
+    }
+
+    /// Looks around, then turns until it is told to end.
+    pub(super) async fn run(
+        mut self,
+        inputs: mpsc::Sender<Input>,
+        mut inbox: mpsc::Receiver<Input>,
+        mut asked: mpsc::Receiver<Asked>,
+    ) -> Result<(), StartError> {
+        let (hints, mut hinted) = mpsc::channel(HINTS_MAX);
+        let mut watch = folders::start(self.eyes.folders(&self.layout), hints);
+        self.look_around().await?;
+        self.read_dag(&inputs);
+
+        let watchdog = systemd::watchdog_interval().map(|interval| interval / 2);
+        let mut next_ping = watchdog.map(|every| Instant::now() + every);
+        let mut next_sweep = Instant::now() + SWEEP;
+        let mut dag_due: Option<Instant> = None;
+        loop {
+            let due = self.core.poll_timeout().map(|(at, _)| instant_of(at));
+            let wake = [due, next_ping, Some(next_sweep), dag_due].into_iter().flatten().min().unwrap_or(next_sweep);
+            let mut next = Next::GoOn;
+            tokio::select! {
+                input = inbox.recv() => if let Some(input) = input {
+                    next = self.take(input, &mut inbox);
+                },
+                topic = hinted.recv() => match topic {
+                    Some(Topic::Beats) => self.read_beats(),
+                    Some(Topic::Reports) => self.hands.sweep_reports(),
+                    Some(Topic::Dag) => dag_due = Some(Instant::now() + DAG_QUIET),
+                    None => {}
+                },
+                question = asked.recv() => if let Some(question) = question {
+                    self.answer(question, &inputs);
+                },
+                () = sleep_until(wake) => {}
+            }
+            let now = Instant::now();
+            if dag_due.is_some_and(|at| at <= now) {
+                dag_due = None;
+                self.read_dag(&inputs);
+            }
+            if next_sweep <= now {
+                next_sweep = now + SWEEP;
+                watch.rearm();
+                self.read_beats();
+                self.hands.sweep_reports();
+                self.hands.sweep_retention();
+                self.read_dag(&inputs);
+            }
+            let time = clock::now();
+            if self.core.poll_timeout().is_some_and(|(at, _)| at <= time) {
+                self.core.handle_timeout(time);
+            }
+            let done = self.finish_turn().await?;
+            if next_ping.is_some_and(|at| at <= now) {
+                systemd::watchdog();
+                next_ping = watchdog.map(|every| now + every);
+            }
+            match (done, next) {
+                (Next::Drained, _) => return self.end(Next::Drained).await,
+                (_, Next::Detach) => return self.end(Next::Detach).await,
+                (Next::GoOn | Next::Detach, Next::GoOn | Next::Drained) => {}
+            }
+        }
+    }
+
+    /// Takes in one input and those that wait behind it.
+    fn take(&mut self, first: Input, inbox: &mut mpsc::Receiver<Input>) -> Next {
+        let mut input = first;
+        for _ in 0..BATCH_MAX {
+            let now = clock::now();
+            match input {
+                Input::Event(event) => self.core.handle_event(event, now),
+                Input::Asked(id, request, branches) => {
+                    self.core.handle_event(Event::Asked { id, request, branches }, now);
+                }
+                Input::Detach => return Next::Detach,
+                Input::Interrupt if self.interrupted => return Next::Detach,
+                Input::Interrupt => {
+                    self.interrupted = true;
+                    systemd::stopping();
+                    let (id, request) = (self.waiting.nobody(), Request::Drain);
+                    self.core
+                        .handle_event(Event::Asked { id, request, branches: std::collections::BTreeMap::new() }, now);
+                }
+            }
+            match inbox.try_recv() {
+                Ok(another) => input = another,
+                Err(_) => break,
+            }
+        }
+        Next::GoOn
+    }
+
+    /// Writes the facts of the turn in one commit, then starts its effects in their order.
+    async fn finish_turn(&mut self) -> Result<Next, StartError> {
+        let mut next = Next::GoOn;
+        let (mut effects, mut answers) = (Vec::new(), Vec::new());
+        let mut facts: Vec<Recorded> = Vec::new();
+        while let Some(effect) = self.core.poll_effect() {
+            match effect {
+                Effect::Record(recorded) => facts.push(recorded),
+                Effect::Exit => next = Next::Drained,
+                Effect::Answer { id, answer } => answers.push((id, answer)),
+                other @ (Effect::SpawnPane { .. }
+                | Effect::AdoptPane { .. }
+                | Effect::StopPane { .. }
+                | Effect::ClearRemains { .. }
+                | Effect::Probe { .. }
+                | Effect::DeliverOrder(_)
+                | Effect::InspectOrder { .. }
+                | Effect::RetireOrder { .. }
+                | Effect::AckReport { .. }
+                | Effect::Merge(_)) => effects.push(other),
+            }
+        }
+        if let Some(illegal) = self.core.broken() {
+            return Err(StartError::Broken(illegal.clone()));
+        }
+        let mut changed: BTreeSet<TaskId> = BTreeSet::new();
+        if !facts.is_empty() {
+            let seq = start::append(&mut self.journal, &facts).await?;
+            for recorded in &facts {
+                let told = recorded.fact.tell();
+                tracing::info!(
+                    kind = told.kind,
+                    agent = told.agent.as_ref().map(tracing::field::display),
+                    task = told.task.as_ref().map(tracing::field::display),
+                    "{}",
+                    told.text
+                );
+                changed.extend(told.task);
+            }
+            self.last_fact.send_replace(seq);
+            self.unsaved += u64::try_from(facts.len()).unwrap_or(u64::MAX);
+            self.save(seq).await?;
+        }
+        for effect in effects {
+            self.hands.run(effect, &mut self.tasks, &self.core);
+        }
+        for (id, answer) in answers {
+            if let Some(answerer) = self.waiting.take(id) {
+                answerer.value(&answer);
+            }
+        }
+        self.waiters.tell(&self.core, &changed);
+        self.tell_systemd();
+        Ok(next)
+    }
+
+    /// Keeps the journal short: a snapshot now and then, and old facts go.
+    async fn save(&mut self, seq: i64) -> Result<(), StartError> {
+        if self.unsaved < SNAPSHOT_FACTS {
+            return Ok(());
+        }
+        self.unsaved = 0;
+        let body = serde_json::to_string(self.core.durable()).expect("the state is a plain value with a JSON form");
+        self.journal.write_snapshot(seq, STATE_VERSION, &body).await?;
+        let cleared = self.journal.compact(FACTS_KEPT, FACTS_CLEARED_MAX).await?;
+        tracing::info!(seq, cleared, "a snapshot of the state is in the journal");
+        Ok(())
+    }
+
+    /// Looks at the world once before the first turn.
+    async fn look_around(&mut self) -> Result<(), StartError> {
+        for report in self.hands.reports_waiting().await {
+            self.core.handle_event(report, clock::now());
+        }
+        let orders = self.hands.places(self.core.open_orders()).await;
+        let panes = self.hands.panes_found().await?;
+        self.core.handle_event(Event::Started { panes, orders }, clock::now());
+        for beat in self.eyes.beats(&self.layout) {
+            self.core.handle_event(Event::BeatSeen(beat), clock::now());
+        }
+        self.finish_turn().await?;
+        Ok(())
+    }
+
+    fn read_beats(&mut self) {
+        let now = clock::now();
+        for beat in self.eyes.beats(&self.layout) {
+            let task = match &beat.activity {
+                Activity::Busy { task, .. } => Some(task.clone()),
+                Activity::Starting
+                | Activity::Idle
+                | Activity::WaitingForHuman { .. }
+                | Activity::Limited { .. }
+                | Activity::Stopped => None,
+            };
+            self.core.handle_event(Event::BeatSeen(beat), now);
+            self.waiters.tell(&self.core, &task.into_iter().collect());
+        }
+    }
+
+    fn read_dag(&mut self, inputs: &mpsc::Sender<Input>) {
+        if self.eyes.dag_changed(&self.layout, clock::now()) {
+            self.hands.read_dag(&mut self.tasks, self.core.plan(), inputs);
+        }
+    }
+
+    fn tell_systemd(&mut self) {
+        if !self.ready && !self.core.is_settled() {
+            return;
+        }
+        let text = super::answers::status_line(&self.core);
+        if self.ready && text == self.status {
+            return;
+        }
+        if self.ready {
+            systemd::status(&text);
+        } else {
+            systemd::ready(&text);
+            tracing::info!(status = text, "ready");
+        }
+        self.ready = true;
+        self.status = text;
+    }
+
+    async fn end(self, how: Next) -> Result<(), StartError> {
+        systemd::stopping();
+        tracing::info!(drained = how == Next::Drained, "the supervisor ends");
+        if how == Next::Drained {
+            self.hands.leave_tmux().await;
+        }
+        drop(self.hands);
+        start::end(self.tasks).await;
+        self.journal.close().await?;
+        Ok(())
+    }
+}
+
+/// Turns a wall-clock time into a timer's time; a time in the past is now.
+fn instant_of(at: Timestamp) -> Instant {
+    Instant::now() + at.since(clock::now())
+}

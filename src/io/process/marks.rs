@@ -1,0 +1,154 @@
+//! Processes that carry marks in their environment, found and ended whatever became of their parents.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::table::ProcessTable;
+use super::{ProcessError, ProcessId, identify, is_alive, signal, wait_for_exit};
+
+/// How long processes may take to vanish after SIGKILL, reappearing ones included.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The wait between two looks at a process that cannot be waited for.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Returns all running processes of our user whose environment, as it was at their start, holds every `NAME=value`.
+///
+/// A process that overwrote its environment, or that does not let us read it, is not found.
+///
+/// # Errors
+/// When /proc cannot be listed or no marks are given.
+pub fn marked(marks: &[(&str, &str)]) -> Result<Vec<ProcessId>, ProcessError> {
+    let marks = Marks::new(marks.iter().copied())?;
+    Ok(super::all_pids()?.into_iter().filter_map(identify).filter(|process| marks.carried_by(process)).collect())
+}
+
+/// Ends all processes that carry the marks, together with their descendants, and returns how many there were.
+///
+/// SIGTERM first (and SIGCONT, so that a stopped process can act on it), SIGKILL after `grace`; then again until none is
+/// found. We ourselves are never touched, even if we carry the marks.
+///
+/// # Errors
+/// When /proc cannot be listed, no marks are given, or some processes are still there in the end.
+pub async fn end_marked(marks: &[(String, String)], grace: Duration) -> Result<usize, ProcessError> {
+    let marks = Marks::new(marks.iter().map(|(name, value)| (name.as_str(), value.as_str())))?;
+    let first = marks.family_in(&ProcessTable::read()?);
+    for process in &first {
+        send(process, Signal::TERM);
+        send(process, Signal::CONT);
+    }
+    wait_for_all(&first, grace).await;
+
+    let mut ended: BTreeSet<ProcessId> = first.into_iter().collect();
+    match tokio::time::timeout(KILL_PATIENCE, kill_all(&marks, &mut ended)).await {
+        Ok(done) => done.map(|()| ended.len()),
+        Err(_) => {
+            let left = marks.family_in(&ProcessTable::read()?);
+            Err(ProcessError::Survivors { pids: left.iter().map(|process| process.pid).collect() })
+        }
+    }
+}
+
+/// Kills until nothing that carries the marks is found any more.
+async fn kill_all(marks: &Marks, ended: &mut BTreeSet<ProcessId>) -> Result<(), ProcessError> {
+    let mut clean_looks = 0;
+    // A process that forks and ends while we look can hide its child from one look, but hardly from two.
+    while clean_looks < 2 {
+        let table = ProcessTable::read()?;
+        let left = marks.family_in(&table);
+        clean_looks = if left.is_empty() { clean_looks + 1 } else { 0 };
+        // A signal to a group reaches all its members in one step, so that those who fork as quickly as they can do not
+        // outrun us. What left the group is found one by one.
+        for group in table.groups_within(&left) {
+            kill_group(group);
+        }
+        for process in &left {
+            send(process, Signal::KILL);
+        }
+        wait_for_all(&left, KILL_PATIENCE).await;
+        ended.extend(left);
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+
+fn kill_group(group: u32) {
+    let Some(group) = i32::try_from(group).ok().and_then(Pid::from_raw) else { return };
+    if let Err(errno) = kill_process_group(group, Signal::KILL) {
+        tracing::debug!(group = group.as_raw_nonzero(), %errno, "a process group did not take SIGKILL");
+    }
+}
+
+/// Sends a signal; one process that we may not signal (it changed its user) must not save the others.
+fn send(process: &ProcessId, what: Signal) {
+    if let Err(error) = signal(process, what) {
+        tracing::warn!(pid = process.pid, %error, "a process to be ended does not take our signal");
+    }
+}
+
+/// What `/proc/PID/environ` must hold.
+struct Marks {
+    entries: Vec<Vec<u8>>,
+    user: u32,
+}
+
+impl Marks {
+    fn new<'a>(marks: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self, ProcessError> {
+        let entries: Vec<Vec<u8>> = marks.map(|(name, value)| format!("{name}={value}").into_bytes()).collect();
+        if entries.is_empty() {
+            return Err(ProcessError::NoMarks);
+        }
+        Ok(Self { entries, user: rustix::process::geteuid().as_raw() })
+    }
+
+    /// Says whether the process carries the marks.
+    fn carried_by(&self, process: &ProcessId) -> bool {
+        let folder = format!("/proc/{}", process.pid);
+        if !fs::metadata(&folder).is_ok_and(|metadata| metadata.uid() == self.user) {
+            return false;
+        }
+        let Ok(environment) = fs::read(format!("{folder}/environ")) else { return false };
+        let carried: BTreeSet<&[u8]> = environment.split(|byte| *byte == 0).collect();
+        // The last look proves that the environment belongs to this process and not to a later one of its number.
+        self.entries.iter().all(|entry| carried.contains(entry.as_slice())) && is_alive(process)
+    }
+
+    /// Returns the processes that carry the marks and all that run below them, except us and those above us.
+    fn family_in(&self, table: &ProcessTable) -> Vec<ProcessId> {
+        let us = std::process::id();
+        let mut found: BTreeMap<u32, ProcessId> = BTreeMap::new();
+        for process in table.running().filter(|process| process.pid != us && self.carried_by(process)) {
+            let below = table.descendants(process.pid);
+            if below.contains(&us) {
+                tracing::warn!(pid = process.pid, "a process that carries the marks is above us and is spared");
+                continue;
+            }
+            found.insert(process.pid, process);
+            found.extend(
+                table.running().filter(|process| below.contains(&process.pid)).map(|process| (process.pid, process)),
+            );
+        }
+        found.into_values().collect()
+    }
+}
+
+/// Waits until all have ended, at most `patience`.
+async fn wait_for_all(processes: &[ProcessId], patience: Duration) {
+    let all = async {
+        for process in processes {
+            if wait_for_exit(*process).await.is_err() {
+                // Without a handle, e.g. when no file descriptor is left, looking has to do.
+                while is_alive(process) {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+            }
+        }
+    };
+    if tokio::time::timeout(patience, all).await.is_err() {
+        tracing::debug!("some processes did not end in time");
+    }
+}

@@ -1,0 +1,338 @@
+//! Delivering envelopes.
+//!
+//! The steps of one delivery, and what a crash or power cut after each leaves:
+//! 1. write the file in `tmp/` and sync it: a stray draft, which a later sweep removes;
+//! 2. link it as `ids/ID`, which fails if the id was accepted before: a draft that a retry with the same id finishes;
+//! 3. rename it into `new/` or `later/`: delivered for everybody, but a power cut may still undo steps 2 and 3;
+//! 4. sync that folder: delivered for good. Only now the call returns.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::model::envelope::{ENVELOPE_SCHEMA, Envelope};
+use crate::model::id::{EnvelopeId, Mailbox};
+use crate::model::time::Timestamp;
+
+use super::durable::{self, Moved};
+use super::fault::SpoolError;
+use super::file;
+use super::keys::KeyClaim;
+use super::limits::KEY_BYTES_MAX;
+use super::memory;
+use super::name::{Folder, LaterName, Stem};
+use super::{Room, Spool};
+
+/// From how many envelopes on a batch waits once for the whole file system, not once for each file.
+const SHARED_SYNC_MIN: usize = 16;
+
+/// What became of a delivery. Either way the envelope is on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivered {
+    /// It was accepted.
+    New,
+    /// It was accepted before: the same id, or the same sender's same idempotency key within the window.
+    Already {
+        /// The envelope that was accepted then.
+        first: EnvelopeId,
+    },
+}
+
+/// Where an envelope arrives.
+#[derive(Debug, Clone, Copy)]
+enum Arrival {
+    New(Stem),
+    Later(LaterName),
+}
+
+impl Arrival {
+    fn of(envelope: &Envelope, not_before: Option<Timestamp>, now: Timestamp) -> Self {
+        let stem = Stem::first(envelope.priority, envelope.id);
+        match not_before {
+            Some(not_before) if not_before > now => Self::Later(LaterName { not_before, stem }),
+            Some(_) | None => Self::New(stem),
+        }
+    }
+
+    const fn folder(self) -> Folder {
+        match self {
+            Self::New(_) => Folder::New,
+            Self::Later(_) => Folder::Later,
+        }
+    }
+
+    fn path(self, room: &Room) -> PathBuf {
+        match self {
+            Self::New(stem) => room.file(Folder::New, &stem),
+            Self::Later(name) => room.file(Folder::Later, &name),
+        }
+    }
+}
+
+impl Spool {
+    /// Delivers an envelope to the mailbox that it is addressed to. It is on the disk when this returns.
+    ///
+    /// After an error the caller may try again with the same envelope: it is accepted at most once.
+    ///
+    /// # Errors
+    /// Refuses an envelope that is too large or cannot be read back, and one for a full mailbox; fails if the disk does.
+    pub fn deliver(
+        &self,
+        envelope: &Envelope,
+        not_before: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<Delivered, SpoolError> {
+        let bytes = self.admit(envelope)?;
+        let room = self.room(&envelope.to);
+        self.ensure(&envelope.to)?;
+        self.check_space(&room, &[envelope.id], now)?;
+        let _key_lock = match &envelope.idempotency_key {
+            None => None,
+            Some(key) => match self.claim_key(&room, envelope, key, now)? {
+                KeyClaim::UsedBy(first) => {
+                    sync_folders(&room, &[Folder::New, Folder::Later])?;
+                    return Ok(Delivered::Already { first });
+                }
+                KeyClaim::Ours(lock) => Some(lock),
+            },
+        };
+        let draft = write_draft(&room, envelope.id, &bytes, Sync::Now)?;
+        let arrival = Arrival::of(envelope, not_before, now);
+        let delivered = self.enter(&room, &draft, envelope.id, arrival)?;
+        // Also for one that came before: its sender may have died, or not have come to this step yet.
+        sync_folders(&room, synced_after(delivered, arrival))?;
+        Ok(delivered)
+    }
+
+    /// Delivers many envelopes with few waits for the disk. All are on the disk when this returns.
+    ///
+    /// The batch is not one step: after an error some of it may have been delivered, and the caller may try again with
+    /// the same envelopes. Envelopes with an idempotency key are delivered one by one.
+    ///
+    /// # Errors
+    /// As [`Spool::deliver`], for the first envelope that is refused.
+    pub fn deliver_batch(&self, envelopes: &[Envelope], now: Timestamp) -> Result<Vec<Delivered>, SpoolError> {
+        let mut contents = Vec::with_capacity(envelopes.len());
+        let mut addressees: BTreeMap<&Mailbox, Vec<EnvelopeId>> = BTreeMap::new();
+        for envelope in envelopes {
+            contents.push(self.admit(envelope)?);
+            addressees.entry(&envelope.to).or_default().push(envelope.id);
+        }
+        for (mailbox, ids) in addressees {
+            self.ensure(mailbox)?;
+            self.check_space(&self.room(mailbox), ids.as_slice(), now)?;
+        }
+        let mut drafts = Vec::with_capacity(envelopes.len());
+        let outcome = self
+            .write_drafts(envelopes, &contents, &mut drafts)
+            .and_then(|()| self.enter_batch(envelopes, &drafts, now));
+        if outcome.is_err() {
+            // Best effort: what stays is a stray draft.
+            for draft in drafts.iter().flatten() {
+                durable::remove(draft).ok();
+            }
+        }
+        outcome
+    }
+
+    /// Writes the drafts of the envelopes without key, and waits until they are on the disk.
+    fn write_drafts(
+        &self,
+        envelopes: &[Envelope],
+        contents: &[Vec<u8>],
+        drafts: &mut Vec<Option<PathBuf>>,
+    ) -> Result<(), SpoolError> {
+        let sync = if envelopes.len() < SHARED_SYNC_MIN { Sync::Now } else { Sync::Later };
+        for (envelope, bytes) in envelopes.iter().zip(contents) {
+            drafts.push(match envelope.idempotency_key {
+                None => Some(write_draft(&self.room(&envelope.to), envelope.id, bytes, sync)?),
+                Some(_) => None,
+            });
+        }
+        match sync {
+            Sync::Now => Ok(()),
+            Sync::Later => {
+                durable::sync_file_system(self.root()).map_err(SpoolError::io("sync the file system of", self.root()))
+            }
+        }
+    }
+
+    fn enter_batch(
+        &self,
+        envelopes: &[Envelope],
+        drafts: &[Option<PathBuf>],
+        now: Timestamp,
+    ) -> Result<Vec<Delivered>, SpoolError> {
+        let mut touched = BTreeSet::new();
+        let mut all = Vec::with_capacity(envelopes.len());
+        for (envelope, draft) in envelopes.iter().zip(drafts) {
+            all.push(match draft {
+                None => self.deliver(envelope, None, now)?,
+                Some(draft) => {
+                    let room = self.room(&envelope.to);
+                    let arrival = Arrival::of(envelope, None, now);
+                    let delivered = self.enter(&room, draft, envelope.id, arrival)?;
+                    touched.extend(synced_after(delivered, arrival).iter().map(|folder| room.folder(*folder)));
+                    delivered
+                }
+            });
+        }
+        for folder in touched {
+            durable::sync_folder(&folder).map_err(SpoolError::io("sync folder", &folder))?;
+        }
+        Ok(all)
+    }
+
+    /// Checks an envelope and returns the bytes of its file.
+    fn admit(&self, envelope: &Envelope) -> Result<Vec<u8>, SpoolError> {
+        let invalid = |reason: String| SpoolError::Invalid { id: envelope.id, reason };
+        if envelope.schema != ENVELOPE_SCHEMA {
+            return Err(invalid(format!("its schema is `{}`, not `{ENVELOPE_SCHEMA}`", envelope.schema)));
+        }
+        if envelope.idempotency_key.as_ref().is_some_and(|key| key.len() > KEY_BYTES_MAX) {
+            return Err(invalid(format!("its idempotency key is longer than {KEY_BYTES_MAX} bytes")));
+        }
+        let bytes = file::encode(envelope).map_err(|fault| invalid(super::chain(&fault)))?;
+        let max = self.limits().envelope_bytes_max;
+        if bytes.len() > max {
+            return Err(SpoolError::TooLarge { id: envelope.id, bytes: bytes.len(), max });
+        }
+        // What is accepted must be readable: JSON that is nested too deeply can be written but not read.
+        file::decode(&bytes).map_err(|fault| invalid(super::chain(&fault)))?;
+        Ok(bytes)
+    }
+
+    /// Refuses envelopes that would make a mailbox too full. Those accepted before are never refused.
+    fn check_space(&self, room: &Room, ids: &[EnvelopeId], now: Timestamp) -> Result<(), SpoolError> {
+        let max = self.limits().mailbox_envelopes_max;
+        let known = self.shared.memory.of(&room.mailbox);
+        let mut known = memory::lock(&known);
+        if known.count(now).is_none_or(|count| count + ids.len() > max) {
+            known.counts(now, count_waiting(room)?);
+        }
+        let waiting = known.count(now).unwrap_or(0);
+        if waiting + ids.len() > max {
+            let more = ids.iter().filter(|id| room.id(**id).symlink_metadata().is_err()).count();
+            if more > 0 && waiting + more > max {
+                return Err(SpoolError::MailboxFull { mailbox: room.mailbox.clone(), waiting, max });
+            }
+        }
+        known.came(ids.len());
+        Ok(())
+    }
+
+    /// Makes a draft an envelope, unless its id was accepted before.
+    fn enter(&self, room: &Room, draft: &Path, id: EnvelopeId, arrival: Arrival) -> Result<Delivered, SpoolError> {
+        let entry = room.id(id);
+        match std::fs::hard_link(draft, &entry) {
+            Ok(()) => self.arrive(room, draft, id, arrival).inspect_err(|_| {
+                // The id first: while it is taken, a missing draft would mean that the envelope was delivered.
+                durable::remove(&entry).and_then(|_| durable::remove(draft)).ok();
+            }),
+            Err(fault) if fault.kind() == std::io::ErrorKind::AlreadyExists => {
+                durable::remove(draft).map_err(SpoolError::io("remove", draft))?;
+                match find_remnant(room, id)? {
+                    // A sender died between the link and the rename, or is just there: either may finish it.
+                    Some(remnant) => self.arrive(room, &remnant, id, arrival),
+                    None => Ok(Delivered::Already { first: id }),
+                }
+            }
+            Err(fault) => {
+                durable::remove(draft).ok();
+                Err(SpoolError::io("link", &entry)(fault))
+            }
+        }
+    }
+
+    fn arrive(&self, room: &Room, draft: &Path, id: EnvelopeId, arrival: Arrival) -> Result<Delivered, SpoolError> {
+        let path = arrival.path(room);
+        match durable::move_file(draft, &path).map_err(SpoolError::io("deliver to", &path))? {
+            Moved::Yes => {}
+            // Another sender of the same envelope has finished it; but a draft that was swept away is lost.
+            Moved::Gone if room.id(id).symlink_metadata().is_ok() => {}
+            Moved::Gone => return Err(SpoolError::Gone { path: draft.to_owned() }),
+            // A program that knows nothing of `ids/` has put the same envelope there.
+            Moved::Taken => {
+                durable::remove(draft).map_err(SpoolError::io("remove", draft))?;
+                return Ok(Delivered::Already { first: id });
+            }
+        }
+        let known = self.shared.memory.of(&room.mailbox);
+        match arrival {
+            Arrival::New(stem) => memory::lock(&known).waits(stem),
+            Arrival::Later(name) => memory::lock(&known).is_due(name.not_before),
+        }
+        Ok(Delivered::New)
+    }
+
+    /// Removes what a sender left that died after it had linked an envelope's id and before it had delivered it.
+    pub(super) fn discard_remnant(&self, room: &Room, id: EnvelopeId) -> Result<(), SpoolError> {
+        let Some(remnant) = find_remnant(room, id)? else { return Ok(()) };
+        for path in [room.id(id), remnant] {
+            durable::remove(&path).map_err(SpoolError::io("remove", &path))?;
+        }
+        Ok(())
+    }
+}
+
+/// When the content of a draft must be on the disk.
+#[derive(Debug, Clone, Copy)]
+enum Sync {
+    Now,
+    Later,
+}
+
+/// Writes an envelope's bytes to a new file in `tmp/`.
+fn write_draft(room: &Room, id: EnvelopeId, bytes: &[u8], sync: Sync) -> Result<PathBuf, SpoolError> {
+    let (draft, file) = room.write_draft(&id, bytes).map_err(SpoolError::io("write to", &room.tmp()))?;
+    match sync {
+        Sync::Now => file.sync_all().map_err(|fault| {
+            durable::remove(&draft).ok();
+            SpoolError::io("write", &draft)(fault)
+        })?,
+        Sync::Later => {}
+    }
+    Ok(draft)
+}
+
+/// Says which folders must be synced before a delivery can be called durable.
+const fn synced_after(delivered: Delivered, arrival: Arrival) -> &'static [Folder] {
+    match (delivered, arrival.folder()) {
+        (Delivered::New, Folder::Later) => &[Folder::Later],
+        (Delivered::New, Folder::New | Folder::Leased | Folder::Done | Folder::Dead) => &[Folder::New],
+        (Delivered::Already { .. }, _) => &[Folder::New, Folder::Later],
+    }
+}
+
+fn sync_folders(room: &Room, folders: &[Folder]) -> Result<(), SpoolError> {
+    for folder in folders {
+        let folder = room.folder(*folder);
+        durable::sync_folder(&folder).map_err(SpoolError::io("sync folder", &folder))?;
+    }
+    Ok(())
+}
+
+/// Finds the draft that is the same file as an accepted id's entry.
+fn find_remnant(room: &Room, id: EnvelopeId) -> Result<Option<PathBuf>, SpoolError> {
+    let Ok(entry) = room.id(id).symlink_metadata() else { return Ok(None) };
+    let prefix = format!("{id}.");
+    for name in durable::names(&room.tmp()).map_err(SpoolError::io("list", &room.tmp()))? {
+        let path = room.tmp().join(&name);
+        if name.as_encoded_bytes().starts_with(prefix.as_bytes())
+            && path.symlink_metadata().is_ok_and(|draft| (draft.dev(), draft.ino()) == (entry.dev(), entry.ino()))
+        {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
+/// Counts what waits or is leased, by names only.
+fn count_waiting(room: &Room) -> Result<usize, SpoolError> {
+    let mut count = 0;
+    for folder in [Folder::New, Folder::Later, Folder::Leased] {
+        let path = room.folder(folder);
+        count += durable::names(&path).map_err(SpoolError::io("list", &path))?.len();
+    }
+    Ok(count)
+}

@@ -1,0 +1,81 @@
+//! What happened to an envelope besides being delivered and ended: `history/ID.jsonl`, one line per event.
+//!
+//! It is for people. It is written after the event, not synced, and never decides anything.
+
+use std::fs::OpenOptions;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::id::EnvelopeId;
+use crate::model::time::Timestamp;
+
+use super::holder::Holder;
+use super::{Room, Spool};
+
+/// How much of a history is read, in bytes.
+const HISTORY_BYTES_MAX: u64 = 256 * 1024;
+
+/// One event in the life of an envelope.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// When it happened.
+    pub at: Timestamp,
+    /// In which attempt.
+    pub attempt: u32,
+    /// Who held the envelope.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<Holder>,
+    /// What happened.
+    pub what: Happening,
+    /// Why, in the words of who did it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What can happen to an envelope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Happening {
+    /// The lease ended without an answer.
+    Expired,
+    /// The holder gave it back.
+    Nacked,
+    /// Somebody took it out of `dead/`.
+    Requeued,
+}
+
+impl Spool {
+    /// Adds a line to an envelope's history; a failure is logged and changes nothing.
+    pub(super) fn note(&self, room: &Room, id: EnvelopeId, note: &Note) {
+        let path = path(room, id);
+        let append = || -> io::Result<()> {
+            let mut line = serde_json::to_vec(note)?;
+            line.push(b'\n');
+            OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?.write_all(&line)
+        };
+        if let Err(fault) = append() {
+            self.complain(&path, &fault);
+        }
+    }
+}
+
+/// Reads an envelope's history as far as it can be read.
+pub(super) fn read(room: &Room, id: EnvelopeId) -> Vec<Note> {
+    let mut text = Vec::new();
+    let read = OpenOptions::new()
+        .read(true)
+        .open(path(room, id))
+        .and_then(|file| file.take(HISTORY_BYTES_MAX).read_to_end(&mut text));
+    match read {
+        Ok(_) => text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+/// Returns the file of an envelope's history.
+pub(super) fn path(room: &Room, id: EnvelopeId) -> PathBuf {
+    room.history().join(format!("{id}.jsonl"))
+}

@@ -1,0 +1,114 @@
+//! What every step of a runner's work needs to know.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::attempt::log_name;
+use super::environment::{self, Files};
+use super::output::Output;
+use super::pane::Pane;
+use super::post::Post;
+use crate::io::git::Author;
+use crate::io::spool::receipt::Receipt;
+use crate::model::agent::AgentSpec;
+use crate::model::id::Incarnation;
+use crate::model::layout::Layout;
+use crate::model::order::WorkOrder;
+
+/// What stays the same for the life of a runner.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) layout: Layout,
+    pub(super) agent: AgentSpec,
+    pub(super) incarnation: Incarnation,
+    pub(super) environment: BTreeMap<String, String>,
+    pub(super) pane: Pane,
+    pub(super) post: Post,
+}
+
+impl Context {
+    /// Who an agent's commits are by.
+    pub(super) fn author(&self) -> Author {
+        Author { name: self.agent.name.clone(), email: environment::email(&self.agent) }
+    }
+
+    /// Opens the places where the output of an attempt's programs goes.
+    pub(super) fn output(&self, order: &WorkOrder) -> Output {
+        Output::open(self.pane.clone(), &self.layout.root().join(log_name(&self.agent.id, order)))
+    }
+
+    /// Returns where an attempt works.
+    pub(super) fn worktree(&self, order: &WorkOrder) -> PathBuf {
+        self.layout.worktree(order.run, &order.stage, order.attempt)
+    }
+
+    /// Returns where an attempt's commit is checked.
+    pub(super) fn check_worktree(&self, order: &WorkOrder) -> PathBuf {
+        self.layout.check_worktree(order.run, &order.stage, order.attempt)
+    }
+
+    /// Returns the files of an attempt.
+    pub(super) fn files(&self, order: &WorkOrder) -> AttemptFiles {
+        let folder = self.layout.attempt(order.run, &order.stage, order.attempt);
+        AttemptFiles {
+            order: folder.join("order.json"),
+            prompt: folder.join("prompt.md"),
+            inbox: folder.join("inbox.jsonl"),
+            report: folder.join("report.json"),
+            folder,
+        }
+    }
+
+    /// Returns the environment of an attempt's programs.
+    pub(super) fn environment(&self, order: &WorkOrder, files: &AttemptFiles) -> Vec<(OsString, OsString)> {
+        let told = Files { order: &files.order, prompt: &files.prompt, inbox: &files.inbox, report: &files.report };
+        let root = self.layout.root();
+        environment::of_attempt(&self.environment, root, &self.agent, self.incarnation, order, told)
+            .into_iter()
+            .collect()
+    }
+}
+
+/// The files of an attempt.
+#[derive(Debug)]
+pub(super) struct AttemptFiles {
+    pub(super) folder: PathBuf,
+    pub(super) order: PathBuf,
+    pub(super) prompt: PathBuf,
+    pub(super) inbox: PathBuf,
+    pub(super) report: PathBuf,
+}
+
+/// The order in hand, with what must be given back to the spool at its end.
+#[derive(Debug)]
+pub(super) struct Assignment {
+    pub(super) order: Arc<WorkOrder>,
+    receipt: Mutex<Receipt>,
+    messages: Mutex<Vec<Receipt>>,
+}
+
+impl Assignment {
+    pub(super) const fn new(order: Arc<WorkOrder>, receipt: Receipt) -> Self {
+        Self { order, receipt: Mutex::new(receipt), messages: Mutex::new(Vec::new()) }
+    }
+
+    pub(super) fn receipt(&self) -> Receipt {
+        self.receipt.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes the receipt of a lease that was extended.
+    pub(super) fn renew(&self, receipt: Receipt) {
+        *self.receipt.lock().unwrap_or_else(PoisonError::into_inner) = receipt;
+    }
+
+    /// Notes the messages that were handed out with the order.
+    pub(super) fn hand_out(&self, messages: impl IntoIterator<Item = Receipt>) {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner).extend(messages);
+    }
+
+    pub(super) fn messages(&self) -> Vec<Receipt> {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

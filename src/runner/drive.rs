@@ -1,0 +1,304 @@
+//! The runner's loop: takes in events, asks the machine, has its effects done, each slow one in a task of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use super::attempt::short;
+use super::beat;
+use super::checks;
+use super::context::{Assignment, Context};
+use super::event::{Effect, Event, Pull, Trouble};
+use super::hints::{Hints, Topic};
+use super::machine::Machine;
+use super::pane::Tone;
+use super::post::{Hold, PostError};
+use super::start::RunnerError;
+use super::work;
+use super::workplace::{self, chain};
+use crate::io::clock;
+use crate::model::envelope::Envelope;
+use crate::model::report::{Outcome, Report};
+use crate::tasks::Tasks;
+
+/// How many pieces of news may wait for the loop: one step is under way at a time.
+const NEWS_MAX: usize = 64;
+
+/// What reaches the loop.
+#[derive(Debug)]
+pub(super) enum News {
+    /// An event for the machine.
+    Event(Event),
+    /// The answer to [`Effect::Lease`], with what must be given back.
+    Leased(Result<Option<Assignment>, PostError>),
+    /// A hint.
+    Hint(Topic),
+}
+
+/// The shell around a machine.
+pub(super) struct Shell {
+    pub(super) context: Arc<Context>,
+    pub(super) machine: Machine,
+    pub(super) tasks: Tasks,
+    pub(super) sender: mpsc::Sender<News>,
+    pub(super) hints: Hints,
+    news: mpsc::Receiver<News>,
+    assignment: Option<Arc<Assignment>>,
+    leash: watch::Sender<Option<Pull>>,
+}
+
+impl Shell {
+    pub(super) fn new(context: Arc<Context>, machine: Machine) -> Self {
+        // Answers wait for room; there is always some, since steps follow each other.
+        let (sender, news) = mpsc::channel(NEWS_MAX);
+        let (leash, _) = watch::channel(None);
+        Self { context, machine, tasks: Tasks::new(), sender, hints: Hints::none(), news, assignment: None, leash }
+    }
+
+    /// Runs until the machine wants to exit; then ends every task.
+    pub(super) async fn drive(mut self, patience: Duration) -> Result<(), RunnerError> {
+        let result = self.turn().await;
+        // A program that still runs dies with its leash.
+        drop(std::mem::replace(&mut self.leash, watch::channel(None).0));
+        self.tasks.shut_down(patience).await;
+        result
+    }
+
+    async fn turn(&mut self) -> Result<(), RunnerError> {
+        loop {
+            while let Some(effect) = self.machine.poll_effect() {
+                if effect == Effect::Exit {
+                    return Ok(());
+                }
+                self.begin(effect);
+            }
+            let wait = self.machine.poll_timeout().map(|(due, _)| due.since(clock::now()));
+            let news = tokio::select! {
+                news = self.news.recv() => news,
+                topic = self.hints.next() => Some(News::Hint(topic)),
+                () = sleep(wait) => None,
+            };
+            let now = clock::now();
+            match news {
+                None => self.machine.handle_timeout(now),
+                Some(News::Hint(Topic::Leased)) => self.look(),
+                Some(news) => {
+                    let event = self.event(news)?;
+                    tracing::trace!(event = event.name(), "event");
+                    self.machine.handle_event(event, now)?;
+                }
+            }
+        }
+    }
+
+    fn event(&mut self, news: News) -> Result<Event, RunnerError> {
+        Ok(match news {
+            News::Event(event) => event,
+            News::Hint(Topic::New | Topic::Leased) => Event::MailboxChanged,
+            News::Leased(Ok(None)) => Event::Leased(Ok(None)),
+            News::Leased(Ok(Some(assignment))) => {
+                let order = Arc::clone(&assignment.order);
+                let line = format!("{}: attempt {} begins", order.task, order.attempt);
+                self.context.pane.say(Tone::Step, &line);
+                tracing::info!(task = %order.task, attempt = order.attempt, order = %order.id, "leased an order");
+                self.assignment = Some(Arc::new(assignment));
+                Event::Leased(Ok(Some(order)))
+            }
+            // A supervisor of another version wrote it: the next start of this runner may understand it.
+            News::Leased(Err(error @ PostError::NotAnOrder { .. })) => {
+                return Err(RunnerError::Order { source: Box::new(error) });
+            }
+            News::Leased(Err(PostError::Spool(error))) => {
+                tracing::warn!(error = %chain(&error), "cannot look into the mailbox");
+                Event::Leased(Err(Trouble(chain(&error))))
+            }
+        })
+    }
+
+    fn begin(&mut self, effect: Effect) {
+        tracing::trace!(?effect, "effect");
+        let context = Arc::clone(&self.context);
+        match effect {
+            Effect::Beat(value) => {
+                let path = context.layout.beat(&context.agent.id);
+                if let Err(error) = beat::write(&path, &value) {
+                    tracing::warn!(path = %path.display(), %error, "cannot beat");
+                }
+            }
+            Effect::Lease => {
+                self.hints.rearm();
+                let sender = self.sender.clone();
+                self.tasks.start_blocking("lease", move || {
+                    sender.blocking_send(News::Leased(context.post.lease_order(clock::now()))).ok();
+                });
+            }
+            Effect::Look(_) => self.look(),
+            Effect::Prepare(order) => {
+                let answer = self.answer(Event::Prepared(Err(panicked())));
+                self.tasks.start("prepare", |_| async move {
+                    answer.give(Event::Prepared(workplace::prepare(&context, &order).await)).await;
+                });
+            }
+            Effect::Run(order) => self.begin_run(context, &order.task.to_string()),
+            Effect::Commit { order, base, purpose, summary } => {
+                let answer = self.answer(Event::Committed(Err(panicked())));
+                self.tasks.start("commit", |_| async move {
+                    let made = workplace::commit(&context, &order, &base, purpose, summary.as_deref()).await;
+                    if let Ok(Some(commit)) = &made {
+                        let line = format!("commit {} on {}", short(&commit.id), commit.branch);
+                        context.pane.say(Tone::Step, &line);
+                    }
+                    answer.give(Event::Committed(made)).await;
+                });
+            }
+            Effect::Check { order, commit } => {
+                let answer = self.answer(Event::Checked(Err(panicked())));
+                let leash = self.tie();
+                self.tasks.start("check", |_| async move {
+                    answer.give(Event::Checked(checks::run(&context, &order, commit.as_deref(), leash).await)).await;
+                });
+            }
+            Effect::Signal(pull) => {
+                self.leash.send_replace(Some(pull));
+            }
+            Effect::Deliver(report) => self.begin_deliver(context, report),
+            Effect::Ack(_) => self.begin_ack(context),
+            Effect::Clear(order) => {
+                let answer = self.answer(Event::Cleared);
+                self.assignment = None;
+                self.tasks.start("clear", |_| async move {
+                    workplace::clear(&context, &order).await;
+                    answer.give(Event::Cleared).await;
+                });
+            }
+            Effect::Exit => {}
+        }
+    }
+
+    fn begin_run(&mut self, context: Arc<Context>, task: &str) {
+        let failed = super::attempt::Ran {
+            failure: Some(super::attempt::Failure {
+                kind: crate::model::report::FailureKind::Infrastructure,
+                reason: panicked().0,
+            }),
+            ..super::attempt::Ran::default()
+        };
+        let answer = self.answer(Event::Ran(Box::new(failed)));
+        let Some(assignment) = self.assignment.clone() else { return };
+        let leash = self.tie();
+        tracing::debug!(task, "the program starts");
+        self.tasks.start("run", |_| async move {
+            let ran = work::run(&context, &assignment, leash).await;
+            answer.give(Event::Ran(Box::new(ran))).await;
+        });
+    }
+
+    fn begin_deliver(&mut self, context: Arc<Context>, report: Arc<Envelope>) {
+        let answer = self.answer(Event::Delivered(Err(panicked())));
+        self.tasks.start_blocking("deliver", move || {
+            let delivered = context.post.deliver(&report, clock::now());
+            match &delivered {
+                Ok(()) => say_report(&context, &report),
+                Err(error) => {
+                    tracing::warn!(error = %chain(error), "cannot deliver the report; it is tried again");
+                    context.pane.say(Tone::Bad, &format!("cannot deliver the report: {}", chain(error)));
+                }
+            }
+            answer.give_blocking(Event::Delivered(delivered.map_err(|error| Trouble(chain(&error)))));
+        });
+    }
+
+    fn begin_ack(&mut self, context: Arc<Context>) {
+        let answer = self.answer(Event::Acked(Err(panicked())));
+        let Some(assignment) = self.assignment.clone() else { return };
+        self.tasks.start_blocking("ack", move || {
+            let now = clock::now();
+            for message in assignment.messages() {
+                // A message that is not acknowledged comes again, which its reader must be able to bear.
+                if let Err(error) = context.post.ack(&message, now) {
+                    tracing::warn!(receipt = %message, error = %chain(&error), "cannot acknowledge a message");
+                }
+            }
+            let acked = context.post.ack(&assignment.receipt(), now);
+            answer.give_blocking(Event::Acked(acked.map_err(|error| Trouble(chain(&error)))));
+        });
+    }
+
+    /// Sees whether the order is still ours.
+    fn look(&mut self) {
+        let Some(assignment) = self.assignment.clone() else { return };
+        let (context, sender) = (Arc::clone(&self.context), self.sender.clone());
+        self.tasks.start_blocking("look", move || match context.post.hold(&assignment, clock::now()) {
+            Ok(Hold::Ours) => {}
+            Ok(Hold::Gone) => {
+                sender.blocking_send(News::Event(Event::OrderGone(assignment.order.id))).ok();
+            }
+            Err(error) => tracing::warn!(error = %chain(&error), "cannot see whether the order is still ours"),
+        });
+    }
+
+    /// Returns the hold on the program of the step that begins.
+    fn tie(&mut self) -> watch::Receiver<Option<Pull>> {
+        let (sender, receiver) = watch::channel(None);
+        self.leash = sender;
+        receiver
+    }
+
+    fn answer(&self, fallback: Event) -> Answer {
+        Answer { sender: self.sender.clone(), fallback: Some(fallback) }
+    }
+}
+
+fn panicked() -> Trouble {
+    Trouble("the runner made a mistake in this step; its log says more".to_owned())
+}
+
+async fn sleep(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The one answer that a step owes to the machine; given even if the step panics, so that nothing waits for ever.
+struct Answer {
+    sender: mpsc::Sender<News>,
+    fallback: Option<Event>,
+}
+
+impl Answer {
+    async fn give(mut self, event: Event) {
+        self.fallback = None;
+        // When the loop is gone, nobody waits for it.
+        self.sender.send(News::Event(event)).await.ok();
+    }
+
+    fn give_blocking(mut self, event: Event) {
+        self.fallback = None;
+        self.sender.blocking_send(News::Event(event)).ok();
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some(event) = self.fallback.take() {
+            self.sender.try_send(News::Event(event)).ok();
+        }
+    }
+}
+
+fn say_report(context: &Context, envelope: &Envelope) {
+    let Ok(report) = serde_json::from_value::<Report>(envelope.body.clone()) else { return };
+    let took = report.ended_at.since(report.started_at);
+    let took = crate::model::span::format(Duration::from_millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)));
+    let (tone, word) = match report.outcome {
+        Outcome::Done => (Tone::Good, "done"),
+        Outcome::NoChange => (Tone::Good, "no change"),
+        Outcome::ChangesRequested => (Tone::Step, "changes requested"),
+        Outcome::Failed => (Tone::Bad, "failed"),
+    };
+    let first = report.summary.lines().next().unwrap_or_default();
+    context.pane.say(tone, &format!("{}: attempt {} {word} after {took}: {first}", report.task, report.attempt));
+    tracing::info!(task = %report.task, attempt = report.attempt, outcome = word, "reported");
+}

@@ -1,0 +1,55 @@
+//! What a runner is at one moment.
+
+use super::stage::Stage;
+use crate::model::beat::Activity;
+use crate::model::time::Timestamp;
+use crate::runner::attempt::Attempt;
+
+/// What becomes of the order in hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Live,
+    Cancelled,
+    Stopping { until: Timestamp },
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum State {
+    Starting,
+    Idle { asking: Asking, sweep_at: Timestamp },
+    Working { attempt: Box<Attempt>, fate: Fate, stage: Stage },
+    Stopped,
+}
+
+impl State {
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Idle { .. } => "idle",
+            Self::Working { stage, .. } => stage.name(),
+            Self::Stopped => "stopped",
+        }
+    }
+
+    pub(super) fn activity(&self) -> Activity {
+        match self {
+            Self::Starting => Activity::Starting,
+            Self::Idle { .. } => Activity::Idle,
+            Self::Working { attempt, stage, .. } => Activity::Busy {
+                order: attempt.order.id,
+                task: attempt.order.task.clone(),
+                since: attempt.since,
+                step: stage.step(),
+            },
+            Self::Stopped => Activity::Stopped,
+        }
+    }
+}
+
+/// Whether a lease is under way, and whether to ask again after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asking {
+    No,
+    Once,
+    Again,
+}

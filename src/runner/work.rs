@@ -1,0 +1,187 @@
+//! The work itself: an order's files, its program, and what came of it.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+
+use super::attempt::{Failure, Ran};
+use super::context::{Assignment, AttemptFiles, Context};
+use super::output::Output;
+use super::pane::Tone;
+use super::program::{self, Ended, Leash, Program};
+use super::workplace::chain;
+use crate::drivers::{Files, Start, Verdict, prompt, registry};
+use crate::io::clock;
+use crate::io::spool::lease::Leased;
+use crate::model::report::{AgentReport, FailureKind, Outcome, SUMMARY_CHARS_MAX};
+use crate::model::task::Work;
+
+/// The largest report that a program may write.
+const CLAIM_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Works on an order to the end of its program.
+pub(super) async fn run(context: &Context, assignment: &Assignment, leash: Leash) -> Ran {
+    let order = &assignment.order;
+    let files = context.files(order);
+    let mut output = context.output(order);
+    let text = prompt::text(order);
+    let start = match &order.work {
+        Work::Run(command) => {
+            let dir = context.worktree(order);
+            Ok(Begin::Program(Program::shell(command, dir, context.environment(order, &files))))
+        }
+        Work::Prompt(_) => {
+            let places = Files { prompt: &files.prompt, folder: &files.folder };
+            registry::start(&context.agent, order, &text, places).map(|start| begin(context, assignment, &files, start))
+        }
+    };
+    let start = match start {
+        Ok(start) => start,
+        Err(error) => return failed(FailureKind::NotStarted, error.to_string()),
+    };
+    let messages = lease_messages(context, assignment);
+    if let Err(error) = write_files(assignment, &files, &text, &messages).await {
+        return failed(FailureKind::Infrastructure, format!("cannot write into {}: {error}", files.folder.display()));
+    }
+    match start {
+        Begin::Answer(answer) => {
+            output.take(format!("{}\n", answer.trim_end()).as_bytes()).await;
+            let summary = Some(answer.chars().take(SUMMARY_CHARS_MAX).collect());
+            Ran {
+                claim: AgentReport { outcome: None, summary },
+                exit_code: Some(0),
+                output: output.take_tail(),
+                ..Ran::default()
+            }
+        }
+        Begin::Program(program) => {
+            let ended = program::run(&program, leash, &mut output).await;
+            judge(context, assignment, &files, ended, &mut output).await
+        }
+    }
+}
+
+/// What an order begins with.
+enum Begin {
+    Program(Program),
+    Answer(String),
+}
+
+fn begin(context: &Context, assignment: &Assignment, files: &AttemptFiles, start: Start) -> Begin {
+    match start {
+        Start::Answer(answer) => Begin::Answer(answer),
+        Start::Program(program) => {
+            let mut env = context.environment(&assignment.order, files);
+            env.extend(program.env.into_iter().map(|(name, value)| (name.into(), value)));
+            Begin::Program(Program { argv: program.argv, dir: context.worktree(&assignment.order), env })
+        }
+    }
+}
+
+/// Takes the messages for the agent. They are acknowledged with the order; without a report they come again.
+fn lease_messages(context: &Context, assignment: &Assignment) -> Vec<Leased> {
+    let limit = Duration::from_millis(assignment.order.timeout_ms);
+    let messages = tokio::task::block_in_place(|| context.post.lease_messages(limit, clock::now()));
+    match messages {
+        Ok(messages) => {
+            assignment.hand_out(messages.iter().map(|message| message.receipt.clone()));
+            messages
+        }
+        Err(error) => {
+            tracing::warn!(error = %chain(&error), "the agent gets no messages with this order");
+            Vec::new()
+        }
+    }
+}
+
+async fn write_files(
+    assignment: &Assignment,
+    files: &AttemptFiles,
+    prompt: &str,
+    messages: &[Leased],
+) -> io::Result<()> {
+    // What an earlier start of the same attempt left must not be taken for this one's.
+    match tokio::fs::remove_dir_all(&files.folder).await {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    tokio::fs::create_dir_all(&files.folder).await?;
+    let order = serde_json::to_vec_pretty(assignment.order.as_ref()).map_err(io::Error::other)?;
+    tokio::fs::write(&files.order, order).await?;
+    tokio::fs::write(&files.prompt, prompt).await?;
+    let mut inbox = Vec::new();
+    for message in messages {
+        serde_json::to_writer(&mut inbox, &message.envelope).map_err(io::Error::other)?;
+        inbox.push(b'\n');
+    }
+    tokio::fs::write(&files.inbox, inbox).await
+}
+
+async fn judge(
+    context: &Context,
+    assignment: &Assignment,
+    files: &AttemptFiles,
+    ended: Ended,
+    output: &mut Output,
+) -> Ran {
+    let mut ran = Ran { output: output.take_tail(), ..Ran::default() };
+    let fail = |kind, reason| Some(Failure { kind, reason });
+    match ended {
+        Ended::NotStarted(reason) => ran.failure = fail(FailureKind::NotStarted, reason),
+        Ended::Killed(signal) => {
+            ran.failure = fail(FailureKind::AgentCrashed, format!("the program was killed by signal {signal}"));
+        }
+        Ended::Exited(code) => {
+            ran.exit_code = Some(code);
+            let driver = match &assignment.order.work {
+                Work::Prompt(_) => context.agent.driver,
+                Work::Run(_) => crate::model::agent::DriverKind::Command,
+            };
+            match registry::judge(driver, code, &ran.output) {
+                Verdict::Succeeded { complaint } => ran.complaint = complaint,
+                Verdict::Failed { reason } => ran.failure = fail(FailureKind::AgentFailed, reason),
+            }
+        }
+    }
+    match read_claim(&files.report).await {
+        Ok(claim) => ran.claim = claim,
+        Err(reason) if ran.failure.is_none() => ran.failure = fail(FailureKind::AgentFailed, reason),
+        Err(reason) => tracing::debug!(reason, "a failed program left no readable report either"),
+    }
+    if ran.claim.outcome == Some(Outcome::Failed) && ran.failure.is_none() {
+        let reason = ran.claim.summary.clone().unwrap_or_else(|| "the agent says that it failed".to_owned());
+        ran.failure = fail(FailureKind::AgentFailed, reason);
+    }
+    if let Some(failure) = &ran.failure {
+        output.note(&failure.reason);
+        context.pane.say(Tone::Bad, &failure.reason);
+    }
+    ran
+}
+
+/// Reads what the program wrote to `MIYABI_REPORT`; nothing is fine, nonsense is not.
+async fn read_claim(path: &Path) -> Result<AgentReport, String> {
+    let file = match tokio::fs::File::open(path).await {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(AgentReport::default()),
+        Err(error) => return Err(format!("its report cannot be read: {error}")),
+    };
+    let mut text = Vec::new();
+    file.take(CLAIM_BYTES_MAX + 1)
+        .read_to_end(&mut text)
+        .await
+        .map_err(|error| format!("its report cannot be read: {error}"))?;
+    if text.len() as u64 > CLAIM_BYTES_MAX {
+        return Err(format!("its report has more than {CLAIM_BYTES_MAX} bytes"));
+    }
+    if text.trim_ascii().is_empty() {
+        return Ok(AgentReport::default());
+    }
+    serde_json::from_slice(&text).map_err(|error| format!("its report is not a report: {error}"))
+}
+
+fn failed(kind: FailureKind, reason: String) -> Ran {
+    Ran { failure: Some(Failure { kind, reason }), ..Ran::default() }
+}

@@ -1,0 +1,170 @@
+//! Where an attempt works: its worktree or scratch folder, from the first file to the commit and the end.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::attempt::{Commit, Prepared};
+use super::context::Context;
+use super::event::{Purpose, Trouble};
+use super::pane::Tone;
+use crate::drivers::registry::{LITTER, litter};
+use crate::io::git::commit::{self, CommitRequest, SALVAGE_TRAILER};
+use crate::io::git::worktree::{self, Removal};
+use crate::model::order::{ATTEMPT_TRAILER, WorkOrder, Workplace, attempt_key};
+use crate::model::report::DIFF_BYTES_MAX;
+use crate::model::task::Work;
+
+/// How many earlier attempts are looked after when a new one begins.
+const EARLIER_MAX: u32 = 100;
+
+/// Looks for the commit of an attempt that was not reported; if there is none, makes a fresh place to work in.
+pub(super) async fn prepare(context: &Context, order: &WorkOrder) -> Result<Prepared, Trouble> {
+    let Some(workplace) = &order.workplace else {
+        let folder = context.worktree(order);
+        remove_folder(&folder).await.map_err(|error| trouble(&error))?;
+        tokio::fs::create_dir_all(&folder)
+            .await
+            .map_err(|error| Trouble(format!("cannot create {}: {error}", folder.display())))?;
+        return Ok(Prepared::default());
+    };
+    if let Some(recovered) = recover(workplace, order).await? {
+        return Ok(Prepared { base: Some(recovered.base.clone()), recovered: Some(recovered) });
+    }
+    for attempt in (1..order.attempt).rev().take(EARLIER_MAX as usize) {
+        rescue(context, workplace, order, attempt).await;
+    }
+    let path = context.worktree(order);
+    let base = worktree::prepare(&workplace.path, &workplace.target, &workplace.branch, &path)
+        .await
+        .map_err(|error| trouble(&error))?;
+    Ok(Prepared { base: Some(base), recovered: None })
+}
+
+/// Finds proven-to-be work of this run and stage that never made it into a report.
+async fn recover(workplace: &Workplace, order: &WorkOrder) -> Result<Option<Commit>, Trouble> {
+    let unreported = order.previous.iter().flat_map(|previous| &previous.unreported);
+    for branch in std::iter::once(&workplace.branch).chain(unreported) {
+        let found = commit::find_commit(&workplace.path, branch).await.map_err(|error| trouble(&error))?;
+        let Some(found) = found else { continue };
+        let of_ours = (1..=order.attempt).any(|attempt| found.attempt == attempt_key(order.run, &order.stage, attempt));
+        if of_ours {
+            let diff = commit::diff(&workplace.path, &found.base, &found.id, DIFF_BYTES_MAX)
+                .await
+                .map_err(|error| trouble(&error))?;
+            return Ok(Some(Commit { id: found.id, base: found.base, branch: branch.clone(), diff }));
+        }
+    }
+    Ok(None)
+}
+
+/// Saves what an earlier attempt left in its worktree, and clears it away. Its failure must not stop the new attempt.
+async fn rescue(context: &Context, workplace: &Workplace, order: &WorkOrder, attempt: u32) {
+    let path = context.layout.worktree(order.run, &order.stage, attempt);
+    if path.symlink_metadata().is_err() {
+        return;
+    }
+    let key = attempt_key(order.run, &order.stage, attempt);
+    let message = commit::message("left by an attempt that was ended", "", (SALVAGE_TRAILER, &key));
+    let fallback = format!("{}-saved-{attempt}", workplace.branch);
+    let saved = commit::save(&workplace.path, &path, &fallback, &message, &context.author(), &LITTER).await;
+    if let Err(error) = saved {
+        tracing::warn!(path = %path.display(), error = %chain(&error), "cannot save what an earlier attempt left");
+    }
+    remove_worktree(context, workplace, &path).await;
+    let check = context.layout.check_worktree(order.run, &order.stage, attempt);
+    worktree::remove_scratch(&workplace.path, &check).await.ok();
+    remove_folder(&context.layout.attempt(order.run, &order.stage, attempt)).await.ok();
+}
+
+/// Puts everything since the base into one commit.
+pub(super) async fn commit(
+    context: &Context,
+    order: &WorkOrder,
+    base: &str,
+    purpose: Purpose,
+    summary: Option<&str>,
+) -> Result<Option<Commit>, Trouble> {
+    let workplace =
+        order.workplace.as_ref().ok_or_else(|| Trouble("there is no repository to commit to".to_owned()))?;
+    let key = attempt_key(order.run, &order.stage, order.attempt);
+    let trailer = match purpose {
+        Purpose::Proof => ATTEMPT_TRAILER,
+        Purpose::Salvage => SALVAGE_TRAILER,
+    };
+    let asked = match &order.work {
+        Work::Prompt(prompt) => prompt.trim().lines().next().unwrap_or_default(),
+        Work::Run(_) => "",
+    };
+    let fallback = if asked.is_empty() { order.task.as_str() } else { asked };
+    let author = context.author();
+    let request = CommitRequest {
+        repository: &workplace.path,
+        worktree: &context.worktree(order),
+        branch: &workplace.branch,
+        base,
+        message: &commit::message(summary.unwrap_or_default(), fallback, (trailer, &key)),
+        author: &author,
+        litter: litter(context.agent.driver),
+    };
+    let Some(id) = commit::commit_all(&request).await.map_err(|error| trouble(&error))? else { return Ok(None) };
+    let diff = commit::diff(&workplace.path, base, &id, DIFF_BYTES_MAX).await.map_err(|error| trouble(&error))?;
+    Ok(Some(Commit { id, base: base.to_owned(), branch: workplace.branch.clone(), diff }))
+}
+
+/// Removes what an attempt has on the disk, never work that is nowhere else.
+pub(super) async fn clear(context: &Context, order: &WorkOrder) {
+    let path = context.worktree(order);
+    match &order.workplace {
+        Some(workplace) => {
+            remove_worktree(context, workplace, &path).await;
+            let check = context.check_worktree(order);
+            if let Err(error) = worktree::remove_scratch(&workplace.path, &check).await {
+                tracing::warn!(path = %check.display(), error = %chain(&error), "cannot remove a checked worktree");
+            }
+        }
+        None => warn_unless_removed(&path).await,
+    }
+    warn_unless_removed(&context.files(order).folder).await;
+}
+
+async fn remove_worktree(context: &Context, workplace: &Workplace, path: &Path) {
+    match worktree::remove(&workplace.path, path, &LITTER).await {
+        Ok(Removal::Removed) => {}
+        Ok(Removal::Kept { reason }) => {
+            tracing::warn!(path = %path.display(), reason, "a worktree is kept: it holds work that is nowhere else");
+            context.pane.say(Tone::Bad, &format!("{} is kept: {reason}", path.display()));
+        }
+        Err(error) => tracing::warn!(path = %path.display(), error = %chain(&error), "cannot remove a worktree"),
+    }
+}
+
+async fn warn_unless_removed(path: &Path) {
+    if let Err(error) = remove_folder(path).await {
+        tracing::warn!(%error, "cannot clear up");
+    }
+}
+
+/// A folder cannot be removed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot remove {path}")]
+struct RemoveError {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+async fn remove_folder(path: &Path) -> Result<(), RemoveError> {
+    match tokio::fs::remove_dir_all(path).await {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(RemoveError { path: path.to_owned(), source }),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Turns an error with its causes into a line for the report.
+pub(super) fn trouble(error: &(dyn std::error::Error + 'static)) -> Trouble {
+    Trouble(chain(error))
+}
+
+pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

@@ -1,0 +1,13 @@
+//! The command line, as people and programs use it: the real program, real folders, and a supervisor that answers as told.
+
+#![expect(clippy::unwrap_used, reason = "what a test needs and does not get ends the test")]
+
+mod documentation;
+mod graph;
+mod logs;
+mod mail;
+mod panes;
+mod roots;
+mod service;
+mod supervised;
+mod support;

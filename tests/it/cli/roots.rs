@@ -1,0 +1,191 @@
+//! Making a root, and what the program says where there is none.
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::support::{Root, code, text};
+
+#[test]
+fn init_makes_a_root_that_is_valid_at_once() {
+    let root = Root::bare();
+    root.git(&["init", "--quiet"]);
+    root.write("README.md", "hello\n");
+    root.git(&["add", "."]);
+    root.git(&["commit", "--quiet", "--message", "first"]);
+    let output = root.run(&["init"]);
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+
+    for check in [["config", "check"], ["dag", "check"]] {
+        let output = root.run(&check);
+        assert_eq!(code(&output), 0, "{check:?}: {}", text(&output.stderr));
+    }
+    let team = root.json(&["config", "check"]);
+    assert_eq!(team["agents"], serde_json::json!(["conductor", "kaede", "sakura", "tsubaki", "botan"]));
+    assert!(std::fs::read_to_string(root.path().join("agents.toml")).unwrap().contains("path = \".\""));
+    // Run-time folders are private, and nothing in them is ever seen by git.
+    for folder in ["data", "logs"] {
+        let mode = std::fs::metadata(root.path().join(folder)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{folder}");
+    }
+    assert_eq!(root.git(&["status", "--porcelain", "--untracked-files=no"]), "");
+    assert!(!root.git(&["status", "--porcelain", "--untracked-files=all"]).contains("data/"));
+}
+
+#[test]
+fn a_second_init_changes_nothing() {
+    let root = Root::new();
+    root.write("agents.toml", "# mine\n");
+    let output = root.run(&["init"]);
+    assert_eq!(code(&output), 0);
+    assert_eq!(std::fs::read_to_string(root.path().join("agents.toml")).unwrap(), "# mine\n");
+    assert!(text(&output.stdout).contains("kept agents.toml"));
+}
+
+#[test]
+fn init_with_dry_run_writes_nothing() {
+    let root = Root::bare();
+    let output = root.run(&["init", "--dry-run"]);
+    assert_eq!(code(&output), 0);
+    assert!(text(&output.stdout).contains("would be made agents.toml"));
+    assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn init_never_touches_a_gitignore_that_git_tracks() {
+    let root = Root::bare();
+    root.git(&["init", "--quiet"]);
+    root.write(".gitignore", "/target");
+    let extended = root.run(&["init"]);
+    assert!(text(&extended.stdout).contains("extended .gitignore"), "an untracked one is extended");
+    assert_eq!(std::fs::read_to_string(root.path().join(".gitignore")).unwrap(), "/target\n/data/\n/logs/\n");
+
+    let root = Root::bare();
+    root.git(&["init", "--quiet"]);
+    root.write(".gitignore", "/target\n");
+    root.git(&["add", "."]);
+    root.git(&["commit", "--quiet", "--message", "first"]);
+    assert_eq!(code(&root.run(&["init"])), 0);
+    assert_eq!(root.git(&["status", "--porcelain", "--untracked-files=no"]), "");
+    assert!(!root.git(&["status", "--porcelain", "--untracked-files=all"]).contains("data/"));
+}
+
+#[test]
+fn init_below_the_top_of_a_checkout_names_the_top() {
+    let root = Root::bare();
+    root.git(&["init", "--quiet"]);
+    std::fs::create_dir_all(root.path().join("ops/team")).unwrap();
+    let output = root.command(&["-C", "ops/team", "init"]).output().unwrap();
+    assert_eq!(code(&output), 0);
+    assert!(std::fs::read_to_string(root.path().join("ops/team/agents.toml")).unwrap().contains("path = \"../..\""));
+    assert!(text(&output.stdout).contains("no commit yet"));
+}
+
+#[test]
+fn without_a_root_every_verb_says_how_to_make_one() {
+    let root = Root::bare();
+    let output = root.run(&["status"]);
+    assert_eq!(code(&output), 4);
+    insta::assert_snapshot!(root.anonymous(&output.stderr));
+    assert_eq!(code(&root.run(&["-C", "nowhere", "status"])), 4);
+}
+
+#[test]
+fn the_root_can_be_named_in_three_ways() {
+    let root = Root::new();
+    let elsewhere = Root::bare();
+    let path = root.path().display().to_string();
+    assert_eq!(code(&elsewhere.run(&["-C", &path, "config", "check"])), 0);
+    assert_eq!(code(&elsewhere.command(&["config", "check"]).env("MIYABI_ROOT", &path).output().unwrap()), 0);
+    assert_eq!(code(&root.run(&["config", "check"])), 0);
+    // What is said on the command line wins.
+    let elsewhere_named =
+        elsewhere.command(&["-C", ".", "config", "check"]).env("MIYABI_ROOT", &path).output().unwrap();
+    assert_eq!(code(&elsewhere_named), 4);
+}
+
+#[test]
+fn the_help_shows_all_verbs_with_examples() {
+    let output = Root::bare().run(&["--help"]);
+    assert_eq!(code(&output), 0);
+    insta::assert_snapshot!(text(&output.stdout));
+    let usage = Root::bare().run(&["statsu"]);
+    assert_eq!(code(&usage), 2);
+    assert!(text(&usage.stderr).contains("status"));
+}
+
+#[test]
+fn completions_know_the_verbs_and_a_closed_pipe_is_no_failure() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = Root::bare().run(&["completions", shell]);
+        assert_eq!(code(&output), 0);
+        assert!(text(&output.stdout).contains("submit"));
+    }
+    let script = format!(
+        "'{}' completions bash | head -c 1 >/dev/null; echo ${{PIPESTATUS[0]}}",
+        super::support::program().display()
+    );
+    let output = assert_cmd::Command::new("bash").args(["-c", &script]).output().unwrap();
+    assert_eq!(text(&output.stdout).trim(), "0");
+    assert_eq!(text(&output.stderr), "");
+}
+
+#[test]
+fn the_doctor_names_what_is_missing_and_what_to_do() {
+    let root = Root::new();
+    let findings = root.json(&["doctor"]);
+    let of = |check: &str| {
+        let found = findings.as_array().unwrap().iter().find(|finding| finding["check"] == check);
+        found.unwrap_or_else(|| panic!("no check `{check}`"))["verdict"].clone()
+    };
+    for check in ["tmux", "git", "locale", "root", "config", "dag"] {
+        assert_eq!(of(check), "ok", "{check}");
+    }
+    assert_eq!(of("supervisor"), "warn");
+
+    root.write("agents.toml", "[[agent]]\nid = \"a\"\nrole = \"codegen\"\ncommand = [\"no-such-program-here\"]\n");
+    let output = root.run(&["doctor"]);
+    assert_eq!(code(&output), 1);
+    assert!(text(&output.stdout).contains("there is no `no-such-program-here` for a"), "{}", text(&output.stdout));
+}
+
+#[test]
+fn the_doctor_never_prints_the_token() {
+    let root = Root::new();
+    let secret = "ghp_a-very-secret-token";
+    let output = root
+        .command(&["doctor"])
+        .env("GITHUB_TOKEN", secret)
+        .env("MIYABI_GITHUB_API", "http://127.0.0.1:9")
+        .output()
+        .unwrap();
+    let said = text(&output.stdout) + &text(&output.stderr);
+    assert!(said.contains("github") && !said.contains(secret), "{said}");
+}
+
+#[test]
+fn every_fault_of_agents_toml_is_shown_with_its_place() {
+    let root = Root::new();
+    root.write(
+        "agents.toml",
+        "[[agent]]\nid = \"kaede\"\nrole = \"codegen\"\ndrivr = \"echo\"\nheartbeat = \"soon\"\n",
+    );
+    let output = root.run(&["config", "check"]);
+    assert_eq!(code(&output), 4);
+    let said = text(&output.stderr);
+    for part in ["agents.toml:4:1", "did you mean `driver`?", "agents.toml:5:13"] {
+        assert!(said.contains(part), "{part} is missing: {said}");
+    }
+    let output = root.run(&["config", "check", "--json"]);
+    assert_eq!(code(&output), 4);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["valid"], false);
+    assert_eq!(report["faults"][0]["place"]["file"], "agents.toml");
+}
+
+#[test]
+fn schemas_are_json() {
+    for arguments in [&["config", "schema"][..], &["config", "schema", "--dag"]] {
+        let output = Root::bare().run(arguments);
+        let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(schema["$schema"].is_string());
+    }
+}

@@ -1,0 +1,237 @@
+//! A root folder with a running supervisor, for one test; everything it started ends with it.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// How long anything may take before a test fails; far beyond what it takes.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A root folder around a git repository with one commit.
+pub(super) struct Root {
+    folder: tempfile::TempDir,
+    supervisor: Option<Child>,
+}
+
+impl Root {
+    /// Makes the root with the given agents; each is `(id, role, more lines)`.
+    pub(super) fn new(agents: &[(&str, &str, &str)]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let root = Self { folder, supervisor: None };
+        fs::create_dir_all(root.path("repo")).unwrap();
+        fs::create_dir_all(root.path("tmux")).unwrap();
+        fs::create_dir_all(root.path("dag")).unwrap();
+        let repo = root.path("repo");
+        root.git(&["init", "-q", "-b", "main"]);
+        fs::write(repo.join("README"), "hello\n").unwrap();
+        root.git(&["add", "."]);
+        root.git(&["-c", "user.name=Test", "-c", "user.email=test@example.invalid", "commit", "-qm", "first"]);
+        let mut config = "[session]\nname = \"test\"\nsocket = \"test\"\n\n[defaults]\nheartbeat = \"500ms\"\nheartbeat_timeout = \"5s\"\nrestart = { intensity = 50, period = \"1m\", backoff = \"100ms\", backoff_max = \"1s\", reset_after = \"10s\" }\n".to_owned();
+        for (id, role, more) in agents {
+            config.push_str(&format!("\n[[agent]]\nid = \"{id}\"\nrole = \"{role}\"\n{more}\n"));
+        }
+        config.push_str("\n[[repository]]\nname = \"repo\"\npath = \"repo\"\n");
+        fs::write(root.path("agents.toml"), config).unwrap();
+        root
+    }
+
+    pub(super) fn path(&self, below: &str) -> PathBuf {
+        self.folder.path().join(below)
+    }
+
+    /// Starts the supervisor and waits until it answers.
+    pub(super) fn up(&mut self) {
+        let mut command = self.command(&["up"]);
+        let log = fs::File::options().create(true).append(true).open(self.path("up.log")).unwrap();
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        let mut child = command.spawn().expect("the supervisor can be started");
+        let deadline = Deadline::new();
+        while !self.run(&["status"]).status.success() {
+            if let Some(ended) = child.try_wait().unwrap() {
+                panic!("the supervisor ended: {ended}\n{}", self.log());
+            }
+            deadline.check("the supervisor does not answer");
+            std::thread::yield_now();
+        }
+        self.supervisor = Some(child);
+    }
+
+    /// Kills the supervisor as a crash would, and reaps it.
+    pub(super) fn kill_supervisor(&mut self) {
+        let mut child = self.supervisor.take().expect("a supervisor is running");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    pub(super) fn supervisor(&mut self) -> &mut Child {
+        self.supervisor.as_mut().expect("a supervisor is running")
+    }
+
+    pub(super) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_miyabi"));
+        command.arg("-C").arg(self.folder.path()).args(args);
+        command.env("TMUX_TMPDIR", self.path("tmux")).env_remove("TMUX").env_remove("MIYABI_ROOT");
+        command.env_remove("MIYABI_AGENT").env_remove("MIYABI_INCARNATION").env("NO_COLOR", "1");
+        command
+    }
+
+    pub(super) fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().expect("miyabi can be run")
+    }
+
+    /// Runs a verb that must succeed, and returns what it printed.
+    pub(super) fn ok(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert!(
+            output.status.success(),
+            "miyabi {args:?} ended with {}: {}\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr),
+            self.log()
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    pub(super) fn json(&self, args: &[&str]) -> Value {
+        let mut all = vec!["--json"];
+        all.extend(args);
+        serde_json::from_str(&self.ok(&all)).expect("the output is JSON")
+    }
+
+    pub(super) fn git(&self, args: &[&str]) -> String {
+        let output = Command::new("git").arg("-C").arg(self.path("repo")).args(args).output().expect("git can be run");
+        assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Puts a dependency file in place, whole, as a careful editor does.
+    pub(super) fn drop_file(&self, name: &str, text: &str) {
+        let draft = self.path(&format!("dag/.{name}"));
+        fs::write(&draft, text).unwrap();
+        fs::rename(draft, self.path(&format!("dag/{name}"))).unwrap();
+    }
+
+    pub(super) fn task(&self, id: &str) -> Value {
+        self.json(&["task", "list"])
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|task| task["id"] == id)
+            .cloned()
+            .unwrap_or(Value::Null)
+    }
+
+    pub(super) fn agent(&self, id: &str) -> Value {
+        let status = self.json(&["status"]);
+        status["agents"].as_array().unwrap().iter().find(|agent| agent["id"] == id).cloned().unwrap()
+    }
+
+    /// Waits until an event of the kind is told of the task or agent, and returns it.
+    pub(super) fn wait_event(&self, kind: &str, subject: &str) -> Value {
+        self.wait_nth_event(kind, subject, 1)
+    }
+
+    /// Waits until an event of the kind has been told `times` times of the task or agent, and returns the last.
+    pub(super) fn wait_nth_event(&self, kind: &str, subject: &str, times: usize) -> Value {
+        let mut follow = self.command(&["--json", "events", "--follow"]);
+        let mut child = follow.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let output = child.stdout.take().unwrap();
+        let (sender, lines) = mpsc::channel();
+        let reader = std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let deadline = Deadline::new();
+        let mut seen = 0;
+        let found = loop {
+            match lines.recv_timeout(deadline.left()) {
+                Ok(line) => {
+                    let event: Value = serde_json::from_str(&line).expect("each line is JSON");
+                    if event["kind"] == kind && (event["task"] == subject || event["agent"] == subject) {
+                        seen += 1;
+                        if seen == times {
+                            break Some(event);
+                        }
+                    }
+                }
+                Err(_) => break None,
+            }
+        };
+        child.kill().unwrap();
+        child.wait().unwrap();
+        drop(lines);
+        reader.join().unwrap();
+        found.unwrap_or_else(|| {
+            panic!("no {kind} of {subject} came {times} times\n{}\n{}", self.ok(&["events"]), self.log())
+        })
+    }
+
+    pub(super) fn count_events(&self, kind: &str, subject: &str) -> usize {
+        self.ok(&["--json", "events"])
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap())
+            .filter(|event| event["kind"] == kind && (event["task"] == subject || event["agent"] == subject))
+            .count()
+    }
+
+    /// Waits until a condition holds; the condition itself asks the real program.
+    pub(super) fn until(&self, what: &str, holds: impl Fn() -> bool) {
+        let deadline = Deadline::new();
+        while !holds() {
+            deadline.check(&format!("{what}\n{}", self.log()));
+            std::thread::yield_now();
+        }
+    }
+
+    pub(super) fn log(&self) -> String {
+        fs::read_to_string(self.path("up.log")).unwrap_or_default()
+    }
+
+    /// Returns the subjects of the commits on main, oldest first, without the first one.
+    pub(super) fn commits(&self) -> Vec<String> {
+        let log = self.git(&["log", "--reverse", "--format=%s", "main"]);
+        log.lines().skip(1).map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.supervisor.take() {
+            drop(child.kill());
+            drop(child.wait());
+        }
+        let mut tmux = Command::new("tmux");
+        tmux.args(["-L", "test", "kill-server"]).env("TMUX_TMPDIR", self.path("tmux")).env_remove("TMUX");
+        drop(tmux.output());
+        let marks = [("MIYABI_ROOT".to_owned(), self.folder.path().display().to_string())];
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        drop(runtime.block_on(miyabi::io::process::end_marked(&marks, Duration::ZERO)));
+    }
+}
+
+/// A point in time at which a test gives up.
+pub(super) struct Deadline(std::time::Instant);
+
+impl Deadline {
+    #[expect(clippy::disallowed_methods, reason = "tests measure real time to give up")]
+    pub(super) fn new() -> Self {
+        Self(std::time::Instant::now() + PATIENCE)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "tests measure real time to give up")]
+    pub(super) fn left(&self) -> Duration {
+        self.0.saturating_duration_since(std::time::Instant::now())
+    }
+
+    pub(super) fn check(&self, what: &str) {
+        assert!(!self.left().is_zero(), "gave up: {what}");
+    }
+}

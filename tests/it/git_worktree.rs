@@ -1,0 +1,331 @@
+//! Worktrees, commits and branches of attempts on real repositories.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use miyabi::io::git::branch::{Deletion, current_branch, delete_branch_if_merged};
+use miyabi::io::git::commit::{CommitRequest, SALVAGE_TRAILER, commit_all, diff, find_commit, message, save};
+use miyabi::io::git::worktree::{Removal, prepare, prepare_detached, remove, remove_scratch};
+use miyabi::io::git::{Author, GitError};
+use miyabi::model::order::ATTEMPT_TRAILER;
+
+use crate::repository::{Repository, git, write};
+
+const KEY: &str = "01KAPZ3XZ00000000000000001/code/1";
+
+fn kaede() -> Author {
+    Author { name: "カエデ".to_owned(), email: "kaede@miyabi.invalid".to_owned() }
+}
+
+struct Attempt {
+    repository: Repository,
+    path: PathBuf,
+    base: String,
+}
+
+impl Attempt {
+    async fn new() -> Self {
+        let repository = Repository::new();
+        let path = repository.beside("worktrees/work");
+        let base = prepare(&repository.path(), "main", "miyabi/work", &path).await.unwrap();
+        Self { repository, path, base }
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        write(&self.path.join(name), text);
+    }
+
+    fn git<const N: usize>(&self, args: [&str; N]) -> String {
+        git(&self.path, args)
+    }
+
+    async fn commit(&self, litter: &[&str]) -> Result<Option<String>, GitError> {
+        let request = CommitRequest {
+            repository: &self.repository.path(),
+            worktree: &self.path,
+            branch: "miyabi/work",
+            base: &self.base,
+            message: &message("add: work", "task", (ATTEMPT_TRAILER, KEY)),
+            author: &kaede(),
+            litter,
+        };
+        commit_all(&request).await
+    }
+
+    async fn remove(&self) -> Removal {
+        remove(&self.repository.path(), &self.path, &[]).await.unwrap()
+    }
+
+    fn files_at(&self, commit: &str) -> Vec<String> {
+        self.git(["ls-tree", "-r", "--name-only", commit]).lines().map(str::to_owned).collect()
+    }
+}
+
+fn kept(removal: &Removal) -> &str {
+    match removal {
+        Removal::Kept { reason } => reason,
+        Removal::Removed => panic!("it was removed"),
+    }
+}
+
+#[tokio::test]
+async fn everything_the_agent_did_becomes_one_commit_of_the_agent() {
+    let attempt = Attempt::new().await;
+    attempt.write("committed", "1\n");
+    attempt.git(["add", "--all"]);
+    attempt.git(["commit", "-q", "-m", "the agent's own"]);
+    attempt.write("staged", "2\n");
+    attempt.git(["add", "staged"]);
+    attempt.write("untracked", "3\n");
+    attempt.write("ignored.o", "4\n");
+    fs::remove_file(attempt.path.join("README")).unwrap();
+
+    let commit = attempt.commit(&[]).await.unwrap().unwrap();
+    assert_eq!(attempt.files_at(&commit), [".gitignore", "committed", "staged", "untracked"]);
+    assert_eq!(
+        attempt.git(["log", "-1", "--format=%P|%an|%ae|%s", &commit]),
+        format!("{}|カエデ|kaede@miyabi.invalid|add: work", attempt.base)
+    );
+    assert_eq!(attempt.git(["symbolic-ref", "--short", "HEAD"]), "miyabi/work");
+    assert_eq!(attempt.git(["status", "--porcelain"]), "");
+    let found = find_commit(&attempt.repository.path(), "miyabi/work").await.unwrap().unwrap();
+    assert_eq!((found.id, found.base, found.attempt), (commit.clone(), attempt.base.clone(), KEY.to_owned()));
+    let changes = diff(&attempt.repository.path(), &attempt.base, &commit, 10_000).await.unwrap();
+    assert!(changes.contains("+3") && changes.contains("-one"), "{changes}");
+    assert_eq!(attempt.remove().await, Removal::Removed);
+    assert!(!attempt.path.exists());
+}
+
+#[tokio::test]
+async fn nothing_done_is_no_commit() {
+    let attempt = Attempt::new().await;
+    assert_eq!(attempt.commit(&[]).await.unwrap(), None);
+    attempt.write("README", "changed\n");
+    attempt.git(["commit", "-q", "-a", "-m", "there"]);
+    attempt.git(["revert", "--no-edit", "HEAD"]);
+    assert_eq!(attempt.commit(&[]).await.unwrap(), None, "there and back again");
+}
+
+#[tokio::test]
+async fn work_on_another_branch_or_on_none_arrives_all_the_same() {
+    for detach in [false, true] {
+        let attempt = Attempt::new().await;
+        if detach {
+            attempt.git(["checkout", "-q", "--detach"]);
+        } else {
+            attempt.git(["checkout", "-q", "-b", "my-own-idea"]);
+        }
+        attempt.write("new", "1\n");
+        attempt.git(["add", "--all"]);
+        attempt.git(["commit", "-q", "-m", "elsewhere"]);
+        let commit = attempt.commit(&[]).await.unwrap().unwrap();
+        assert_eq!(attempt.repository.git(["rev-parse", "miyabi/work"]), commit);
+        assert_eq!(attempt.remove().await, Removal::Removed);
+    }
+}
+
+#[tokio::test]
+async fn an_agents_litter_stays_out_unless_the_repository_tracks_it() {
+    let attempt = Attempt::new().await;
+    attempt.write(".aider.chat.history.md", "chat\n");
+    attempt.write("sub/.aider.tags.cache.v4/cache.db", "cache\n");
+    assert_eq!(attempt.commit(&[".aider*"]).await.unwrap(), None);
+    assert!(kept(&attempt.remove().await).contains("uncommitted"));
+    let path = attempt.repository.path();
+    assert_eq!(remove(&path, &attempt.path, &[".aider*"]).await.unwrap(), Removal::Removed);
+
+    attempt.repository.write(".aider.conf.yml", "a: 1\n");
+    attempt.repository.commit("track it");
+    let base = prepare(&path, "main", "miyabi/work", &attempt.path).await.unwrap();
+    let attempt = Attempt { base, ..attempt };
+    attempt.write(".aider.conf.yml", "a: 2\n");
+    attempt.write(".aider.input.history", "x\n");
+    let commit = attempt.commit(&[".aider*"]).await.unwrap().unwrap();
+    assert_eq!(attempt.git(["show", "--format=", "--name-only", &commit]), ".aider.conf.yml");
+}
+
+#[tokio::test]
+async fn the_lock_of_a_killed_git_does_not_stop_the_commit() {
+    let attempt = Attempt::new().await;
+    attempt.write("new", "1\n");
+    let lock = attempt.git(["rev-parse", "--git-path", "index.lock"]);
+    fs::write(attempt.path.join(lock), "").unwrap();
+    assert!(attempt.commit(&[]).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_worktree_that_was_cut_loose_is_neither_committed_elsewhere_nor_removed() {
+    for replace in [false, true] {
+        let attempt = Attempt::new().await;
+        fs::remove_file(attempt.path.join(".git")).unwrap();
+        if replace {
+            attempt.git(["init", "-q"]);
+        }
+        attempt.write("new", "1\n");
+        let refused = attempt.commit(&[]).await.unwrap_err();
+        assert!(matches!(refused, GitError::Foreign { .. }), "{refused}");
+        assert!(kept(&attempt.remove().await).contains("not a worktree"));
+        assert!(attempt.path.join("new").exists());
+        attempt.repository.assert_clean();
+    }
+}
+
+#[tokio::test]
+async fn uncommitted_work_is_never_removed() {
+    let attempt = Attempt::new().await;
+    attempt.write("deep/er/new", "1\n");
+    assert!(kept(&attempt.remove().await).contains("deep/er/new"));
+    fs::remove_dir_all(attempt.path.join("deep")).unwrap();
+    attempt.write("README", "changed\n");
+    assert!(kept(&attempt.remove().await).contains("README"));
+    attempt.git(["commit", "-q", "-a", "-m", "saved"]);
+    assert_eq!(attempt.remove().await, Removal::Removed);
+    assert_eq!(attempt.repository.git(["log", "-1", "--format=%s", "miyabi/work"]), "saved");
+}
+
+#[tokio::test]
+async fn commits_on_no_branch_are_never_removed() {
+    let attempt = Attempt::new().await;
+    attempt.git(["checkout", "-q", "--detach"]);
+    assert_eq!(attempt.remove().await, Removal::Removed, "main holds that commit");
+    prepare(&attempt.repository.path(), "main", "miyabi/work", &attempt.path).await.unwrap();
+    attempt.git(["checkout", "-q", "--detach"]);
+    attempt.write("README", "changed\n");
+    attempt.git(["commit", "-q", "-a", "-m", "nowhere else"]);
+    assert!(kept(&attempt.remove().await).contains("on no branch"));
+}
+
+#[tokio::test]
+async fn what_a_dead_attempt_left_is_saved_and_then_removed() {
+    for detach in [false, true] {
+        let attempt = Attempt::new().await;
+        if detach {
+            attempt.git(["checkout", "-q", "--detach"]);
+        }
+        attempt.write("half", "done\n");
+        let text = message("left behind", "task", (SALVAGE_TRAILER, KEY));
+        let repository = attempt.repository.path();
+        save(&repository, &attempt.path, "miyabi/saved", &text, &kaede(), &[]).await.unwrap();
+        assert_eq!(attempt.remove().await, Removal::Removed);
+        let branch = if detach { "miyabi/saved" } else { "miyabi/work" };
+        assert_eq!(attempt.repository.git(["show", &format!("{branch}:half")]), "done");
+        assert_eq!(find_commit(&repository, branch).await.unwrap(), None, "saved work is not proven work");
+    }
+}
+
+#[tokio::test]
+async fn a_trailer_in_the_middle_of_a_message_proves_nothing() {
+    let attempt = Attempt::new().await;
+    attempt.write("new", "1\n");
+    attempt.git(["add", "--all"]);
+    attempt.git(["commit", "-q", "-m", &format!("x\n\n{ATTEMPT_TRAILER}: {KEY}\n\nmore text\n")]);
+    assert_eq!(find_commit(&attempt.repository.path(), "miyabi/work").await.unwrap(), None);
+    assert_eq!(find_commit(&attempt.repository.path(), "no-such-branch").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_branch_of_an_earlier_life_is_kept_under_another_name() {
+    let attempt = Attempt::new().await;
+    attempt.write("new", "1\n");
+    let commit = attempt.commit(&[]).await.unwrap().unwrap();
+    let repository = attempt.repository.path();
+    let base = prepare(&repository, "main", "miyabi/work", &attempt.path).await.unwrap();
+    assert_eq!(attempt.git(["rev-parse", "HEAD"]), base);
+    assert_eq!(attempt.repository.git(["branch", "--list", "miyabi/work-kept-*", "--format=%(objectname)"]), commit);
+}
+
+#[tokio::test]
+async fn a_worktree_with_work_in_it_is_not_made_anew() {
+    let attempt = Attempt::new().await;
+    attempt.write("new", "1\n");
+    let refused = prepare(&attempt.repository.path(), "main", "miyabi/work", &attempt.path).await.unwrap_err();
+    assert!(matches!(refused, GitError::InTheWay { .. }), "{refused}");
+    assert!(attempt.path.join("new").exists());
+}
+
+#[tokio::test]
+async fn a_commit_is_checked_in_a_clean_place_that_leaves_nothing_behind() {
+    let attempt = Attempt::new().await;
+    attempt.write("new", "1\n");
+    let commit = attempt.commit(&[]).await.unwrap().unwrap();
+    attempt.write("ignored.o", "not there\n");
+    let (repository, path) = (attempt.repository.path(), attempt.repository.beside("check"));
+    for _ in 0..2 {
+        prepare_detached(&repository, &commit, &path).await.unwrap();
+        assert!(path.join("new").exists() && !path.join("ignored.o").exists());
+        write(&path.join("made-by-the-check"), "x");
+    }
+    remove_scratch(&repository, &path).await.unwrap();
+    assert!(!path.exists());
+    assert!(!attempt.repository.git(["worktree", "list"]).contains("check"));
+}
+
+#[tokio::test]
+async fn many_attempts_may_begin_at_once() {
+    let repository = Repository::new();
+    let mut together = tokio::task::JoinSet::new();
+    for number in 0..8 {
+        let (main, path) = (repository.path(), repository.beside(&format!("worktrees/{number}")));
+        together.spawn(async move { prepare(&main, "main", &format!("miyabi/{number}"), &path).await });
+    }
+    while let Some(result) = together.join_next().await {
+        result.unwrap().unwrap();
+    }
+    assert_eq!(repository.git(["worktree", "list"]).lines().count(), 9);
+}
+
+#[tokio::test]
+async fn the_current_branch_is_told_apart_from_everything_else() {
+    let repository = Repository::new();
+    assert_eq!(current_branch(&repository.path()).await.unwrap(), "main");
+    repository.git(["checkout", "-q", "--detach"]);
+    assert!(matches!(current_branch(&repository.path()).await.unwrap_err(), GitError::Detached { .. }));
+    repository.git(["checkout", "-q", "--orphan", "empty"]);
+    let unborn = current_branch(&repository.path()).await.unwrap_err();
+    assert!(matches!(&unborn, GitError::Unborn { branch, .. } if branch == "empty"), "{unborn}");
+    let nothing = repository.beside("nothing");
+    fs::create_dir(&nothing).unwrap();
+    assert!(matches!(current_branch(&nothing).await.unwrap_err(), GitError::NotARepository { .. }));
+    assert!(matches!(current_branch(Path::new("/no/such/folder")).await.unwrap_err(), GitError::NotARepository { .. }));
+}
+
+async fn delete(attempt: &Attempt) -> Deletion {
+    delete_branch_if_merged(&attempt.repository.path(), "miyabi/work", "main", KEY).await.unwrap()
+}
+
+fn reason(deletion: &Deletion) -> &str {
+    match deletion {
+        Deletion::Kept { reason } => reason,
+        Deletion::Deleted => panic!("it was deleted"),
+    }
+}
+
+#[tokio::test]
+async fn a_branch_ends_when_its_work_is_merged_and_not_before() {
+    let attempt = Attempt::new().await;
+    attempt.write("new", "1\n");
+    let commit = attempt.commit(&[]).await.unwrap().unwrap();
+    assert!(reason(&delete(&attempt).await).contains("checked out"));
+    attempt.remove().await;
+    assert!(reason(&delete(&attempt).await).contains("not on `main`"));
+
+    // Replayed: another commit with the same trailer.
+    attempt.repository.write("other", "x\n");
+    attempt.repository.commit("other");
+    attempt.repository.git(["cherry-pick", &commit]);
+    assert_eq!(delete(&attempt).await, Deletion::Deleted);
+    assert_eq!(delete(&attempt).await, Deletion::Deleted, "once is enough");
+
+    // Reachable.
+    let head = attempt.repository.head();
+    attempt.repository.git(["branch", "miyabi/work", &head]);
+    assert_eq!(delete(&attempt).await, Deletion::Deleted);
+
+    // One more commit on it that nobody vouches for.
+    attempt.repository.git(["branch", "miyabi/work", &commit]);
+    let more = attempt.repository.git(["commit-tree", &format!("{commit}^{{tree}}"), "-p", &commit, "-m", "more"]);
+    attempt.repository.git(["branch", "-f", "miyabi/work", &more]);
+    assert!(reason(&delete(&attempt).await).contains("does not have"));
+}

@@ -1,0 +1,131 @@
+//! The spool on a real file system: its contract, its crash points, its rivals, and programs in other languages.
+
+#![expect(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
+
+mod bad_input;
+mod contract;
+mod crash;
+mod listing;
+mod others;
+mod properties;
+mod rivals;
+mod upkeep;
+
+use std::path::Path;
+use std::time::Duration;
+
+use miyabi::io::spool::Spool;
+use miyabi::io::spool::holder::Holder;
+use miyabi::io::spool::lease::Leased;
+use miyabi::io::spool::limits::Limits;
+use miyabi::io::spool::name::Folder;
+use miyabi::model::envelope::{ENVELOPE_SCHEMA, Envelope, EnvelopeKind};
+use miyabi::model::id::{EnvelopeId, Incarnation, Mailbox};
+use miyabi::model::time::Timestamp;
+use serde_json::json;
+use tempfile::TempDir;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A spool in a folder of its own, with a clock that the test turns.
+struct World {
+    folder: TempDir,
+    spool: Spool,
+    now: Timestamp,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with_limits(Limits::default())
+    }
+
+    fn with_limits(limits: Limits) -> Self {
+        let folder = TempDir::new().unwrap();
+        let spool = Spool::with_limits(folder.path().join("data/spool"), limits);
+        // The real time, because sweeps compare it with the times of files.
+        Self { folder, spool, now: miyabi::io::clock::now() }
+    }
+
+    fn path(&self) -> &Path {
+        self.spool.root()
+    }
+
+    /// Another process's view of the same spool: it remembers nothing.
+    fn stranger(&self) -> Spool {
+        Spool::with_limits(self.path().to_owned(), self.spool.limits().clone())
+    }
+
+    fn message(&self, to: &str) -> Envelope {
+        envelope(to, self.now)
+    }
+
+    fn sent(&self, to: &str) -> Envelope {
+        let envelope = self.message(to);
+        self.spool.deliver(&envelope, None, self.now).unwrap();
+        envelope
+    }
+
+    fn lease(&self, mailbox: &str, holder: &Holder) -> Option<Leased> {
+        self.spool.lease(&mailbox.parse().unwrap(), holder, MINUTE, self.now).unwrap()
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.now = self.now + time;
+    }
+
+    fn folder_of(&self, envelope: &Envelope) -> Option<Folder> {
+        self.stranger().locate(&envelope.to, envelope.id).unwrap().map(|found| found.folder)
+    }
+
+    /// Asserts that an envelope lies in exactly one folder, whatever a crash left elsewhere.
+    fn assert_once(&self, envelope: &Envelope) {
+        let mut places = Vec::new();
+        for folder in Folder::ALL {
+            for name in names(&self.path().join(envelope.to.as_str()).join(folder.as_str())) {
+                if name.contains(&envelope.id.to_string()) && !name.ends_with(".reason.json") {
+                    places.push(format!("{folder}/{name}"));
+                }
+            }
+        }
+        assert_eq!(places.len(), 1, "{places:?}");
+    }
+}
+
+fn envelope(to: &str, now: Timestamp) -> Envelope {
+    Envelope {
+        schema: ENVELOPE_SCHEMA.to_owned(),
+        id: miyabi::io::clock::fresh_envelope_id(),
+        kind: EnvelopeKind::Message,
+        from: "sakura".to_owned(),
+        from_incarnation: Incarnation(3),
+        to: to.parse().unwrap(),
+        priority: 3.try_into().unwrap(),
+        sent_at: now,
+        idempotency_key: None,
+        reply_to: None,
+        thread: None,
+        attempts_max: 5,
+        body: json!({"text": "review, please"}),
+    }
+}
+
+fn kaede(incarnation: u64) -> Holder {
+    Holder::new("kaede", Incarnation(incarnation)).unwrap()
+}
+
+fn mailbox(name: &str) -> Mailbox {
+    name.parse().unwrap()
+}
+
+fn ids(envelopes: &[Envelope]) -> Vec<EnvelopeId> {
+    envelopes.iter().map(|envelope| envelope.id).collect()
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
