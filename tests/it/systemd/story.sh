@@ -27,11 +27,10 @@ as_taro() { runuser --user=taro -- env -C "$root" HOME=/home/taro "$@"; }
 property() { systemctl show --property="$1" --value "${2:-$unit}"; }
 agent_pids() { "$program" -C "$root" status --json | python3 -c 'import json, sys
 print([agent["pid"] for agent in json.load(sys.stdin)["agents"]])'; }
-all_idle() { "$program" -C "$root" status --json | python3 -c 'import json, sys
-sys.exit(any(agent["state"] != "idle" for agent in json.load(sys.stdin)["agents"]))'; }
+# An agent that has found its first task already is up as well.
 all_up() { "$program" -C "$root" status --json | python3 -c 'import json, sys
 sys.exit(any(agent["state"] not in ("idle", "busy") for agent in json.load(sys.stdin)["agents"]))'; }
-replaced() { [ "$(property MainPID)" != "$1" ] && [ "$(property ActiveState)" = active ] && all_idle; }
+replaced() { [ "$(property MainPID)" != "$1" ] && [ "$(property ActiveState)" = active ] && all_up; }
 
 useradd --create-home taro
 runuser --user=taro -- git init --quiet --initial-branch=main "$root"
