@@ -38,11 +38,14 @@ pub(super) enum Topic {
 /// What identifies one version of a file without reading it.
 type Signature = (PathBuf, u64, u64, i64, i64);
 
+/// Which versions of the dependency files a reading has seen; `None`: they changed while they were read.
+pub(super) type Seen = Option<Vec<Signature>>;
+
 /// What was seen last.
 #[derive(Debug)]
 pub(super) struct Eyes {
     beats: BTreeMap<AgentId, (Incarnation, u64)>,
-    dag: Option<Vec<Signature>>,
+    dag: Seen,
     branches_at: Timestamp,
 }
 
@@ -77,16 +80,16 @@ impl Eyes {
         fresh
     }
 
-    /// Says whether dependency files have changed since the last look, or the branches are due for one.
-    pub(super) fn dag_changed(&mut self, layout: &Layout, now: Timestamp) -> bool {
-        let signature = signature(&layout.dag());
-        let changed = self.dag.as_ref() != Some(&signature);
-        let due = now.since(self.branches_at) >= BRANCHES_LOOK;
-        if changed || due {
-            self.dag = Some(signature);
-            self.branches_at = now;
-        }
-        changed || due
+    /// Says whether the dependency files are other ones than those that were read last, or the branches are due for a look.
+    pub(super) fn dag_is_due(&self, layout: &Layout, now: Timestamp) -> bool {
+        let seen = self.dag.as_ref().is_some_and(|seen| *seen == signature(&layout.dag()));
+        !seen || now.since(self.branches_at) >= BRANCHES_LOOK
+    }
+
+    /// Notes which versions a reading has seen.
+    pub(super) fn dag_was_read(&mut self, seen: Seen, now: Timestamp) {
+        self.dag = seen;
+        self.branches_at = now;
     }
 }
 
@@ -137,22 +140,25 @@ fn dependency_files(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// Reads and parses every dependency file.
-pub(super) fn read_files(layout: &Layout, plan: &Plan) -> Vec<FileRead> {
-    dependency_files(&layout.dag())
-        .into_iter()
-        .map(|path| {
-            let shown = super::start::shown(layout.root(), &path);
-            let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-            match read_text(&path) {
-                Ok(text) => match config::dag::parse(&shown, &text, plan) {
-                    Ok(file) => FileRead::Good(file),
-                    Err(faults) => FileRead::Bad { stem, faults },
-                },
-                Err(message) => FileRead::Bad { stem, faults: vec![whole_file_fault(shown, message)] },
-            }
-        })
-        .collect()
+/// Reads and parses every dependency file, and says which versions these were: only what was the same before and after
+/// is known to be what was read.
+pub(super) fn read_files(layout: &Layout, plan: &Plan) -> (Vec<FileRead>, Seen) {
+    let before = signature(&layout.dag());
+    let files = dependency_files(&layout.dag()).iter().map(|path| read_file(layout, plan, path)).collect();
+    let seen = (before == signature(&layout.dag())).then_some(before);
+    (files, seen)
+}
+
+fn read_file(layout: &Layout, plan: &Plan, path: &Path) -> FileRead {
+    let shown = super::start::shown(layout.root(), path);
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    match read_text(path) {
+        Ok(text) => match config::dag::parse(&shown, &text, plan) {
+            Ok(file) => FileRead::Good(file),
+            Err(faults) => FileRead::Bad { stem, faults },
+        },
+        Err(message) => FileRead::Bad { stem, faults: vec![whole_file_fault(shown, message)] },
+    }
 }
 
 fn read_text(path: &Path) -> Result<String, String> {

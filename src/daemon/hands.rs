@@ -122,8 +122,10 @@ impl Hands {
         tasks.start("dag", move |_| async move {
             let branches = branches(&plan).await;
             // Files are small and few; a thread of its own would cost more than it saves.
-            let files = tokio::task::block_in_place(|| eyes::read_files(&layout, &plan));
-            send(&inputs, Event::DagRead { files, branches }).await;
+            let (files, seen) = tokio::task::block_in_place(|| eyes::read_files(&layout, &plan));
+            if inputs.send(Input::DagRead { files, branches, seen }).await.is_err() {
+                tracing::debug!("the loop has ended; dependency files were read in vain");
+            }
         });
     }
 

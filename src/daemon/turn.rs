@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::control::answer::Asked;
 use crate::core::Core;
 use crate::core::effect::Effect;
-use crate::core::event::Event;
+use crate::core::event::{Branches, Event, FileRead};
 use crate::core::fact::Recorded;
 use crate::core::state::STATE_VERSION;
 use crate::io::journal::Journal;
@@ -23,7 +23,7 @@ use crate::model::time::Timestamp;
 use crate::tasks::Tasks;
 
 use super::answers::Waiting;
-use super::eyes::{Eyes, Topic};
+use super::eyes::{Eyes, Seen, Topic};
 use super::hands::Hands;
 use super::start::{self, StartError};
 use super::streams::Waiters;
@@ -55,7 +55,9 @@ pub(super) enum Input {
     /// Something happened.
     Event(Event),
     /// A request with the branches that were looked up for it.
-    Asked(RequestId, Request, crate::core::event::Branches),
+    Asked(RequestId, Request, Branches),
+    /// The dependency files were read, in these versions.
+    DagRead { files: Vec<FileRead>, branches: Branches, seen: Seen },
     /// SIGTERM: end, and leave the agents at their work.
     Detach,
     /// Ctrl-C: drain; a second one detaches.
@@ -74,6 +76,10 @@ pub(super) struct Supervisor {
     pub(super) waiting: Waiting,
     pub(super) last_fact: watch::Sender<i64>,
     eyes: Eyes,
+    /// Whether the dependency files are being read: readings never overtake each other.
+    reading: bool,
+    /// When the dependency files are read next.
+    dag_due: Option<Instant>,
     unsaved: u64,
     ready: bool,
     status: String,
@@ -103,6 +109,8 @@ impl Supervisor {
             waiting: Waiting::default(),
             last_fact,
             eyes,
+            reading: false,
+            dag_due: None,
             unsaved: 0,
             ready: false,
             status: String::new(),
@@ -125,10 +133,10 @@ impl Supervisor {
         let watchdog = systemd::watchdog_interval().map(|interval| interval / 2);
         let mut next_ping = watchdog.map(|every| Instant::now() + every);
         let mut next_sweep = Instant::now() + SWEEP;
-        let mut dag_due: Option<Instant> = None;
         loop {
             let due = self.core.poll_timeout().map(|(at, _)| instant_of(at));
-            let wake = [due, next_ping, Some(next_sweep), dag_due].into_iter().flatten().min().unwrap_or(next_sweep);
+            let wake =
+                [due, next_ping, Some(next_sweep), self.dag_due].into_iter().flatten().min().unwrap_or(next_sweep);
             let mut next = Next::GoOn;
             tokio::select! {
                 input = inbox.recv() => if let Some(input) = input {
@@ -137,7 +145,7 @@ impl Supervisor {
                 topic = hinted.recv() => match topic {
                     Some(Topic::Beats) => self.read_beats(),
                     Some(Topic::Reports) => self.hands.sweep_reports(),
-                    Some(Topic::Dag) => dag_due = Some(Instant::now() + DAG_QUIET),
+                    Some(Topic::Dag) => self.dag_due = Some(Instant::now() + DAG_QUIET),
                     None => {}
                 },
                 question = asked.recv() => if let Some(question) = question {
@@ -146,8 +154,8 @@ impl Supervisor {
                 () = sleep_until(wake) => {}
             }
             let now = Instant::now();
-            if dag_due.is_some_and(|at| at <= now) {
-                dag_due = None;
+            if self.dag_due.is_some_and(|at| at <= now) {
+                self.dag_due = None;
                 self.read_dag(&inputs);
             }
             if next_sweep <= now {
@@ -185,14 +193,20 @@ impl Supervisor {
                 Input::Asked(id, request, branches) => {
                     self.core.handle_event(Event::Asked { id, request, branches }, now);
                 }
+                Input::DagRead { files, branches, seen } => {
+                    self.reading = false;
+                    // Whatever came while the files were read is looked at once more; so are files that changed meanwhile.
+                    self.dag_due = Some(Instant::now() + DAG_QUIET);
+                    self.eyes.dag_was_read(seen, now);
+                    self.core.handle_event(Event::DagRead { files, branches }, now);
+                }
                 Input::Detach => return Next::Detach,
                 Input::Interrupt if self.interrupted => return Next::Detach,
                 Input::Interrupt => {
                     self.interrupted = true;
                     systemd::stopping();
                     let (id, request) = (self.waiting.nobody(), Request::Drain);
-                    self.core
-                        .handle_event(Event::Asked { id, request, branches: std::collections::BTreeMap::new() }, now);
+                    self.core.handle_event(Event::Asked { id, request, branches: Branches::new() }, now);
                 }
             }
             match inbox.try_recv() {
@@ -304,7 +318,8 @@ impl Supervisor {
     }
 
     fn read_dag(&mut self, inputs: &mpsc::Sender<Input>) {
-        if self.eyes.dag_changed(&self.layout, clock::now()) {
+        if !self.reading && self.eyes.dag_is_due(&self.layout, clock::now()) {
+            self.reading = true;
             self.hands.read_dag(&mut self.tasks, self.core.plan(), inputs);
         }
     }

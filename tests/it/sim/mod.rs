@@ -4,6 +4,7 @@
 //! One seed is one history. `MIYABI_SIM_SEED=7 cargo nextest run sim::` (or `make sim SEED=7`) repeats a history and prints
 //! it; `MIYABI_SIM_SEEDS=1000..2000` looks for bad ones. A seed that found a mistake stays in `seeds.txt` for good.
 
+#![expect(clippy::print_stderr, reason = "what a history shows is read by people when it fails")]
 #![expect(clippy::unwrap_used, reason = "all of this is a test: it may stop at once")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
