@@ -47,7 +47,7 @@ const FACTS_KEPT: u64 = 100_000;
 const FACTS_CLEARED_MAX: u64 = 20_000;
 
 /// How many hints may wait.
-const HINTS_MAX: usize = 16;
+const HINTS_MAX: usize = 256;
 
 /// What wakes the loop from outside.
 #[derive(Debug)]
@@ -142,11 +142,8 @@ impl Supervisor {
                 input = inbox.recv() => if let Some(input) = input {
                     next = self.take(input, &mut inbox);
                 },
-                topic = hinted.recv() => match topic {
-                    Some(Topic::Beats) => self.read_beats(),
-                    Some(Topic::Reports) => self.hands.sweep_reports(),
-                    Some(Topic::Dag) => self.dag_due = Some(Instant::now() + DAG_QUIET),
-                    None => {}
+                topic = hinted.recv() => if let Some(topic) = topic {
+                    self.take_hints(topic, &mut hinted);
                 },
                 question = asked.recv() => if let Some(question) = question {
                     self.answer(question, &inputs);
@@ -180,6 +177,27 @@ impl Supervisor {
                 (_, Next::Detach) => return self.end(Next::Detach).await,
                 (Next::GoOn | Next::Detach, Next::GoOn | Next::Drained) => {}
             }
+        }
+    }
+
+    /// Follows the hints that wait, each kind once.
+    fn take_hints(&mut self, first: Topic, hinted: &mut mpsc::Receiver<Topic>) {
+        let mut topics = vec![first];
+        while topics.len() <= HINTS_MAX
+            && let Ok(topic) = hinted.try_recv()
+        {
+            topics.push(topic);
+        }
+        // A full channel has dropped hints, and nobody knows of which kind.
+        let overflow = topics.len() >= HINTS_MAX;
+        if overflow || topics.contains(&Topic::Beats) {
+            self.read_beats();
+        }
+        if overflow || topics.contains(&Topic::Reports) {
+            self.hands.sweep_reports();
+        }
+        if overflow || topics.contains(&Topic::Dag) {
+            self.dag_due = Some(Instant::now() + DAG_QUIET);
         }
     }
 
