@@ -44,6 +44,9 @@ pub struct AgentView {
     pub name: String,
     /// What it is good for.
     pub role: Role,
+    /// Free words that tell it apart from others of its role.
+    #[serde(default)]
+    pub labels: Vec<String>,
     /// How it is.
     pub state: AgentState,
     /// Since when.

@@ -76,6 +76,7 @@ impl Core {
             id: agent.clone(),
             name: spec.map_or_else(|| agent.to_string(), |spec| spec.name.clone()),
             role: spec.map_or_else(|| self.first_role(), |spec| spec.role.clone()),
+            labels: spec.map(|spec| spec.labels.iter().cloned().collect()).unwrap_or_default(),
             state,
             since: live.map_or(Timestamp::EPOCH, |live| live.since),
             incarnation: self.incarnation(agent),

@@ -46,6 +46,7 @@ fn agent(id: &str, name: &str, state: AgentState) -> AgentView {
         id: AgentId::new(id).unwrap(),
         name: name.to_owned(),
         role: Role::new("codegen").unwrap(),
+        labels: Vec::new(),
         state,
         since: clock::now() - Duration::from_secs(150),
         incarnation: Incarnation(2),

@@ -142,3 +142,18 @@ fn two_agents_may_work_on_the_same_files_and_a_conflict_is_a_new_attempt() {
     assert_eq!(lines, ["a", "b", "hello"]);
     assert_eq!(root.commits().len(), 2);
 }
+
+#[test]
+fn a_repository_that_is_missing_is_cloned_from_its_remote_and_labels_are_shown() {
+    let mut root = Root::new(&[("kaede", "codegen", "driver = \"echo\"\nlabels = [\"rust\", \"fast\"]")]);
+    let remote = root.path("repo").display().to_string();
+    let config = fs::read_to_string(root.path("agents.toml")).unwrap();
+    let more = format!("\n[[repository]]\nname = \"copy\"\npath = \"copies/copy\"\nremote = \"{remote}\"\n");
+    fs::write(root.path("agents.toml"), config + &more).unwrap();
+    root.up();
+    let id = root.ok(&["submit", "--repo", "copy", "--run", "echo x > x"]).trim().to_owned();
+    root.wait_event("merged", &id);
+    assert_eq!(fs::read_to_string(root.path("copies/copy/x")).unwrap(), "x\n");
+    assert_eq!(root.commits(), Vec::<String>::new(), "the remote itself is not touched");
+    assert_eq!(root.agent("kaede")["labels"], serde_json::json!(["fast", "rust"]));
+}

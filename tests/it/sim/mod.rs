@@ -97,13 +97,13 @@ fn saved_bad_seeds_stay_good() {
 }
 
 #[test]
-fn nothing_that_must_hold_is_broken_in_the_first_fifty_histories() {
-    run_all(1..=50);
+fn nothing_that_must_hold_is_broken_in_the_first_150_histories() {
+    run_all(1..=150);
 }
 
 #[test]
-fn nothing_that_must_hold_is_broken_in_the_next_fifty_histories() {
-    run_all(51..=100);
+fn nothing_that_must_hold_is_broken_in_the_next_150_histories() {
+    run_all(151..=300);
 }
 
 #[test]
