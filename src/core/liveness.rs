@@ -94,6 +94,20 @@ impl Liveness {
         matches!(self, Self::Up { activity: Activity::Idle, last_beat, .. } if last_beat.at > time)
     }
 
+    /// Returns what the agent said last that it is doing.
+    pub(super) const fn activity(&self) -> Option<&Activity> {
+        match self {
+            Self::Up { activity, .. } | Self::Suspect { activity, .. } => Some(activity),
+            Self::Absent
+            | Self::Spawning { .. }
+            | Self::Starting { .. }
+            | Self::Stopping { .. }
+            | Self::Clearing { .. }
+            | Self::BackingOff { .. }
+            | Self::Held(_) => None,
+        }
+    }
+
     /// Says whether nothing of the agent runs, as far as is known for certain.
     pub(super) const fn is_down(&self) -> bool {
         match self {

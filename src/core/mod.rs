@@ -210,9 +210,6 @@ impl Core {
             return;
         }
         self.started = true;
-        if self.durable.seed == 0 && self.durable.accepted == 0 {
-            tracing::debug!("the journal has no seed yet");
-        }
         let orders: Vec<(AgentId, EnvelopeId, OrderPlace)> = self
             .open_orders()
             .into_iter()

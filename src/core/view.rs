@@ -176,22 +176,14 @@ impl Core {
 
     fn step_of(&self, record: &TaskRecord) -> Option<Step> {
         let current = record.current()?;
-        match &self.agents.get(&current.agent)?.state {
-            Liveness::Up { activity: Activity::Busy { order, step, .. }, .. }
-            | Liveness::Suspect { activity: Activity::Busy { order, step, .. }, .. }
-                if *order == current.envelope =>
-            {
-                Some(*step)
-            }
-            Liveness::Up { .. }
-            | Liveness::Suspect { .. }
-            | Liveness::Absent
-            | Liveness::Spawning { .. }
-            | Liveness::Starting { .. }
-            | Liveness::Stopping { .. }
-            | Liveness::Clearing { .. }
-            | Liveness::BackingOff { .. }
-            | Liveness::Held(_) => None,
+        match self.agents.get(&current.agent)?.state.activity()? {
+            Activity::Busy { order, step, .. } if *order == current.envelope => Some(*step),
+            Activity::Busy { .. }
+            | Activity::Starting
+            | Activity::Idle
+            | Activity::WaitingForHuman { .. }
+            | Activity::Limited { .. }
+            | Activity::Stopped => None,
         }
     }
 
@@ -325,18 +317,8 @@ impl Core {
 }
 
 fn waiting_reason(state: &Liveness) -> Option<String> {
-    match state {
-        Liveness::Up {
-            activity: Activity::WaitingForHuman { reason, .. } | Activity::Limited { reason, .. }, ..
-        } => Some(reason.clone()),
-        Liveness::Up { .. }
-        | Liveness::Suspect { .. }
-        | Liveness::Absent
-        | Liveness::Spawning { .. }
-        | Liveness::Starting { .. }
-        | Liveness::Stopping { .. }
-        | Liveness::Clearing { .. }
-        | Liveness::BackingOff { .. }
-        | Liveness::Held(_) => None,
+    match state.activity()? {
+        Activity::WaitingForHuman { reason, .. } | Activity::Limited { reason, .. } => Some(reason.clone()),
+        Activity::Starting | Activity::Idle | Activity::Busy { .. } | Activity::Stopped => None,
     }
 }

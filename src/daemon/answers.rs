@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use tokio::sync::mpsc;
-
 use crate::control::answer::{Answerer, Asked};
 use crate::control::protocol::{
     AttemptState, AttemptView, Call, ErrorKind, Pong, ReplyError, Status, SupervisorState, SupervisorView, TaskDetail,
@@ -18,7 +16,7 @@ use crate::model::id::TaskId;
 use crate::model::request::RequestId;
 
 use super::streams;
-use super::turn::{Input, Supervisor};
+use super::turn::Supervisor;
 
 /// Those whose requests are with the core.
 #[derive(Debug, Default)]
@@ -47,7 +45,7 @@ impl Waiting {
 
 impl Supervisor {
     /// Answers a question, now or through a task.
-    pub(super) fn answer(&mut self, asked: Asked, _: &mpsc::Sender<Input>) {
+    pub(super) fn answer(&mut self, asked: Asked) {
         let Asked { call, answer } = asked;
         match call {
             Call::Ping => answer.value(&Pong { pid: std::process::id(), version: version() }),

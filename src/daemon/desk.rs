@@ -12,6 +12,7 @@ use crate::io::spool::Spool;
 use crate::io::spool::name::Folder;
 use crate::io::spool::retire::Retire as SpoolRetire;
 use crate::model::envelope::{ENVELOPE_SCHEMA, Envelope, EnvelopeKind};
+use crate::model::fault::with_causes;
 use crate::model::id::{AgentId, EnvelopeId, Incarnation, Mailbox};
 use crate::model::layout::Layout;
 use crate::model::order::WorkOrder;
@@ -280,16 +281,4 @@ impl Clerk {
             EnvelopeKind::Message | EnvelopeKind::WorkOrder => Err("the supervisor reads reports only".to_owned()),
         }
     }
-}
-
-/// Writes an error with all its causes in one line.
-pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }

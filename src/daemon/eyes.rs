@@ -50,7 +50,7 @@ pub(super) struct Eyes {
 }
 
 impl Eyes {
-    pub(super) const fn new(_: &Layout) -> Self {
+    pub(super) const fn new() -> Self {
         Self { beats: BTreeMap::new(), dag: None, branches_at: Timestamp::EPOCH }
     }
 

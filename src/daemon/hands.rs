@@ -11,13 +11,14 @@ use crate::core::effect::{Effect, Merge};
 use crate::core::event::{Branches, Event, MergeResult, OrderPlace, PaneFound};
 use crate::io::git;
 use crate::io::tmux::TmuxError;
+use crate::model::fault::with_causes;
 use crate::model::id::{AgentId, EnvelopeId};
 use crate::model::layout::Layout;
 use crate::model::plan::Plan;
 use crate::model::request::{Request, RequestId};
 use crate::tasks::Tasks;
 
-use super::desk::{Desk, Job, with_causes};
+use super::desk::{Desk, Job};
 use super::eyes;
 use super::panes::Panes;
 use super::start::Options;
@@ -117,8 +118,8 @@ impl Hands {
     }
 
     /// Reads the dependency files and the branches of the repositories.
-    pub(super) fn read_dag(&self, tasks: &mut Tasks, plan: &Plan, inputs: &mpsc::Sender<Input>) {
-        let (layout, plan, inputs) = (self.layout.clone(), plan.clone(), inputs.clone());
+    pub(super) fn read_dag(&self, tasks: &mut Tasks, plan: &Plan) {
+        let (layout, plan, inputs) = (self.layout.clone(), plan.clone(), self.inputs.clone());
         tasks.start("dag", move |_| async move {
             let branches = branches(&plan).await;
             // Files are small and few; a thread of its own would cost more than it saves.

@@ -14,13 +14,14 @@ use crate::io::clock;
 use crate::io::process::{self, ProcessId};
 use crate::io::tmux::{SpawnPane, Tmux, TmuxError, TmuxSpec};
 use crate::model::agent::AgentSpec;
+use crate::model::fault::with_causes;
 use crate::model::id::{AgentId, EnvelopeId, Incarnation};
 use crate::model::launch::{LAUNCH_SCHEMA, Launch};
 use crate::model::layout::Layout;
 use crate::model::plan::Plan;
 use crate::tasks::Tasks;
 
-use super::desk::{Desk, Job, with_causes};
+use super::desk::{Desk, Job};
 use super::hands::{replace_file, send};
 use super::start::Options;
 use super::turn::Input;

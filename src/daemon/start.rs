@@ -161,7 +161,7 @@ pub async fn run(options: Options) -> Result<(), StartError> {
     watch_signals(&mut tasks, &inputs)?;
 
     let supervisor = Supervisor::new(core, journal, layout, hands, tasks);
-    let ended = supervisor.run(inputs, inbox, asked).await;
+    let ended = supervisor.run(inbox, asked).await;
     drop(lock);
     ended
 }

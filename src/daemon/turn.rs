@@ -97,7 +97,7 @@ enum Next {
 impl Supervisor {
     pub(super) fn new(core: Core, journal: Journal, layout: Layout, hands: Hands, tasks: Tasks) -> Self {
         let (last_fact, _) = watch::channel(journal.last_seq());
-        let eyes = Eyes::new(&layout);
+        let eyes = Eyes::new();
         Self {
             core,
             journal,
@@ -121,14 +121,13 @@ impl Supervisor {
     /// Looks around, then turns until it is told to end.
     pub(super) async fn run(
         mut self,
-        inputs: mpsc::Sender<Input>,
         mut inbox: mpsc::Receiver<Input>,
         mut asked: mpsc::Receiver<Asked>,
     ) -> Result<(), StartError> {
         let (hints, mut hinted) = mpsc::channel(HINTS_MAX);
         let mut watch = folders::start(self.eyes.folders(&self.layout), hints);
         self.look_around().await?;
-        self.read_dag(&inputs);
+        self.read_dag();
 
         let watchdog = systemd::watchdog_interval().map(|interval| interval / 2);
         let mut next_ping = watchdog.map(|every| Instant::now() + every);
@@ -146,14 +145,14 @@ impl Supervisor {
                     self.take_hints(topic, &mut hinted);
                 },
                 question = asked.recv() => if let Some(question) = question {
-                    self.answer(question, &inputs);
+                    self.answer(question);
                 },
                 () = sleep_until(wake) => {}
             }
             let now = Instant::now();
             if self.dag_due.is_some_and(|at| at <= now) {
                 self.dag_due = None;
-                self.read_dag(&inputs);
+                self.read_dag();
             }
             if next_sweep <= now {
                 next_sweep = now + SWEEP;
@@ -161,7 +160,7 @@ impl Supervisor {
                 self.read_beats();
                 self.hands.sweep_reports();
                 self.hands.sweep_retention();
-                self.read_dag(&inputs);
+                self.read_dag();
             }
             let time = clock::now();
             if self.core.poll_timeout().is_some_and(|(at, _)| at <= time) {
@@ -335,10 +334,10 @@ impl Supervisor {
         }
     }
 
-    fn read_dag(&mut self, inputs: &mpsc::Sender<Input>) {
+    fn read_dag(&mut self) {
         if !self.reading && self.eyes.dag_is_due(&self.layout, clock::now()) {
             self.reading = true;
-            self.hands.read_dag(&mut self.tasks, self.core.plan(), inputs);
+            self.hands.read_dag(&mut self.tasks, self.core.plan());
         }
     }
 

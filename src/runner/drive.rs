@@ -16,9 +16,10 @@ use super::pane::Tone;
 use super::post::{Hold, PostError};
 use super::start::RunnerError;
 use super::work;
-use super::workplace::{self, chain};
+use super::workplace;
 use crate::io::clock;
 use crate::model::envelope::Envelope;
+use crate::model::fault::with_causes;
 use crate::model::report::{Outcome, Report};
 use crate::tasks::Tasks;
 
@@ -110,8 +111,8 @@ impl Shell {
                 return Err(RunnerError::Order { source: Box::new(error) });
             }
             News::Leased(Err(PostError::Spool(error))) => {
-                tracing::warn!(error = %chain(&error), "cannot look into the mailbox");
-                Event::Leased(Err(Trouble(chain(&error))))
+                tracing::warn!(error = %with_causes(&error), "cannot look into the mailbox");
+                Event::Leased(Err(Trouble(with_causes(&error))))
             }
         })
     }
@@ -201,11 +202,11 @@ impl Shell {
             match &delivered {
                 Ok(()) => say_report(&context, &report),
                 Err(error) => {
-                    tracing::warn!(error = %chain(error), "cannot deliver the report; it is tried again");
-                    context.pane.say(Tone::Bad, &format!("cannot deliver the report: {}", chain(error)));
+                    tracing::warn!(error = %with_causes(error), "cannot deliver the report; it is tried again");
+                    context.pane.say(Tone::Bad, &format!("cannot deliver the report: {}", with_causes(error)));
                 }
             }
-            answer.give_blocking(Event::Delivered(delivered.map_err(|error| Trouble(chain(&error)))));
+            answer.give_blocking(Event::Delivered(delivered.map_err(|error| Trouble(with_causes(&error)))));
         });
     }
 
@@ -217,11 +218,11 @@ impl Shell {
             for message in assignment.messages() {
                 // A message that is not acknowledged comes again, which its reader must be able to bear.
                 if let Err(error) = context.post.ack(&message, now) {
-                    tracing::warn!(receipt = %message, error = %chain(&error), "cannot acknowledge a message");
+                    tracing::warn!(receipt = %message, error = %with_causes(&error), "cannot acknowledge a message");
                 }
             }
             let acked = context.post.ack(&assignment.receipt(), now);
-            answer.give_blocking(Event::Acked(acked.map_err(|error| Trouble(chain(&error)))));
+            answer.give_blocking(Event::Acked(acked.map_err(|error| Trouble(with_causes(&error)))));
         });
     }
 
@@ -234,7 +235,7 @@ impl Shell {
             Ok(Hold::Gone) => {
                 sender.blocking_send(News::Event(Event::OrderGone(assignment.order.id))).ok();
             }
-            Err(error) => tracing::warn!(error = %chain(&error), "cannot see whether the order is still ours"),
+            Err(error) => tracing::warn!(error = %with_causes(&error), "cannot see whether the order is still ours"),
         });
     }
 

@@ -11,10 +11,10 @@ use super::context::{Assignment, AttemptFiles, Context};
 use super::output::Output;
 use super::pane::Tone;
 use super::program::{self, Ended, Leash, Program};
-use super::workplace::chain;
 use crate::drivers::{Files, Start, Verdict, prompt, registry};
 use crate::io::clock;
 use crate::io::spool::lease::Leased;
+use crate::model::fault::with_causes;
 use crate::model::report::{AgentReport, FailureKind, Outcome, SUMMARY_CHARS_MAX};
 use crate::model::task::Work;
 
@@ -90,7 +90,7 @@ fn lease_messages(context: &Context, assignment: &Assignment) -> Vec<Leased> {
             messages
         }
         Err(error) => {
-            tracing::warn!(error = %chain(&error), "the agent gets no messages with this order");
+            tracing::warn!(error = %with_causes(&error), "the agent gets no messages with this order");
             Vec::new()
         }
     }

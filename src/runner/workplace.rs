@@ -10,6 +10,7 @@ use super::pane::Tone;
 use crate::drivers::registry::{LITTER, litter};
 use crate::io::git::commit::{self, CommitRequest, SALVAGE_TRAILER};
 use crate::io::git::worktree::{self, Removal};
+use crate::model::fault::with_causes;
 use crate::model::order::{ATTEMPT_TRAILER, WorkOrder, Workplace, attempt_key};
 use crate::model::report::DIFF_BYTES_MAX;
 use crate::model::task::Work;
@@ -70,7 +71,7 @@ async fn rescue(context: &Context, workplace: &Workplace, order: &WorkOrder, att
         let fallback = format!("{}-saved-{attempt}", workplace.branch);
         let saved = commit::save(&workplace.path, &path, &fallback, &message, &context.author(), &LITTER).await;
         if let Err(error) = saved {
-            tracing::warn!(path = %path.display(), error = %chain(&error), "cannot save what an earlier attempt left");
+            tracing::warn!(path = %path.display(), error = %with_causes(&error), "cannot save what an earlier attempt left");
         }
         remove_worktree(context, workplace, &path).await;
     }
@@ -122,7 +123,7 @@ pub(super) async fn clear(context: &Context, order: &WorkOrder) {
             remove_worktree(context, workplace, &path).await;
             let check = context.check_worktree(order);
             if let Err(error) = worktree::remove_scratch(&workplace.path, &check).await {
-                tracing::warn!(path = %check.display(), error = %chain(&error), "cannot remove a checked worktree");
+                tracing::warn!(path = %check.display(), error = %with_causes(&error), "cannot remove a checked worktree");
             }
         }
         None => warn_unless_removed(&path).await,
@@ -137,7 +138,7 @@ async fn remove_worktree(context: &Context, workplace: &Workplace, path: &Path) 
             tracing::warn!(path = %path.display(), reason, "a worktree is kept: it holds work that is nowhere else");
             context.pane.say(Tone::Bad, &format!("{} is kept: {reason}", path.display()));
         }
-        Err(error) => tracing::warn!(path = %path.display(), error = %chain(&error), "cannot remove a worktree"),
+        Err(error) => tracing::warn!(path = %path.display(), error = %with_causes(&error), "cannot remove a worktree"),
     }
 }
 
@@ -165,9 +166,5 @@ async fn remove_folder(path: &Path) -> Result<(), RemoveError> {
 
 /// Turns an error with its causes into a line for the report.
 pub(super) fn trouble(error: &(dyn std::error::Error + 'static)) -> Trouble {
-    Trouble(chain(error))
-}
-
-pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    Trouble(with_causes(error))
 }

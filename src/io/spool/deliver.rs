@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::model::envelope::{ENVELOPE_SCHEMA, Envelope};
+use crate::model::fault::with_causes;
 use crate::model::id::{EnvelopeId, Mailbox};
 use crate::model::time::Timestamp;
 
@@ -192,13 +193,13 @@ impl Spool {
         if envelope.idempotency_key.as_ref().is_some_and(|key| key.len() > KEY_BYTES_MAX) {
             return Err(invalid(format!("its idempotency key is longer than {KEY_BYTES_MAX} bytes")));
         }
-        let bytes = file::encode(envelope).map_err(|fault| invalid(super::chain(&fault)))?;
+        let bytes = file::encode(envelope).map_err(|fault| invalid(with_causes(&fault)))?;
         let max = self.limits().envelope_bytes_max;
         if bytes.len() > max {
             return Err(SpoolError::TooLarge { id: envelope.id, bytes: bytes.len(), max });
         }
         // What is accepted must be readable: JSON that is nested too deeply can be written but not read.
-        file::decode(&bytes).map_err(|fault| invalid(super::chain(&fault)))?;
+        file::decode(&bytes).map_err(|fault| invalid(with_causes(&fault)))?;
         Ok(bytes)
     }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::model::envelope::Envelope;
+use crate::model::fault::with_causes;
 use crate::model::id::Mailbox;
 use crate::model::time::Timestamp;
 
@@ -17,7 +18,7 @@ use super::load::{LoadFault, Loaded, load_as};
 use super::memory;
 use super::name::{EndedName, Folder, LaterName, LeasedName, Stem};
 use super::receipt::Receipt;
-use super::{Room, Spool, chain};
+use super::{Room, Spool};
 
 /// How many envelopes one call tries to claim at most while others are quicker.
 const CLAIMS_MAX: usize = 100_000;
@@ -194,9 +195,9 @@ impl Spool {
     fn bury_bad(&self, room: &Room, name: &LeasedName, fault: &LoadFault, now: Timestamp) {
         let buried = EndedName { stem: name.stem, holder: Some(name.holder.clone()), ended_at: now };
         let path = room.file(Folder::Leased, name);
-        match self.bury(room, (Folder::Leased, &name.to_string()), buried, &chain(fault)) {
+        match self.bury(room, (Folder::Leased, &name.to_string()), buried, &with_causes(fault)) {
             Ok(Moved::Yes) => {
-                tracing::warn!(path = %path.display(), fault = %chain(fault), "moved a bad envelope to dead/");
+                tracing::warn!(path = %path.display(), fault = %with_causes(fault), "moved a bad envelope to dead/");
             }
             Ok(Moved::Gone | Moved::Taken) => {}
             Err(fault) => self.complain(&path, &fault),

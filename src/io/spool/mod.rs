@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::model::fault::with_causes;
 use crate::model::id::{EnvelopeId, Mailbox};
 
 use fault::SpoolError;
@@ -117,7 +118,7 @@ impl Spool {
     fn complain(&self, path: &Path, fault: &dyn std::error::Error) {
         let mut complaints = self.shared.complaints.lock().unwrap_or_else(PoisonError::into_inner);
         if complaints.len() < COMPLAINTS_MAX && complaints.insert(path.to_owned()) {
-            tracing::warn!(path = %path.display(), fault = %chain(fault), "left a file of the spool where it is");
+            tracing::warn!(path = %path.display(), fault = %with_causes(fault), "left a file of the spool where it is");
         }
     }
 }
@@ -194,16 +195,4 @@ impl Room {
         folders.extend([self.ids(), self.keys(), self.history()]);
         folders
     }
-}
-
-/// Writes an error with all its causes in one line.
-fn chain(fault: &dyn std::error::Error) -> String {
-    let mut text = fault.to_string();
-    let mut cause = fault.source();
-    while let Some(fault) = cause {
-        text.push_str(": ");
-        text.push_str(&fault.to_string());
-        cause = fault.source();
-    }
-    text
 }

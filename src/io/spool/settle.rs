@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::model::fault::with_causes;
 use crate::model::time::Timestamp;
 
 use super::durable::{self, Moved};
@@ -151,7 +152,7 @@ impl Spool {
         match load_as(&from, &room.mailbox, stem.id, self.limits().envelope_bytes_max)? {
             Loaded::Good(envelope) if is_last_attempt(*stem, &envelope) => return bury(reason),
             Loaded::Good(_) => {}
-            Loaded::Bad(fault) => return bury(&super::chain(&fault)),
+            Loaded::Bad(fault) => return bury(&with_causes(&fault)),
             Loaded::Gone => return Ok(None),
         }
         let not_before = now + self.limits().backoff(stem.attempt);
