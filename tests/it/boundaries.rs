@@ -57,6 +57,25 @@ const PURE: [&str; 7] = ["model", "config", "core", "drivers", "runner::machine"
 /// What a pure module must not name.
 const IMPURE: [&str; 6] = ["std::fs", "std::net", "std::process", "std::thread", "tokio", "rustix"];
 
+/// What has one door of its own inside of `io`: the module, its door, and the paths and methods that only the door names.
+const DISK: (&str, &str) = ("io::spool", "io::spool::disk");
+
+/// What touches the file system, and is the disk's alone.
+const DISK_PATHS: [&str; 3] = ["std::fs", "std::os", "rustix"];
+
+/// Methods of paths and files that touch the file system without naming it.
+const DISK_METHODS: [&str; 9] = [
+    "symlink_metadata",
+    "metadata",
+    "exists",
+    "try_exists",
+    "is_dir",
+    "is_file",
+    "read_dir",
+    "canonicalize",
+    "sync_all",
+];
+
 /// A call that has one door: the words, the only modules that may use them, and why.
 const DOORS: [(&[&str], &[&str], &str); 18] = [
     (&["SystemTime", "::", "now"], &["io::clock"], "time enters only through io::clock"),
@@ -101,6 +120,20 @@ fn faults(path: &str, source: &str) -> Vec<String> {
         if !doors.iter().any(|door| is_within(&module, door)) {
             let found = text::find(&words, calls).map(|line| format!("{path}:{line}: `{}`: {why}", calls.concat()));
             faults.extend(found);
+        }
+    }
+    if is_within(&module, DISK.0) && !is_within(&module, DISK.1) {
+        for (line, outside) in paths::outside(&words) {
+            // The type may be named: who locks a file keeps it.
+            if DISK_PATHS.iter().any(|path| is_within(&outside, path)) && outside != "std::fs::File" {
+                faults.push(format!("{path}:{line}: {outside}: only {} touches the file system", DISK.1));
+            }
+        }
+        for method in DISK_METHODS {
+            faults.extend(
+                text::find(&words, &[".", method])
+                    .map(|line| format!("{path}:{line}: `.{method}`: only {} touches the file system", DISK.1)),
+            );
         }
     }
     if PURE.iter().any(|pure| is_within(&module, pure)) {
@@ -240,6 +273,21 @@ fn a_pure_module_neither_waits_nor_touches_the_world() {
     ] {
         caught(path, violation);
     }
+}
+
+#[test]
+fn the_spool_touches_the_file_system_through_one_door() {
+    for violation in [
+        "use std::fs::OpenOptions;",
+        "fn f() { std::fs::rename(a, b); }",
+        "use rustix::fs::flock;",
+        "use std::os::unix::fs::MetadataExt;",
+        "fn f() { path.exists(); }",
+        "fn f() { path\n.symlink_metadata(); }",
+    ] {
+        caught("src/io/spool/lease.rs", violation);
+    }
+    assert_eq!(faults("src/io/spool/disk.rs", "fn f() { std::fs::rename(a, b); }"), [""; 0]);
 }
 
 #[test]

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::model::id::{EnvelopeId, Mailbox};
 use crate::model::time::Timestamp;
 
-use super::durable::{self, Moved};
+use super::disk::Content;
+use super::durable::Moved;
 use super::fault::SpoolError;
 use super::file::hex_digest;
 use super::history::{self, Happening, Note};
@@ -23,6 +24,9 @@ use super::name::{BadName, EndedName, Folder, Stem};
 use super::{RACES_MAX, Room, Spool};
 
 const REASON_SUFFIX: &str = ".reason.json";
+
+/// How large the file of a reason may be to be read, in bytes: a history may be in it.
+const REASON_FILE_BYTES_MAX: usize = 1 << 20;
 
 /// The version of [`DeadReason`]'s JSON form.
 const DEAD_REASON_SCHEMA: &str = "dead@1";
@@ -110,7 +114,7 @@ impl Spool {
         for mailbox in mailboxes {
             let room = self.room(&mailbox);
             let folder = room.folder(Folder::Dead);
-            for name in durable::names(&folder).map_err(SpoolError::io("list", &folder))? {
+            for name in room.disk.visible_names(&folder).map_err(SpoolError::io("list", &folder))? {
                 if !is_reason(&name) {
                     letters.extend(name.to_str().map(|name| dead_letter(&room, name)));
                 }
@@ -130,7 +134,7 @@ impl Spool {
         }
         let room = self.room(&letter.mailbox);
         let path = room.file(Folder::Dead, &letter.name);
-        let envelope = match load(&path, &letter.mailbox, self.limits().envelope_bytes_max)? {
+        let envelope = match load(&room, &path, self.limits().envelope_bytes_max)? {
             Loaded::Good(envelope) if letter.id.is_none_or(|id| id == envelope.id) => envelope,
             Loaded::Good(envelope) => {
                 return Err(SpoolError::Unreadable { path, source: LoadFault::OtherEnvelope(envelope.id) });
@@ -147,14 +151,14 @@ impl Spool {
             Some(name) => name.stem.next(),
             None => Stem::first(envelope.priority, envelope.id),
         };
-        match durable::move_file(&path, &room.file(Folder::New, &stem)).map_err(SpoolError::io("requeue", &path))? {
+        match room.disk.move_file(&path, &room.file(Folder::New, &stem)).map_err(SpoolError::io("requeue", &path))? {
             Moved::Yes => {}
             Moved::Gone | Moved::Taken => return Err(SpoolError::Gone { path }),
         }
         let new = room.folder(Folder::New);
-        durable::sync_folder(&new).map_err(SpoolError::io("sync folder", &new))?;
+        room.disk.sync_folder(&new).map_err(SpoolError::io("sync folder", &new))?;
         let reason = reason_path(&path);
-        durable::remove(&reason).map_err(SpoolError::io("remove", &reason))?;
+        room.disk.remove(&reason).map_err(SpoolError::io("remove", &reason))?;
         let attempt = stem.attempt - 1;
         let note = Note { at: now, attempt, holder: None, what: Happening::Requeued, reason: None };
         self.note(&room, stem.id, &note);
@@ -219,24 +223,24 @@ impl Spool {
                 Grave::Envelope(name) => name.ended_at,
                 Grave::Foreign(name) => name.ended_at,
             };
-            if target.symlink_metadata().is_ok() {
+            if room.disk.is_there(&target) {
                 grave = grave.one_later();
                 continue;
             }
-            if source.symlink_metadata().is_err() {
+            if !room.disk.is_there(&source) {
                 return Ok(Moved::Gone);
             }
             write_reason(room, &target, &content)?;
-            match durable::move_file(&source, &target).map_err(SpoolError::io("move to", &target))? {
+            match room.disk.move_file(&source, &target).map_err(SpoolError::io("move to", &target))? {
                 Moved::Yes => {
                     let folder = room.folder(Folder::Dead);
-                    durable::sync_folder(&folder).map_err(SpoolError::io("sync folder", &folder))?;
+                    room.disk.sync_folder(&folder).map_err(SpoolError::io("sync folder", &folder))?;
                     return Ok(Moved::Yes);
                 }
                 Moved::Gone => {
                     // Whoever was quicker may have buried it under the same name, with this very reason.
-                    if target.symlink_metadata().is_err() {
-                        durable::remove(&reason_path(&target)).ok();
+                    if !room.disk.is_there(&target) {
+                        room.disk.remove(&reason_path(&target)).ok();
                     }
                     return Ok(Moved::Gone);
                 }
@@ -258,7 +262,10 @@ fn write_reason(room: &Room, target: &Path, reason: &DeadReason) -> Result<(), S
 
 fn dead_letter(room: &Room, name: &str) -> DeadLetter {
     let path = room.file(Folder::Dead, &name);
-    let reason = std::fs::read(reason_path(&path)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let reason = match room.disk.read(&reason_path(&path), REASON_FILE_BYTES_MAX) {
+        Ok(Content::Whole(bytes)) => serde_json::from_slice(&bytes).ok(),
+        Ok(Content::Cut(_) | Content::NotAFile) | Err(_) => None,
+    };
     let mut letter = DeadLetter {
         mailbox: room.mailbox.clone(),
         name: name.to_owned(),

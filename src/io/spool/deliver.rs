@@ -7,7 +7,6 @@
 //! 4. sync that folder: delivered for good. Only now the call returns.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::model::envelope::{ENVELOPE_SCHEMA, Envelope};
@@ -15,7 +14,7 @@ use crate::model::fault::with_causes;
 use crate::model::id::{EnvelopeId, Mailbox};
 use crate::model::time::Timestamp;
 
-use super::durable::{self, Moved};
+use super::durable::Moved;
 use super::fault::SpoolError;
 use super::file;
 use super::keys::KeyClaim;
@@ -130,7 +129,7 @@ impl Spool {
         if outcome.is_err() {
             // Best effort: what stays is a stray draft.
             for draft in drafts.iter().flatten() {
-                durable::remove(draft).ok();
+                self.shared.disk.remove(draft).ok();
             }
         }
         outcome
@@ -152,9 +151,11 @@ impl Spool {
         }
         match sync {
             Sync::Now => Ok(()),
-            Sync::Later => {
-                durable::sync_file_system(self.root()).map_err(SpoolError::io("sync the file system of", self.root()))
-            }
+            Sync::Later => self
+                .shared
+                .disk
+                .sync_file_system(self.root())
+                .map_err(SpoolError::io("sync the file system of", self.root())),
         }
     }
 
@@ -179,7 +180,7 @@ impl Spool {
             });
         }
         for folder in touched {
-            durable::sync_folder(&folder).map_err(SpoolError::io("sync folder", &folder))?;
+            self.shared.disk.sync_folder(&folder).map_err(SpoolError::io("sync folder", &folder))?;
         }
         Ok(all)
     }
@@ -213,7 +214,7 @@ impl Spool {
         }
         let waiting = known.count(now).unwrap_or(0);
         if waiting + ids.len() > max {
-            let more = ids.iter().filter(|id| room.id(**id).symlink_metadata().is_err()).count();
+            let more = ids.iter().filter(|id| !room.disk.is_there(&room.id(**id))).count();
             if more > 0 && waiting + more > max {
                 return Err(SpoolError::MailboxFull { mailbox: room.mailbox.clone(), waiting, max });
             }
@@ -225,13 +226,13 @@ impl Spool {
     /// Makes a draft an envelope, unless its id was accepted before.
     fn enter(&self, room: &Room, draft: &Path, id: EnvelopeId, arrival: Arrival) -> Result<Delivered, SpoolError> {
         let entry = room.id(id);
-        match std::fs::hard_link(draft, &entry) {
+        match room.disk.link(draft, &entry) {
             Ok(()) => self.arrive(room, draft, id, arrival).inspect_err(|_| {
                 // The id first: while it is taken, a missing draft would mean that the envelope was delivered.
-                durable::remove(&entry).and_then(|_| durable::remove(draft)).ok();
+                room.disk.remove(&entry).and_then(|_| room.disk.remove(draft)).ok();
             }),
             Err(fault) if fault.kind() == std::io::ErrorKind::AlreadyExists => {
-                durable::remove(draft).map_err(SpoolError::io("remove", draft))?;
+                room.disk.remove(draft).map_err(SpoolError::io("remove", draft))?;
                 match find_remnant(room, id)? {
                     // A sender died between the link and the rename, or is just there: either may finish it.
                     Some(remnant) => self.arrive(room, &remnant, id, arrival),
@@ -239,7 +240,7 @@ impl Spool {
                 }
             }
             Err(fault) => {
-                durable::remove(draft).ok();
+                room.disk.remove(draft).ok();
                 Err(SpoolError::io("link", &entry)(fault))
             }
         }
@@ -247,14 +248,14 @@ impl Spool {
 
     fn arrive(&self, room: &Room, draft: &Path, id: EnvelopeId, arrival: Arrival) -> Result<Delivered, SpoolError> {
         let path = arrival.path(room);
-        match durable::move_file(draft, &path).map_err(SpoolError::io("deliver to", &path))? {
+        match room.disk.move_file(draft, &path).map_err(SpoolError::io("deliver to", &path))? {
             Moved::Yes => {}
             // Another sender of the same envelope has finished it; but a draft that was swept away is lost.
-            Moved::Gone if room.id(id).symlink_metadata().is_ok() => {}
+            Moved::Gone if room.disk.is_there(&room.id(id)) => {}
             Moved::Gone => return Err(SpoolError::Gone { path: draft.to_owned() }),
             // A program that knows nothing of `ids/` has put the same envelope there.
             Moved::Taken => {
-                durable::remove(draft).map_err(SpoolError::io("remove", draft))?;
+                room.disk.remove(draft).map_err(SpoolError::io("remove", draft))?;
                 return Ok(Delivered::Already { first: id });
             }
         }
@@ -270,7 +271,7 @@ impl Spool {
     pub(super) fn discard_remnant(&self, room: &Room, id: EnvelopeId) -> Result<(), SpoolError> {
         let Some(remnant) = find_remnant(room, id)? else { return Ok(()) };
         for path in [room.id(id), remnant] {
-            durable::remove(&path).map_err(SpoolError::io("remove", &path))?;
+            room.disk.remove(&path).map_err(SpoolError::io("remove", &path))?;
         }
         Ok(())
     }
@@ -287,8 +288,8 @@ enum Sync {
 fn write_draft(room: &Room, id: EnvelopeId, bytes: &[u8], sync: Sync) -> Result<PathBuf, SpoolError> {
     let (draft, file) = room.write_draft(&id, bytes).map_err(SpoolError::io("write to", &room.tmp()))?;
     match sync {
-        Sync::Now => file.sync_all().map_err(|fault| {
-            durable::remove(&draft).ok();
+        Sync::Now => room.disk.sync_file(&draft, &file).map_err(|fault| {
+            room.disk.remove(&draft).ok();
             SpoolError::io("write", &draft)(fault)
         })?,
         Sync::Later => {}
@@ -308,19 +309,19 @@ const fn synced_after(delivered: Delivered, arrival: Arrival) -> &'static [Folde
 fn sync_folders(room: &Room, folders: &[Folder]) -> Result<(), SpoolError> {
     for folder in folders {
         let folder = room.folder(*folder);
-        durable::sync_folder(&folder).map_err(SpoolError::io("sync folder", &folder))?;
+        room.disk.sync_folder(&folder).map_err(SpoolError::io("sync folder", &folder))?;
     }
     Ok(())
 }
 
 /// Finds the draft that is the same file as an accepted id's entry.
 fn find_remnant(room: &Room, id: EnvelopeId) -> Result<Option<PathBuf>, SpoolError> {
-    let Ok(entry) = room.id(id).symlink_metadata() else { return Ok(None) };
+    let Ok(entry) = room.disk.stat(&room.id(id)) else { return Ok(None) };
     let prefix = format!("{id}.");
-    for name in durable::names(&room.tmp()).map_err(SpoolError::io("list", &room.tmp()))? {
+    for name in room.disk.visible_names(&room.tmp()).map_err(SpoolError::io("list", &room.tmp()))? {
         let path = room.tmp().join(&name);
         if name.as_encoded_bytes().starts_with(prefix.as_bytes())
-            && path.symlink_metadata().is_ok_and(|draft| (draft.dev(), draft.ino()) == (entry.dev(), entry.ino()))
+            && room.disk.stat(&path).is_ok_and(|draft| draft.identity == entry.identity)
         {
             return Ok(Some(path));
         }
@@ -333,7 +334,7 @@ fn count_waiting(room: &Room) -> Result<usize, SpoolError> {
     let mut count = 0;
     for folder in [Folder::New, Folder::Later, Folder::Leased] {
         let path = room.folder(folder);
-        count += durable::names(&path).map_err(SpoolError::io("list", &path))?.len();
+        count += room.disk.visible_names(&path).map_err(SpoolError::io("list", &path))?.len();
     }
     Ok(count)
 }

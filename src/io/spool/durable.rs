@@ -1,12 +1,10 @@
-//! The few ways in which the spool touches the disk.
+//! What the spool makes of the steps of a [`Disk`]: who was quicker, and what is not there.
 
 use std::ffi::OsString;
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
 use std::path::Path;
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use super::disk::{Disk, Kind};
 
 /// What became of a rename that must not replace anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,65 +17,6 @@ pub(super) enum Moved {
     Taken,
 }
 
-/// Moves a file to a name that must not exist yet, in one step that other processes see as a whole.
-pub(super) fn move_file(from: &Path, to: &Path) -> io::Result<Moved> {
-    match rename(from, to) {
-        // The folder itself may have been removed: without this, its envelopes would look taken for ever.
-        Ok(Moved::Gone) if to.parent().is_some_and(|folder| !folder.exists()) => {
-            if let Some(folder) = to.parent() {
-                make_folder(folder)?;
-            }
-            rename(from, to)
-        }
-        other => other,
-    }
-}
-
-fn rename(from: &Path, to: &Path) -> io::Result<Moved> {
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Ok(()) => Ok(Moved::Yes),
-        Err(rustix::io::Errno::NOENT) => Ok(Moved::Gone),
-        Err(rustix::io::Errno::EXIST) => Ok(Moved::Taken),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
-/// Writes a file that must not exist yet, without waiting for the disk.
-pub(super) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<File> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    match file.write_all(bytes) {
-        Ok(()) => Ok(file),
-        Err(fault) => {
-            remove(path)?;
-            Err(fault)
-        }
-    }
-}
-
-/// Waits until all names of a folder are on the disk.
-pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
-/// Waits until everything written to a folder's file system is on the disk; one wait for many files.
-pub(super) fn sync_file_system(folder: &Path) -> io::Result<()> {
-    Ok(rustix::fs::syncfs(File::open(folder)?)?)
-}
-
-/// Makes a private folder, and those above it, where it is missing.
-pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)
-}
-
-/// Removes a file; it is fine if it is gone already. Says whether it was there.
-pub(super) fn remove(path: &Path) -> io::Result<Removed> {
-    match std::fs::remove_file(path) {
-        Ok(()) => Ok(Removed::Yes),
-        Err(fault) if fault.kind() == io::ErrorKind::NotFound => Ok(Removed::WasGone),
-        Err(fault) => Err(fault),
-    }
-}
-
 /// What became of a removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Removed {
@@ -87,20 +26,59 @@ pub(super) enum Removed {
     WasGone,
 }
 
-/// Lists the names in a folder, without hidden ones, in no order. A folder that is missing is empty.
-pub(super) fn names(folder: &Path) -> io::Result<Vec<OsString>> {
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(fault) => return Err(fault),
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        let name = entry?.file_name();
-        // Editors, network file systems and synchronisers leave such names; a shell's `*` does not see them either.
-        if !name.as_encoded_bytes().starts_with(b".") {
-            names.push(name);
+impl dyn Disk {
+    /// Moves a file to a name that must not exist yet, in one step that other processes see as a whole.
+    pub(super) fn move_file(&self, from: &Path, to: &Path) -> io::Result<Moved> {
+        match self.try_move(from, to) {
+            // The folder itself may have been removed: without this, its envelopes would look taken for ever.
+            Ok(Moved::Gone) => match to.parent() {
+                Some(folder) if !self.is_there(folder) => {
+                    self.make_folder(folder)?;
+                    self.try_move(from, to)
+                }
+                Some(_) | None => Ok(Moved::Gone),
+            },
+            other => other,
         }
     }
-    Ok(names)
+
+    fn try_move(&self, from: &Path, to: &Path) -> io::Result<Moved> {
+        match self.rename_new(from, to) {
+            Ok(()) => Ok(Moved::Yes),
+            Err(fault) if fault.kind() == io::ErrorKind::NotFound => Ok(Moved::Gone),
+            Err(fault) if fault.kind() == io::ErrorKind::AlreadyExists => Ok(Moved::Taken),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Removes a file; it is fine if it is gone already. Says whether it was there.
+    pub(super) fn remove(&self, path: &Path) -> io::Result<Removed> {
+        match self.unlink(path) {
+            Ok(()) => Ok(Removed::Yes),
+            Err(fault) if fault.kind() == io::ErrorKind::NotFound => Ok(Removed::WasGone),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Says whether something is surely there; what cannot be looked at counts as not there.
+    pub(super) fn is_there(&self, path: &Path) -> bool {
+        self.stat(path).is_ok()
+    }
+
+    /// Says whether something is surely a folder, or a link to one.
+    pub(super) fn is_folder(&self, path: &Path) -> bool {
+        self.stat(&path.join(".")).is_ok_and(|stat| stat.kind == Kind::Folder)
+    }
+
+    /// Lists the names in a folder, without hidden ones, in no order. A folder that is missing is empty.
+    pub(super) fn visible_names(&self, folder: &Path) -> io::Result<Vec<OsString>> {
+        let mut names = match self.names(folder) {
+            Ok(names) => names,
+            Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(fault) => return Err(fault),
+        };
+        // Editors, network file systems and synchronisers leave such names; a shell's `*` does not see them either.
+        names.retain(|name| !name.as_encoded_bytes().starts_with(b"."));
+        Ok(names)
+    }
 }

@@ -2,9 +2,7 @@
 //!
 //! It is for people. It is written after the event, not synced, and never decides anything.
 
-use std::fs::OpenOptions;
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -12,11 +10,12 @@ use serde::{Deserialize, Serialize};
 use crate::model::id::EnvelopeId;
 use crate::model::time::Timestamp;
 
+use super::disk::Content;
 use super::holder::Holder;
 use super::{Room, Spool};
 
 /// How much of a history is read, in bytes.
-const HISTORY_BYTES_MAX: u64 = 256 * 1024;
+const HISTORY_BYTES_MAX: usize = 256 * 1024;
 
 /// One event in the life of an envelope.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +53,7 @@ impl Spool {
         let append = || -> io::Result<()> {
             let mut line = serde_json::to_vec(note)?;
             line.push(b'\n');
-            OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?.write_all(&line)
+            room.disk.append(&path, &line)
         };
         if let Err(fault) = append() {
             self.complain(&path, &fault);
@@ -64,14 +63,11 @@ impl Spool {
 
 /// Reads an envelope's history as far as it can be read.
 pub(super) fn read(room: &Room, id: EnvelopeId) -> Vec<Note> {
-    let mut text = Vec::new();
-    let read = OpenOptions::new()
-        .read(true)
-        .open(path(room, id))
-        .and_then(|file| file.take(HISTORY_BYTES_MAX).read_to_end(&mut text));
-    match read {
-        Ok(_) => text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect(),
-        Err(_) => Vec::new(),
+    match room.disk.read(&path(room, id), HISTORY_BYTES_MAX) {
+        Ok(Content::Whole(text) | Content::Cut(text)) => {
+            text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
+        }
+        Ok(Content::NotAFile) | Err(_) => Vec::new(),
     }
 }
 

@@ -3,24 +3,22 @@
 //! A key's file is locked from the look at it until the envelope is delivered. So a record whose envelope never came
 //! belongs to a sender that died in between, and the next sender of the key takes it over.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
-
-use rustix::fs::{FlockOperation, flock};
+use std::fs::File;
+use std::io;
+use std::path::Path;
 
 use crate::model::envelope::Envelope;
 use crate::model::id::EnvelopeId;
 use crate::model::time::Timestamp;
 
-use super::durable::{self, Removed};
+use super::disk::{Content, Wait};
+use super::durable::Removed;
 use super::fault::SpoolError;
 use super::file::hex_digest;
-use super::{RACES_MAX, Room, Spool};
+use super::{Room, Spool};
 
 /// How long a record may be, in bytes; a longer file is not one.
-const RECORD_BYTES_MAX: u64 = 100;
+const RECORD_BYTES_MAX: usize = 100;
 
 /// What a look at a key gave.
 #[derive(Debug)]
@@ -60,74 +58,52 @@ impl Spool {
         // Two senders may well think of the same key; only the same sender means the same by it.
         let sender_and_key = serde_json::json!([envelope.from, key]).to_string();
         let path = room.keys().join(hex_digest(sender_and_key.as_bytes()));
-        let mut file = open_locked(&path).map_err(SpoolError::io("lock", &path))?;
-        let record = read(&mut file).map_err(SpoolError::io("read", &path))?;
+        let locked = room.disk.lock(&path, Wait::Forever).map_err(SpoolError::io("lock", &path))?;
+        let busy = || SpoolError::io("lock", &path)(io::ErrorKind::ResourceBusy.into());
+        let file = locked.ok_or_else(busy)?;
+        let record = read(room, &path).map_err(SpoolError::io("read", &path))?;
         if let Some(record) = record.filter(|record| now < record.at + self.limits().key_window) {
             if record.id == envelope.id {
                 // Its writer may have died before the record was on the disk.
-                file.sync_all().map_err(SpoolError::io("write", &path))?;
-                durable::sync_folder(&room.keys()).map_err(SpoolError::io("sync folder", &room.keys()))?;
+                room.disk.sync_file(&path, &file).map_err(SpoolError::io("write", &path))?;
+                room.disk.sync_folder(&room.keys()).map_err(SpoolError::io("sync folder", &room.keys()))?;
                 return Ok(KeyClaim::Ours(KeyLock(file)));
             }
             // We have the lock, so a draft that is still there was left by a sender that died.
             self.discard_remnant(room, record.id)?;
-            if room.id(record.id).symlink_metadata().is_ok() {
+            if room.disk.is_there(&room.id(record.id)) {
                 return Ok(KeyClaim::UsedBy(record.id));
             }
         }
-        write(&mut file, &Record { id: envelope.id, at: now }).map_err(SpoolError::io("write", &path))?;
-        durable::sync_folder(&room.keys()).map_err(SpoolError::io("sync folder", &room.keys()))?;
+        write(room, &path, &file, &Record { id: envelope.id, at: now }).map_err(SpoolError::io("write", &path))?;
+        room.disk.sync_folder(&room.keys()).map_err(SpoolError::io("sync folder", &room.keys()))?;
         Ok(KeyClaim::Ours(KeyLock(file)))
     }
 
     /// Removes a key's file if the key's window is over. Says whether it did.
-    pub(super) fn prune_key(&self, path: &PathBuf, now: Timestamp) -> io::Result<Removed> {
-        let mut file = match OpenOptions::new().read(true).open(path) {
-            Ok(file) => file,
+    pub(super) fn prune_key(&self, room: &Room, path: &Path, now: Timestamp) -> io::Result<Removed> {
+        let _locked = match room.disk.lock(path, Wait::Never) {
+            Ok(Some(file)) => file,
+            Ok(None) => return Ok(Removed::WasGone),
             Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(Removed::WasGone),
             Err(fault) => return Err(fault),
         };
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() || !is_at(&file, path)? {
-            return Ok(Removed::WasGone);
-        }
-        match read(&mut file)? {
+        match read(room, path)? {
             Some(record) if now < record.at + self.limits().key_window => Ok(Removed::WasGone),
-            Some(_) | None => durable::remove(path),
+            Some(_) | None => room.disk.remove(path),
         }
-    }
-}
-
-/// Opens a key's file and waits for its lock; makes sure that the file was not removed meanwhile.
-fn open_locked(path: &Path) -> io::Result<File> {
-    for _ in 0..RACES_MAX {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        flock(&file, FlockOperation::LockExclusive)?;
-        if is_at(&file, path)? {
-            return Ok(file);
-        }
-    }
-    Err(io::Error::new(io::ErrorKind::ResourceBusy, "the key's file was removed at every try"))
-}
-
-fn is_at(file: &File, path: &Path) -> io::Result<bool> {
-    let open = file.metadata()?;
-    match path.symlink_metadata() {
-        Ok(named) => Ok((named.dev(), named.ino()) == (open.dev(), open.ino())),
-        Err(fault) if fault.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(fault) => Err(fault),
     }
 }
 
 /// Reads a record; one that was cut off by a crash is none, for its envelope was not delivered yet.
-fn read(file: &mut File) -> io::Result<Option<Record>> {
-    let mut bytes = Vec::new();
-    file.take(RECORD_BYTES_MAX).read_to_end(&mut bytes)?;
-    Ok(std::str::from_utf8(&bytes).ok().and_then(Record::parse))
+fn read(room: &Room, path: &Path) -> io::Result<Option<Record>> {
+    match room.disk.read(path, RECORD_BYTES_MAX)? {
+        Content::Whole(bytes) => Ok(std::str::from_utf8(&bytes).ok().and_then(Record::parse)),
+        Content::Cut(_) | Content::NotAFile => Ok(None),
+    }
 }
 
-fn write(file: &mut File, record: &Record) -> io::Result<()> {
-    file.set_len(0)?;
-    file.rewind()?;
-    file.write_all(format!("{} {}\n", record.id, record.at.as_millis()).as_bytes())?;
-    file.sync_all()
+fn write(room: &Room, path: &Path, file: &File, record: &Record) -> io::Result<()> {
+    room.disk.overwrite(path, file, format!("{} {}\n", record.id, record.at.as_millis()).as_bytes())?;
+    room.disk.sync_file(path, file)
 }

@@ -10,7 +10,7 @@ use crate::model::fault::with_causes;
 use crate::model::id::Mailbox;
 use crate::model::time::Timestamp;
 
-use super::durable::{self, Moved};
+use super::durable::Moved;
 use super::fault::SpoolError;
 use super::history::{Happening, Note};
 use super::holder::Holder;
@@ -90,7 +90,7 @@ impl Spool {
         let due = earliest(self.take_back_expired(room, now)?, self.take_back_due(room, now)?);
         let folder = room.folder(Folder::New);
         let mut waiting = BTreeSet::new();
-        for name in durable::names(&folder).map_err(SpoolError::io("list", &folder))? {
+        for name in room.disk.visible_names(&folder).map_err(SpoolError::io("list", &folder))? {
             match name.to_str().and_then(Stem::parse) {
                 Some(stem) => {
                     waiting.insert(stem);
@@ -105,12 +105,12 @@ impl Spool {
     fn claim(&self, room: &Room, name: LeasedName, now: Timestamp) -> Result<Claim, SpoolError> {
         let from = room.file(Folder::New, &name.stem);
         let to = room.file(Folder::Leased, &name);
-        match durable::move_file(&from, &to).map_err(SpoolError::io("lease", &from))? {
+        match room.disk.move_file(&from, &to).map_err(SpoolError::io("lease", &from))? {
             Moved::Yes => {}
             Moved::Gone | Moved::Taken => return Ok(Claim::NotOurs),
         }
         memory::lock(&self.shared.memory.of(&room.mailbox)).is_due(name.until);
-        match load_as(&to, &room.mailbox, name.stem.id, self.limits().envelope_bytes_max)? {
+        match load_as(room, &to, name.stem.id, self.limits().envelope_bytes_max)? {
             Loaded::Good(envelope) => {
                 let attempt = name.stem.attempt;
                 let receipt = Receipt { mailbox: room.mailbox.clone(), name };
@@ -129,7 +129,7 @@ impl Spool {
         let folder = room.folder(Folder::Leased);
         let is_work = room.mailbox.worked_by().is_some();
         let mut next = None;
-        for name in durable::names(&folder).map_err(SpoolError::io("list", &folder))? {
+        for name in room.disk.visible_names(&folder).map_err(SpoolError::io("list", &folder))? {
             match name.to_str().and_then(LeasedName::parse) {
                 None => self.quarantine(room, Folder::Leased, &name, now),
                 Some(_) if is_work => {}
@@ -149,12 +149,12 @@ impl Spool {
     fn take_back_due(&self, room: &Room, now: Timestamp) -> Result<Option<Timestamp>, SpoolError> {
         let folder = room.folder(Folder::Later);
         let mut next = None;
-        for name in durable::names(&folder).map_err(SpoolError::io("list", &folder))? {
+        for name in room.disk.visible_names(&folder).map_err(SpoolError::io("list", &folder))? {
             match name.to_str().and_then(LaterName::parse) {
                 None => self.quarantine(room, Folder::Later, &name, now),
                 Some(later) if later.not_before <= now => {
                     let from = room.file(Folder::Later, &later);
-                    if let Err(fault) = durable::move_file(&from, &room.file(Folder::New, &later.stem)) {
+                    if let Err(fault) = room.disk.move_file(&from, &room.file(Folder::New, &later.stem)) {
                         self.complain(&from, &fault);
                     }
                 }
@@ -166,7 +166,7 @@ impl Spool {
 
     fn redeliver(&self, room: &Room, name: &LeasedName, now: Timestamp) -> Result<(), SpoolError> {
         let path = room.file(Folder::Leased, name);
-        let envelope = match load_as(&path, &room.mailbox, name.stem.id, self.limits().envelope_bytes_max)? {
+        let envelope = match load_as(room, &path, name.stem.id, self.limits().envelope_bytes_max)? {
             Loaded::Good(envelope) => envelope,
             Loaded::Bad(fault) => {
                 self.bury_bad(room, name, &fault, now);
@@ -183,7 +183,7 @@ impl Spool {
             return Ok(());
         }
         let target = room.file(Folder::New, &stem.next());
-        if durable::move_file(&path, &target).map_err(SpoolError::io("take back", &path))? == Moved::Yes {
+        if room.disk.move_file(&path, &target).map_err(SpoolError::io("take back", &path))? == Moved::Yes {
             let holder = Some(holder.clone());
             let note = Note { at: now, attempt: stem.attempt, holder, what: Happening::Expired, reason: None };
             self.note(room, stem.id, &note);

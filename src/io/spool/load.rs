@@ -1,16 +1,13 @@
 //! Reading an envelope's file, whatever it may turn out to be.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::Path;
-
-use rustix::fs::OFlags;
-use rustix::io::Errno;
 
 use crate::model::envelope::Envelope;
 use crate::model::id::{EnvelopeId, Mailbox};
 
+use super::Room;
+use super::disk::{Content, Trouble};
 use super::fault::SpoolError;
 use super::file::{self, FileFault};
 
@@ -55,19 +52,20 @@ pub(super) enum Loaded {
 ///
 /// # Errors
 /// Fails for reasons that are ours and not the file's, e.g. too many open files.
-pub(super) fn load(path: &Path, mailbox: &Mailbox, bytes_max: usize) -> Result<Loaded, SpoolError> {
-    match read(path, bytes_max) {
-        Ok(bytes) => Ok(match file::decode(&bytes) {
-            Ok(envelope) if envelope.to != *mailbox => Loaded::Bad(LoadFault::OtherMailbox(envelope.to)),
+pub(super) fn load(room: &Room, path: &Path, bytes_max: usize) -> Result<Loaded, SpoolError> {
+    match room.disk.read(path, bytes_max) {
+        Ok(Content::Whole(bytes)) => Ok(match file::decode(&bytes) {
+            Ok(envelope) if envelope.to != room.mailbox => Loaded::Bad(LoadFault::OtherMailbox(envelope.to)),
             Ok(envelope) => Loaded::Good(Box::new(envelope)),
             Err(fault) => Loaded::Bad(fault.into()),
         }),
-        Err(ReadFault::Load(fault)) => Ok(Loaded::Bad(fault)),
-        Err(ReadFault::Io(source)) => match Errno::from_io_error(&source) {
-            Some(Errno::NOENT) => Ok(Loaded::Gone),
-            Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::INTR) => Err(SpoolError::io("read", path)(source)),
-            Some(Errno::LOOP | Errno::NXIO | Errno::ISDIR) => Ok(Loaded::Bad(LoadFault::NotAFile)),
-            _ => Ok(Loaded::Bad(LoadFault::Unreadable(source))),
+        Ok(Content::Cut(_)) => Ok(Loaded::Bad(LoadFault::TooLarge { max: bytes_max })),
+        Ok(Content::NotAFile) => Ok(Loaded::Bad(LoadFault::NotAFile)),
+        Err(source) => match Trouble::of(&source) {
+            Trouble::Gone => Ok(Loaded::Gone),
+            Trouble::Ours => Err(SpoolError::io("read", path)(source)),
+            Trouble::NotAFile => Ok(Loaded::Bad(LoadFault::NotAFile)),
+            Trouble::Its => Ok(Loaded::Bad(LoadFault::Unreadable(source))),
         },
     }
 }
@@ -76,38 +74,9 @@ pub(super) fn load(path: &Path, mailbox: &Mailbox, bytes_max: usize) -> Result<L
 ///
 /// # Errors
 /// As [`load`].
-pub(super) fn load_as(path: &Path, mailbox: &Mailbox, id: EnvelopeId, bytes_max: usize) -> Result<Loaded, SpoolError> {
-    match load(path, mailbox, bytes_max)? {
+pub(super) fn load_as(room: &Room, path: &Path, id: EnvelopeId, bytes_max: usize) -> Result<Loaded, SpoolError> {
+    match load(room, path, bytes_max)? {
         Loaded::Good(envelope) if envelope.id != id => Ok(Loaded::Bad(LoadFault::OtherEnvelope(envelope.id))),
         other @ (Loaded::Good(_) | Loaded::Bad(_) | Loaded::Gone) => Ok(other),
     }
-}
-
-enum ReadFault {
-    Io(io::Error),
-    Load(LoadFault),
-}
-
-impl From<io::Error> for ReadFault {
-    fn from(source: io::Error) -> Self {
-        Self::Io(source)
-    }
-}
-
-fn read(path: &Path, bytes_max: usize) -> Result<Vec<u8>, ReadFault> {
-    // A link must not lead elsewhere, and a pipe must not make us wait for its other end.
-    let file: File = OpenOptions::new()
-        .read(true)
-        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
-        .open(path)?;
-    let facts = file.metadata()?;
-    if !facts.is_file() {
-        return Err(ReadFault::Load(LoadFault::NotAFile));
-    }
-    let mut bytes = Vec::with_capacity(usize::try_from(facts.len()).unwrap_or(0).min(bytes_max));
-    file.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > bytes_max {
-        return Err(ReadFault::Load(LoadFault::TooLarge { max: bytes_max }));
-    }
-    Ok(bytes)
 }

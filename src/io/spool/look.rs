@@ -7,7 +7,6 @@ use crate::model::id::{EnvelopeId, Mailbox};
 use crate::model::task::Priority;
 use crate::model::time::Timestamp;
 
-use super::durable;
 use super::fault::SpoolError;
 use super::holder::Holder;
 use super::load::{Loaded, load_as};
@@ -98,10 +97,10 @@ impl Spool {
     /// # Errors
     /// Fails if the spool's folder cannot be read.
     pub fn mailboxes(&self) -> Result<Vec<Mailbox>, SpoolError> {
-        let names = durable::names(self.root()).map_err(SpoolError::io("list", self.root()))?;
+        let names = self.shared.disk.visible_names(self.root()).map_err(SpoolError::io("list", self.root()))?;
         let mut mailboxes: Vec<Mailbox> = names
             .iter()
-            .filter(|name| self.root().join(name).is_dir())
+            .filter(|name| self.shared.disk.is_folder(&self.root().join(name)))
             .filter_map(|name| name.to_str()?.parse().ok())
             .collect();
         mailboxes.sort();
@@ -147,7 +146,7 @@ impl Spool {
         let room = self.room(mailbox);
         let count = |folder| {
             let path = room.folder(folder);
-            let names = durable::names(&path).map_err(SpoolError::io("list", &path))?;
+            let names = room.disk.visible_names(&path).map_err(SpoolError::io("list", &path))?;
             Ok(names.iter().filter(|name| !super::dead::is_reason(name)).count())
         };
         Ok(Counts {
@@ -185,7 +184,7 @@ impl Spool {
         for _ in 0..RACES_MAX {
             let Some(listed) = self.locate(mailbox, id)? else { return Ok(None) };
             let path = room.file(listed.folder, &listed.name);
-            match load_as(&path, mailbox, id, self.limits().envelope_bytes_max)? {
+            match load_as(&room, &path, id, self.limits().envelope_bytes_max)? {
                 Loaded::Good(envelope) => return Ok(Some(*envelope)),
                 Loaded::Bad(source) => return Err(SpoolError::Unreadable { path, source }),
                 Loaded::Gone => {}
@@ -198,13 +197,13 @@ impl Spool {
 /// Lists the envelopes of one folder, in no order, without what is foreign.
 pub(super) fn list_folder(room: &Room, folder: Folder) -> Result<Vec<Listed>, SpoolError> {
     let path = room.folder(folder);
-    let names = durable::names(&path).map_err(SpoolError::io("list", &path))?;
+    let names = room.disk.visible_names(&path).map_err(SpoolError::io("list", &path))?;
     Ok(names.iter().filter_map(|name| Listed::parse(folder, name.to_str()?)).collect())
 }
 
 fn find(room: &Room, folder: Folder, id: EnvelopeId) -> Result<Option<Listed>, SpoolError> {
     let path = room.folder(folder);
-    let names = durable::names(&path).map_err(SpoolError::io("list", &path))?;
+    let names = room.disk.visible_names(&path).map_err(SpoolError::io("list", &path))?;
     let text = id.to_string();
     Ok(names
         .iter()

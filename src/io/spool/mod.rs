@@ -3,10 +3,11 @@
 //! Folder and file name are the state, every transition is one rename that fails when somebody was quicker, and the
 //! content never changes. `docs/spool.md` explains it for people and for programs in other languages.
 //!
-//! Reading order: [`name`] and [`mod@file`] (the grammar, pure), [`holder`], [`receipt`], [`limits`], [`fault`], then what one can do:
+//! Reading order: [`name`] and [`mod@file`] (the grammar, pure), [`holder`], [`receipt`], [`limits`], [`fault`],
+//! [`disk`] (every step on the file system), then what one can do:
 //! [`deliver`], [`lease`], [`settle`] (ack, nack, extend), [`retire`], [`look`], [`dead`], [`retention`].
 //!
-//! All calls block on the file system; time is always passed in.
+//! All calls block on the file system, which is reached through [`disk::Disk`] only; time is always passed in.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -19,6 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::model::fault::with_causes;
 use crate::model::id::{EnvelopeId, Mailbox};
 
+use disk::{Disk, RealDisk};
 use fault::SpoolError;
 use limits::Limits;
 use memory::Memory;
@@ -26,6 +28,7 @@ use name::Folder;
 
 pub mod dead;
 pub mod deliver;
+pub mod disk;
 mod durable;
 pub mod fault;
 pub mod file;
@@ -61,6 +64,7 @@ pub struct Spool {
 struct Shared {
     root: PathBuf,
     limits: Limits,
+    disk: Arc<dyn Disk>,
     memory: Memory,
     complaints: Mutex<BTreeSet<PathBuf>>,
 }
@@ -75,7 +79,14 @@ impl Spool {
     /// Names the spool in a folder. Touches nothing.
     #[must_use]
     pub fn with_limits(root: PathBuf, limits: Limits) -> Self {
-        Self { shared: Arc::new(Shared { root, limits, memory: Memory::default(), complaints: Mutex::default() }) }
+        Self::with_disk(root, limits, Arc::new(RealDisk))
+    }
+
+    /// Names the spool in a folder that is reached through a given disk. Touches nothing.
+    #[must_use]
+    pub fn with_disk(root: PathBuf, limits: Limits, disk: Arc<dyn Disk>) -> Self {
+        let (memory, complaints) = (Memory::default(), Mutex::default());
+        Self { shared: Arc::new(Shared { root, limits, disk, memory, complaints }) }
     }
 
     /// Returns the spool's folder.
@@ -97,21 +108,25 @@ impl Spool {
     pub fn ensure(&self, mailbox: &Mailbox) -> Result<(), SpoolError> {
         let room = self.room(mailbox);
         // The last folder made says that all are there.
-        if room.history().is_dir() {
+        if room.disk.is_folder(&room.history()) {
             return Ok(());
         }
         for folder in room.all_folders() {
-            durable::make_folder(&folder).map_err(SpoolError::io("make folder", &folder))?;
+            room.disk.make_folder(&folder).map_err(SpoolError::io("make folder", &folder))?;
         }
         let above = self.shared.root.parent().filter(|path| !path.as_os_str().is_empty());
         for folder in [Some(room.base.as_path()), Some(self.root()), above].into_iter().flatten() {
-            durable::sync_folder(folder).map_err(SpoolError::io("sync folder", folder))?;
+            room.disk.sync_folder(folder).map_err(SpoolError::io("sync folder", folder))?;
         }
         Ok(())
     }
 
     fn room(&self, mailbox: &Mailbox) -> Room {
-        Room { base: self.shared.root.join(mailbox.as_str()), mailbox: mailbox.clone() }
+        Room {
+            base: self.shared.root.join(mailbox.as_str()),
+            mailbox: mailbox.clone(),
+            disk: Arc::clone(&self.shared.disk),
+        }
     }
 
     /// Logs, once per file, that something in the spool is left where it is.
@@ -128,6 +143,7 @@ impl Spool {
 struct Room {
     mailbox: Mailbox,
     base: PathBuf,
+    disk: Arc<dyn Disk>,
 }
 
 impl Room {
@@ -169,7 +185,7 @@ impl Room {
         loop {
             let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
             let draft = self.tmp().join(format!("{label}.{}.{number}", std::process::id()));
-            match durable::write_new(&draft, bytes) {
+            match self.disk.create(&draft, bytes) {
                 Ok(file) => return Ok((draft, file)),
                 // Left by a process that died and had our number; each is met once.
                 Err(fault) if fault.kind() == io::ErrorKind::AlreadyExists => {}
@@ -182,9 +198,9 @@ impl Room {
     /// returns, its name is when its folder is synced.
     fn replace(&self, label: &dyn std::fmt::Display, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let (draft, file) = self.write_draft(label, bytes)?;
-        let replaced = file.sync_all().and_then(|()| std::fs::rename(&draft, path));
+        let replaced = self.disk.sync_file(&draft, &file).and_then(|()| self.disk.rename_over(&draft, path));
         if replaced.is_err() {
-            durable::remove(&draft).ok();
+            self.disk.remove(&draft).ok();
         }
         replaced
     }

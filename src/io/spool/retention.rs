@@ -1,8 +1,6 @@
 //! Clearing away: ended envelopes by age and number, keys and ids whose window is over, drafts of writers that died.
 
-use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::model::envelope::EnvelopeKind;
@@ -10,7 +8,8 @@ use crate::model::id::EnvelopeId;
 use crate::model::time::Timestamp;
 
 use super::dead::{is_reason, letter_of, reason_path};
-use super::durable::{self, Removed};
+use super::disk::{Kind, Stat};
+use super::durable::Removed;
 use super::fault::SpoolError;
 use super::history;
 use super::load::{Loaded, load};
@@ -104,7 +103,7 @@ impl Spool {
             return false;
         }
         let path = room.file(folder, &candidate.name);
-        match load(&path, &room.mailbox, self.limits().envelope_bytes_max) {
+        match load(room, &path, self.limits().envelope_bytes_max) {
             Ok(Loaded::Good(envelope)) => match envelope.kind {
                 EnvelopeKind::WorkOrder | EnvelopeKind::Report => true,
                 EnvelopeKind::Message => false,
@@ -124,14 +123,14 @@ impl Spool {
         now: Timestamp,
     ) -> Result<(), SpoolError> {
         let path = room.file(folder, &name);
-        let is_folder = path.symlink_metadata().is_ok_and(|facts| facts.is_dir());
-        let gone = if is_folder { std::fs::remove_dir_all(&path) } else { durable::remove(&path).map(drop) };
+        let is_folder = room.disk.stat(&path).is_ok_and(|facts| facts.kind == Kind::Folder);
+        let gone = if is_folder { room.disk.remove_tree(&path) } else { room.disk.remove(&path).map(drop) };
         gone.map_err(SpoolError::io("remove", &path))?;
         let reason = reason_path(&path);
-        durable::remove(&reason).map_err(SpoolError::io("remove", &reason))?;
+        room.disk.remove(&reason).map_err(SpoolError::io("remove", &reason))?;
         if let Some(id) = id {
             let history = history::path(room, id);
-            durable::remove(&history).map_err(SpoolError::io("remove", &history))?;
+            room.disk.remove(&history).map_err(SpoolError::io("remove", &history))?;
             self.forget(room, id, now).map_err(SpoolError::io("forget", &room.id(id)))?;
         }
         Ok(())
@@ -140,62 +139,63 @@ impl Spool {
     /// Forgets an id whose envelope is gone; within the window an empty file goes on remembering it.
     fn forget(&self, room: &Room, id: EnvelopeId, now: Timestamp) -> io::Result<()> {
         let path = room.id(id);
-        match path.symlink_metadata() {
+        match room.disk.stat(&path) {
             Err(fault) if fault.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(fault) => Err(fault),
-            Ok(facts) if written_at(&facts) + self.limits().key_window <= now => durable::remove(&path).map(drop),
+            Ok(facts) if facts.written_at + self.limits().key_window <= now => room.disk.remove(&path).map(drop),
             Ok(_) => room.replace(&id, &path, b""),
         }
     }
 
     fn sweep_records(&self, room: &Room, left: usize, now: Timestamp) -> Result<usize, SpoolError> {
         let limits = self.limits();
-        let mut removed = self.sweep_folder(&room.keys(), left, |path, _| self.prune_key(&path.to_owned(), now))?;
-        removed += self.sweep_folder(&room.ids(), left - removed, |path, facts| {
+        let mut removed = self.sweep_folder(room, &room.keys(), left, |path, _| self.prune_key(room, path, now))?;
+        removed += self.sweep_folder(room, &room.ids(), left - removed, |path, facts| {
             // The second link is the envelope itself, so an id with one link has none any more.
-            remove_if(facts.nlink() == 1 && written_at(facts) + limits.key_window <= now, path)
+            remove_if(room, facts.links == 1 && facts.written_at + limits.key_window <= now, path)
         })?;
-        removed += self.sweep_folder(&room.history(), left - removed, |path, facts| {
-            remove_if(written_at(facts) + limits.dead_age_max <= now, path)
+        removed += self.sweep_folder(room, &room.history(), left - removed, |path, facts| {
+            remove_if(room, facts.written_at + limits.dead_age_max <= now, path)
         })?;
-        removed += self.sweep_folder(&room.folder(Folder::Dead), left - removed, |path, facts| {
+        removed += self.sweep_folder(room, &room.folder(Folder::Dead), left - removed, |path, facts| {
             let is_orphan = path.file_name().is_some_and(is_reason)
-                && letter_of(path).is_some_and(|letter| letter.symlink_metadata().is_err());
-            remove_if(is_orphan && written_at(facts) + limits.draft_age_max <= now, path)
+                && letter_of(path).is_some_and(|letter| !room.disk.is_there(&letter));
+            remove_if(room, is_orphan && facts.written_at + limits.draft_age_max <= now, path)
         })?;
         Ok(removed)
     }
 
     fn sweep_drafts(&self, room: &Room, left: usize, now: Timestamp) -> Result<usize, SpoolError> {
-        self.sweep_folder(&room.tmp(), left, |path, facts| {
-            if written_at(facts) + self.limits().draft_age_max > now {
+        self.sweep_folder(room, &room.tmp(), left, |path, facts| {
+            if facts.written_at + self.limits().draft_age_max > now {
                 return Ok(Removed::WasGone);
             }
             // The id first: while it is taken, a missing draft would mean that the envelope was delivered.
             let id = path.file_name().and_then(|name| name.to_str()?.split('.').next()?.parse().ok());
             if let Some(entry) = id.map(|id| room.id(id))
-                && entry.symlink_metadata().is_ok_and(|entry| (entry.dev(), entry.ino()) == (facts.dev(), facts.ino()))
+                && room.disk.stat(&entry).is_ok_and(|entry| entry.identity == facts.identity)
             {
-                durable::remove(&entry)?;
+                room.disk.remove(&entry)?;
             }
-            durable::remove(path)
+            room.disk.remove(path)
         })
     }
 
     /// Offers every file of a folder for removal, up to a number of removals.
     fn sweep_folder(
         &self,
+        room: &Room,
         folder: &Path,
         left: usize,
-        sweep: impl Fn(&Path, &Metadata) -> io::Result<Removed>,
+        sweep: impl Fn(&Path, &Stat) -> io::Result<Removed>,
     ) -> Result<usize, SpoolError> {
         let mut removed = 0;
-        for name in durable::names(folder).map_err(SpoolError::io("list", folder))? {
+        for name in room.disk.visible_names(folder).map_err(SpoolError::io("list", folder))? {
             if removed == left {
                 break;
             }
             let path = folder.join(name);
-            let Ok(facts) = path.symlink_metadata() else { continue };
+            let Ok(facts) = room.disk.stat(&path) else { continue };
             match sweep(&path, &facts) {
                 Ok(Removed::Yes) => removed += 1,
                 Ok(Removed::WasGone) => {}
@@ -208,7 +208,7 @@ impl Spool {
 
 fn list_ended(room: &Room, folder: Folder) -> Result<Vec<Ended>, SpoolError> {
     let path = room.folder(folder);
-    let names = durable::names(&path).map_err(SpoolError::io("list", &path))?;
+    let names = room.disk.visible_names(&path).map_err(SpoolError::io("list", &path))?;
     let ended = |name: &str| {
         let (ended_at, id) = match EndedName::parse(name) {
             Some(name) => (name.ended_at, Some(name.stem.id)),
@@ -219,10 +219,6 @@ fn list_ended(room: &Room, folder: Folder) -> Result<Vec<Ended>, SpoolError> {
     Ok(names.iter().filter_map(|name| ended(name.to_str()?)).collect())
 }
 
-fn written_at(facts: &Metadata) -> Timestamp {
-    Timestamp::from_millis(facts.mtime().saturating_mul(1_000))
-}
-
-fn remove_if(condition: bool, path: &Path) -> io::Result<Removed> {
-    if condition { durable::remove(path) } else { Ok(Removed::WasGone) }
+fn remove_if(room: &Room, condition: bool, path: &Path) -> io::Result<Removed> {
+    if condition { room.disk.remove(path) } else { Ok(Removed::WasGone) }
 }

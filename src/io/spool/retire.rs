@@ -3,7 +3,7 @@
 use crate::model::id::{EnvelopeId, Mailbox};
 use crate::model::time::Timestamp;
 
-use super::durable::{self, Moved};
+use super::durable::Moved;
 use super::fault::SpoolError;
 use super::name::{EndedName, Folder};
 use super::{RACES_MAX, Spool};
@@ -56,7 +56,7 @@ impl Spool {
                 Folder::Done | Folder::Dead => {
                     // Who put it there may have died before its own sync.
                     let folder = room.folder(found.folder);
-                    durable::sync_folder(&folder).map_err(SpoolError::io("sync folder", &folder))?;
+                    room.disk.sync_folder(&folder).map_err(SpoolError::io("sync folder", &folder))?;
                     return Ok(Retired::Already { folder: found.folder });
                 }
                 Folder::New | Folder::Later | Folder::Leased => {}
@@ -67,9 +67,9 @@ impl Spool {
                 Retire::Done => {
                     let from = room.file(found.folder, &found.name);
                     let to = room.file(Folder::Done, &ended);
-                    let moved = durable::move_file(&from, &to).map_err(SpoolError::io("end", &from))?;
+                    let moved = room.disk.move_file(&from, &to).map_err(SpoolError::io("end", &from))?;
                     let folder = room.folder(Folder::Done);
-                    durable::sync_folder(&folder).map_err(SpoolError::io("sync folder", &folder))?;
+                    room.disk.sync_folder(&folder).map_err(SpoolError::io("sync folder", &folder))?;
                     moved
                 }
             };

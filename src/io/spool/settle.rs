@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::model::fault::with_causes;
 use crate::model::time::Timestamp;
 
-use super::durable::{self, Moved};
+use super::durable::Moved;
 use super::fault::{Refusal, SpoolError};
 use super::history::{Happening, Note};
 use super::holder::Holder;
@@ -61,7 +61,7 @@ impl Spool {
             let from = room.file(Folder::Leased, &name);
             let done = EndedName { stem: name.stem, holder: Some(name.holder.clone()), ended_at: now };
             let to = room.file(Folder::Done, &done);
-            let acked = match durable::move_file(&from, &to).map_err(SpoolError::io("acknowledge", &from))? {
+            let acked = match room.disk.move_file(&from, &to).map_err(SpoolError::io("acknowledge", &from))? {
                 Moved::Yes => Acked::Now,
                 Moved::Gone | Moved::Taken => match self.standing(receipt)? {
                     Standing::Acked => Acked::Already,
@@ -72,7 +72,7 @@ impl Spool {
                 },
             };
             let folder = room.folder(Folder::Done);
-            durable::sync_folder(&folder).map_err(SpoolError::io("sync folder", &folder))?;
+            room.disk.sync_folder(&folder).map_err(SpoolError::io("sync folder", &folder))?;
             return Ok(acked);
         }
         Err(restless(receipt))
@@ -120,7 +120,7 @@ impl Spool {
                 continue;
             }
             let to = room.file(Folder::Leased, &extended);
-            match durable::move_file(&from, &to).map_err(SpoolError::io("extend", &from))? {
+            match room.disk.move_file(&from, &to).map_err(SpoolError::io("extend", &from))? {
                 Moved::Yes => {
                     memory::lock(&self.shared.memory.of(&receipt.mailbox)).is_due(until);
                     return Ok(renewed);
@@ -149,7 +149,7 @@ impl Spool {
             let moved = self.bury(room, (Folder::Leased, &name.to_string()), buried, reason)?;
             Ok((moved == Moved::Yes).then_some(Nacked::Dead))
         };
-        match load_as(&from, &room.mailbox, stem.id, self.limits().envelope_bytes_max)? {
+        match load_as(room, &from, stem.id, self.limits().envelope_bytes_max)? {
             Loaded::Good(envelope) if is_last_attempt(*stem, &envelope) => return bury(reason),
             Loaded::Good(_) => {}
             Loaded::Bad(fault) => return bury(&with_causes(&fault)),
@@ -157,7 +157,7 @@ impl Spool {
         }
         let not_before = now + self.limits().backoff(stem.attempt);
         let to = room.file(Folder::Later, &LaterName { not_before, stem: stem.next() });
-        match durable::move_file(&from, &to).map_err(SpoolError::io("give back", &from))? {
+        match room.disk.move_file(&from, &to).map_err(SpoolError::io("give back", &from))? {
             Moved::Yes => {}
             Moved::Gone | Moved::Taken => return Ok(None),
         }

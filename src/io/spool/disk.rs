@@ -1,0 +1,325 @@
+//! The only door between the spool and the file system: one method per step that a crash can fall behind.
+//!
+//! Nothing else in this module names `std::fs` or `rustix` (`tests/it/boundaries.rs` sees to it), so whoever passes
+//! another [`Disk`] to [`super::Spool::with_disk`] sees every step, in order, and can refuse it, delay it, or lose it.
+
+use std::ffi::OsString;
+use std::fmt::Debug;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags, flock, renameat_with};
+use rustix::io::Errno;
+
+use crate::model::time::Timestamp;
+
+/// How often a lock is taken again because its file was removed meanwhile.
+const LOCKS_MAX: usize = 16;
+
+/// What the spool asks of a file system. Each method is one step: it happens or it fails.
+///
+/// Errors are those of the system. [`io::ErrorKind::NotFound`] and [`io::ErrorKind::AlreadyExists`] have a meaning to the
+/// spool ("somebody was quicker"), so a layer in between must keep them.
+pub trait Disk: Debug + Send + Sync {
+    /// Makes a private file that must not exist yet and writes it, without waiting for the disk. A file that could not
+    /// be written whole is removed again.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, or what the system says.
+    fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<File>;
+
+    /// Waits until the content of an open file is on the disk. `path` is where it was opened, and says which it is.
+    ///
+    /// # Errors
+    /// What the system says; then nothing may be assumed of the content.
+    fn sync_file(&self, path: &Path, file: &File) -> io::Result<()>;
+
+    /// Moves a file to a name that must not exist yet, in one step that other processes see as a whole.
+    ///
+    /// # Errors
+    /// `NotFound` if the source, or the target's folder, is not there; `AlreadyExists` if the target is.
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Moves a file to a name, over what may be there.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Gives a file a second name that must not exist yet.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, or what the system says.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a name.
+    ///
+    /// # Errors
+    /// `NotFound`, or what the system says.
+    fn unlink(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes a folder with all that is in it. Only what never was an envelope is removed so.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn remove_tree(&self, folder: &Path) -> io::Result<()>;
+
+    /// Lists the names in a folder, in no order.
+    ///
+    /// # Errors
+    /// `NotFound`, or what the system says.
+    fn names(&self, folder: &Path) -> io::Result<Vec<OsString>>;
+
+    /// Reads a regular file up to a number of bytes, without following a link and without waiting for a pipe.
+    ///
+    /// # Errors
+    /// `NotFound`, or what the system says.
+    fn read(&self, path: &Path, bytes_max: usize) -> io::Result<Content>;
+
+    /// Says what lies at a path, without following a link.
+    ///
+    /// # Errors
+    /// `NotFound`, or what the system says.
+    fn stat(&self, path: &Path) -> io::Result<Stat>;
+
+    /// Makes a private folder, and those above it, where it is missing.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn make_folder(&self, folder: &Path) -> io::Result<()>;
+
+    /// Waits until all names of a folder are on the disk.
+    ///
+    /// # Errors
+    /// What the system says; then nothing may be assumed of the names.
+    fn sync_folder(&self, folder: &Path) -> io::Result<()>;
+
+    /// Waits until everything written to a folder's file system is on the disk; one wait for many files.
+    ///
+    /// # Errors
+    /// What the system says; then nothing may be assumed of any of it.
+    fn sync_file_system(&self, folder: &Path) -> io::Result<()>;
+
+    /// Adds bytes to the end of a private file, which is made if it is missing. Does not wait for the disk.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn append(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
+
+    /// Opens a file and locks it against all others who do; closing it unlocks it. The file is at the path by then.
+    ///
+    /// # Errors
+    /// `NotFound` for [`Wait::Never`], `ResourceBusy` if the file is removed at every try, or what the system says.
+    fn lock(&self, path: &Path, wait: Wait) -> io::Result<Option<File>>;
+
+    /// Writes over the whole content of a locked file, without waiting for the disk.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn overwrite(&self, path: &Path, file: &File, bytes: &[u8]) -> io::Result<()>;
+}
+
+/// What a locker does about others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Waits for its turn; makes the file if it is missing.
+    Forever,
+    /// Goes without if somebody has the lock; never makes the file.
+    Never,
+}
+
+/// What a bounded read of a path gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// The whole file.
+    Whole(Vec<u8>),
+    /// As much as was asked for; there is more.
+    Cut(Vec<u8>),
+    /// A folder, socket, pipe or device.
+    NotAFile,
+}
+
+/// Whose fault it is that a file cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// It is not there.
+    Gone,
+    /// The reader's: it lacks memory or open files.
+    Ours,
+    /// It is no file.
+    NotAFile,
+    /// The file's.
+    Its,
+}
+
+impl Trouble {
+    pub(super) fn of(fault: &io::Error) -> Self {
+        match Errno::from_io_error(fault) {
+            Some(Errno::NOENT) => Self::Gone,
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::INTR) => Self::Ours,
+            Some(Errno::LOOP | Errno::NXIO | Errno::ISDIR) => Self::NotAFile,
+            _ if fault.kind() == io::ErrorKind::NotFound => Self::Gone,
+            _ => Self::Its,
+        }
+    }
+}
+
+/// What kind of thing lies at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Folder,
+    /// A link, socket, pipe or device.
+    Other,
+}
+
+/// What the system says of something at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// What it is.
+    pub kind: Kind,
+    /// Device and inode: two names with the same identity are one file.
+    pub identity: (u64, u64),
+    /// How many names it has.
+    pub links: u64,
+    /// How many bytes it has.
+    pub bytes: u64,
+    /// When it was last written, to the second.
+    pub written_at: Timestamp,
+}
+
+/// The file system itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RealDisk;
+
+impl Disk for RealDisk {
+    fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<File> {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        match file.write_all(bytes) {
+            Ok(()) => Ok(file),
+            Err(fault) => {
+                self.unlink(path)?;
+                Err(fault)
+            }
+        }
+    }
+
+    fn sync_file(&self, _path: &Path, file: &File) -> io::Result<()> {
+        file.sync_all()
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Ok(renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?)
+    }
+
+    fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::hard_link(from, to)
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn remove_tree(&self, folder: &Path) -> io::Result<()> {
+        std::fs::remove_dir_all(folder)
+    }
+
+    fn names(&self, folder: &Path) -> io::Result<Vec<OsString>> {
+        std::fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect()
+    }
+
+    fn read(&self, path: &Path, bytes_max: usize) -> io::Result<Content> {
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
+            .open(path)?;
+        let facts = file.metadata()?;
+        if !facts.is_file() {
+            return Ok(Content::NotAFile);
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(facts.len()).unwrap_or(bytes_max).min(bytes_max) + 1);
+        file.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
+        if bytes.len() > bytes_max {
+            bytes.truncate(bytes_max);
+            return Ok(Content::Cut(bytes));
+        }
+        Ok(Content::Whole(bytes))
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<Stat> {
+        let facts = path.symlink_metadata()?;
+        let kind = if facts.is_file() {
+            Kind::File
+        } else if facts.is_dir() {
+            Kind::Folder
+        } else {
+            Kind::Other
+        };
+        Ok(Stat {
+            kind,
+            identity: (facts.dev(), facts.ino()),
+            links: facts.nlink(),
+            bytes: facts.len(),
+            written_at: Timestamp::from_millis(facts.mtime().saturating_mul(1_000)),
+        })
+    }
+
+    fn make_folder(&self, folder: &Path) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)
+    }
+
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        File::open(folder)?.sync_all()
+    }
+
+    fn sync_file_system(&self, folder: &Path) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(File::open(folder)?)?)
+    }
+
+    fn append(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        OpenOptions::new().append(true).create(true).mode(0o600).open(path)?.write_all(bytes)
+    }
+
+    fn lock(&self, path: &Path, wait: Wait) -> io::Result<Option<File>> {
+        for _ in 0..LOCKS_MAX {
+            let mut how = OpenOptions::new();
+            let file = match wait {
+                Wait::Forever => how.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?,
+                Wait::Never => how.read(true).write(true).open(path)?,
+            };
+            match wait {
+                Wait::Forever => flock(&file, FlockOperation::LockExclusive)?,
+                Wait::Never => match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                    Ok(()) => {}
+                    Err(Errno::WOULDBLOCK) => return Ok(None),
+                    Err(errno) => return Err(errno.into()),
+                },
+            }
+            // Whoever had the lock before may have removed the file; then our lock is one on nothing.
+            let open = file.metadata()?;
+            match (path.symlink_metadata(), wait) {
+                (Ok(named), _) if (named.dev(), named.ino()) == (open.dev(), open.ino()) => return Ok(Some(file)),
+                (Ok(_), Wait::Forever) => {}
+                (Ok(_), Wait::Never) => return Ok(None),
+                (Err(fault), Wait::Forever) if fault.kind() == io::ErrorKind::NotFound => {}
+                (Err(fault), _) => return Err(fault),
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::ResourceBusy, "the file to lock was removed at every try"))
+    }
+
+    fn overwrite(&self, _path: &Path, file: &File, bytes: &[u8]) -> io::Result<()> {
+        let mut file = file;
+        file.set_len(0)?;
+        file.rewind()?;
+        file.write_all(bytes)
+    }
+}
