@@ -74,6 +74,9 @@ pub fn run(context: &Context, args: &Args) -> Result {
         idempotency_key: args.key.clone(),
         reply_to: args.reply_to.as_deref().map(envelope_id).transpose()?,
         thread: args.thread.clone(),
+        seq: None,
+        expires_at: None,
+        attachments: Vec::new(),
         attempts_max: ATTEMPTS_MAX,
         body: serde_json::Value::String(text),
     };

@@ -206,6 +206,9 @@ impl Clerk {
             idempotency_key: None,
             reply_to: None,
             thread: Some(order.run.to_string()),
+            seq: None,
+            expires_at: None,
+            attachments: Vec::new(),
             attempts_max: 1,
             body,
         };

@@ -39,6 +39,16 @@ pub struct Envelope {
     /// The conversation that it belongs to, e.g. a run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thread: Option<String>,
+    /// Its number among what the same start of the sender sent to this mailbox: it grows with every one, and never
+    /// comes twice. Absent when the sender does not number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+    /// When it is of no use any more to whoever has not leased it by then; messages only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// Files that belong to it, by reference.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<Attachment>,
     /// How often it may be leased before it is dead; messages only.
     #[serde(default = "attempts_max_default")]
     pub attempts_max: u32,
@@ -48,6 +58,17 @@ pub struct Envelope {
 
 const fn attempts_max_default() -> u32 {
     5
+}
+
+/// A file that belongs to a message. Its bytes stay where they are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Attachment {
+    /// Its path, absolute.
+    pub path: String,
+    /// How many bytes it had when it was sent.
+    pub bytes: u64,
+    /// The SHA-256 of those bytes, in lower-case hexadecimal digits.
+    pub sha256: String,
 }
 
 /// What the body of an envelope is.

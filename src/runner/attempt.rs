@@ -210,6 +210,9 @@ pub fn envelope(report: &Report, order: &WorkOrder, now: Timestamp) -> Envelope 
         idempotency_key: None,
         reply_to: Some(order.id),
         thread: Some(order.run.to_string()),
+        seq: None,
+        expires_at: None,
+        attachments: Vec::new(),
         attempts_max: REPORT_LEASES_MAX,
         body: serde_json::to_value(report).expect("a report has only text keys and finite numbers"),
     }

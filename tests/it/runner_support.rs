@@ -202,6 +202,9 @@ impl Root {
             idempotency_key: None,
             reply_to: None,
             thread: None,
+            seq: None,
+            expires_at: None,
+            attachments: Vec::new(),
             attempts_max: 5,
             body,
         };

@@ -22,6 +22,9 @@ pub(super) fn envelope(to: &str, number: u64) -> Envelope {
         idempotency_key: None,
         reply_to: None,
         thread: None,
+        seq: None,
+        expires_at: None,
+        attachments: Vec::new(),
         attempts_max: 5,
         body: json!({"text": format!("message {number}")}),
     }

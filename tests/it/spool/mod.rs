@@ -104,6 +104,9 @@ fn envelope(to: &str, now: Timestamp) -> Envelope {
         idempotency_key: None,
         reply_to: None,
         thread: None,
+        seq: None,
+        expires_at: None,
+        attachments: Vec::new(),
         attempts_max: 5,
         body: json!({"text": "review, please"}),
     }
