@@ -94,6 +94,21 @@ impl Tasks {
     }
 }
 
+/// Does blocking work on the thread pool and waits for it; whoever gives up waiting lets it end by itself.
+///
+/// # Panics
+/// When the work panics.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is ending: nobody goes on from here.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

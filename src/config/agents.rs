@@ -2,6 +2,7 @@
 
 mod agent;
 mod repository;
+mod resources;
 mod timing;
 
 use std::path::Path;
@@ -59,7 +60,16 @@ fn read_plan(root: &Path, report: &mut Report<'_>) -> Option<Plan> {
     let agents = agent::read_all(&file, &defaults, report);
     let repositories = repository::read_all(&file, root, report);
     let workflow = read_workflow(&file, report);
-    Some(Plan { session: session?, agents: agents?, repositories: repositories?, workflow: workflow? })
+    let resources = resources::read(&file, report);
+    let alert_command = resources::read_alert(&file, report);
+    Some(Plan {
+        session: session?,
+        agents: agents?,
+        repositories: repositories?,
+        workflow: workflow?,
+        resources: resources?,
+        alert_command: alert_command?,
+    })
 }
 
 fn read_session(file: &Section<'_>, report: &mut Report<'_>) -> Option<SessionSpec> {

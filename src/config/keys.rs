@@ -42,6 +42,8 @@ pub enum Shape {
     Texts,
     /// A duration such as `45s`.
     Duration,
+    /// An amount of memory or disk such as `512MiB`.
+    Size,
     /// A whole number of a range.
     Count(u32, u32),
     /// A number of a range.
@@ -90,6 +92,7 @@ pub fn parts(root: &'static Part) -> Vec<&'static Part> {
                 | Shape::Slug
                 | Shape::Texts
                 | Shape::Duration
+                | Shape::Size
                 | Shape::Count(..)
                 | Shape::Factor(..)
                 | Shape::Choice(_)
@@ -125,8 +128,17 @@ mod tests {
     #[test]
     fn every_part_is_found_once() {
         let headings: Vec<_> = parts(&AGENTS).iter().map(|part| part.heading).collect();
-        let expected =
-            ["agents.toml", "[session]", "[defaults]", "[[agent]]", "[[repository]]", "[workflow]", "restart"];
+        let expected = [
+            "agents.toml",
+            "[session]",
+            "[defaults]",
+            "[[agent]]",
+            "[[repository]]",
+            "[workflow]",
+            "[resources]",
+            "[alert]",
+            "restart",
+        ];
         assert_eq!(headings, expected);
     }
 }

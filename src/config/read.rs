@@ -9,6 +9,7 @@ use super::source::Span;
 use super::suggest;
 use super::tree::{Node, Value};
 use crate::model::id::NameFault;
+use crate::model::size::{self, Size};
 use crate::model::span;
 
 /// A value that is one of several, with its own place.
@@ -156,6 +157,21 @@ pub(super) fn duration(key: &str, min: Duration, node: &Node, report: &mut Repor
             None
         }
         Ok(duration) => Some(duration),
+    }
+}
+
+/// Reads an amount of memory or disk.
+pub(super) fn size(key: &str, node: &Node, report: &mut Report<'_>) -> Option<Size> {
+    let Some(text) = as_text(node) else {
+        mismatch(key, "an amount such as \"512MiB\" or \"4GiB\"", node, report);
+        return None;
+    };
+    match size::parse(text) {
+        Ok(size) => Some(size),
+        Err(fault) => {
+            report.add(Note::new(node.span, format!("`{key}`: {fault}")));
+            None
+        }
     }
 }
 

@@ -83,6 +83,7 @@ fn default(text: &str, shape: Shape) -> Value {
         Shape::Text
         | Shape::Slug
         | Shape::Duration
+        | Shape::Size
         | Shape::Choice(_)
         | Shape::Table(_)
         | Shape::Tables(_)
@@ -96,6 +97,7 @@ fn shape(shape: Shape, format: Format) -> Map<String, Value> {
         Shape::Slug => json!({"type": "string", "pattern": "^[a-z][a-z0-9-]{0,31}$"}),
         Shape::Texts => json!({"anyOf": [text(format), {"type": "array", "items": text(format)}]}),
         Shape::Duration => json!({"type": "string", "pattern": "^([0-9]+(ms|s|m|h|d))+$"}),
+        Shape::Size => json!({"type": "string", "pattern": "^[0-9]+(B|KiB|MiB|GiB|TiB)$"}),
         Shape::Count(min, max) => json!({"type": "integer", "minimum": min, "maximum": max}),
         Shape::Factor(min, max) => json!({"type": "number", "minimum": min, "maximum": max}),
         Shape::Choice(words) => json!({"enum": words}),

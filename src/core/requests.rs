@@ -108,6 +108,8 @@ impl Core {
             checks: submission.checks,
             no_change: submission.no_change.unwrap_or(NoChange::Refused),
             timeout: submission.timeout_ms.map(Duration::from_millis),
+            stall: None,
+            on_stall: None,
             retry: submission.retry.unwrap_or_default(),
             priority: submission.priority,
             repository,

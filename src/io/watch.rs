@@ -12,13 +12,14 @@ use tokio::sync::mpsc::Sender;
 pub struct Watch<T> {
     folders: Arc<Vec<(T, PathBuf)>>,
     watcher: Option<RecommendedWatcher>,
+    hints: Sender<T>,
     /// Device and inode of each folder when its watch was set: a folder that is replaced makes inotify blind without a word.
     armed: Mutex<BTreeMap<PathBuf, (u64, u64)>>,
 }
 
 /// Begins to watch. A folder that cannot be watched now is a warning; [`Watch::rearm`] tries again.
 ///
-/// The channel may be full: then a hint is pending anyway. Sends every topic once at the start, because what came before the watch gave no hint.
+/// The channel may be full: then a hint is pending anyway.
 pub fn start<T: Clone + Send + Sync + 'static>(folders: Vec<(T, PathBuf)>, hints: Sender<T>) -> Watch<T> {
     let folders = Arc::new(folders);
     let topics = Arc::clone(&folders);
@@ -37,18 +38,19 @@ pub fn start<T: Clone + Send + Sync + 'static>(folders: Vec<(T, PathBuf)>, hints
             None
         }
     };
-    let mut watch = Watch { folders, watcher, armed: Mutex::new(BTreeMap::new()) };
+    let mut watch = Watch { folders, watcher, hints: at_start, armed: Mutex::new(BTreeMap::new()) };
     watch.rearm();
-    all(&watch.folders, &at_start);
     watch
 }
 
-impl<T> Watch<T> {
+impl<T: Clone> Watch<T> {
     /// Sets the watches that are missing, and those whose folder was replaced. Call it from the slow sweep.
+    ///
+    /// A topic whose watch was set now is sent: what came before the watch gave no hint.
     pub fn rearm(&mut self) {
-        let Some(watcher) = &mut self.watcher else { return };
         let mut armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
-        for (_, folder) in self.folders.iter() {
+        let Some(watcher) = &mut self.watcher else { return };
+        for (topic, folder) in self.folders.iter() {
             let Some(identity) = identity(folder) else {
                 armed.remove(folder);
                 tracing::debug!(folder = %folder.display(), "the folder to watch is not there");
@@ -64,6 +66,7 @@ impl<T> Watch<T> {
             match watcher.watch(folder, RecursiveMode::NonRecursive) {
                 Ok(()) => {
                     armed.insert(folder.clone(), identity);
+                    send(&self.hints, topic);
                 }
                 Err(error) => {
                     tracing::warn!(folder = %folder.display(), %error, "the folder cannot be watched; sweeps go on");
@@ -152,9 +155,10 @@ mod tests {
         let folder = root.path().join("late");
         let (sender, mut hints) = mpsc::channel(8);
         let mut watch = start(vec![(1, folder.clone())], sender);
-        assert_eq!(next(&mut hints).await, Some(1));
         std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("early"), "x").unwrap();
         watch.rearm();
+        assert_eq!(next(&mut hints).await, Some(1), "what came before the watch is told");
         std::fs::write(folder.join("file"), "x").unwrap();
         assert_eq!(next(&mut hints).await, Some(1));
     }

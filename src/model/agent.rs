@@ -40,6 +40,11 @@ pub struct AgentSpec {
     /// The time limit of an attempt for tasks that name none.
     #[serde(with = "span")]
     pub timeout: Duration,
+    /// How long an attempt may show neither output nor commits nor processor time before it counts as stalled.
+    #[serde(with = "span")]
+    pub stall: Duration,
+    /// What follows then.
+    pub on_stall: StallAnswer,
     /// When and how often the agent is started again.
     pub restart: RestartPolicy,
 }
@@ -51,6 +56,33 @@ impl AgentSpec {
         match self.driver {
             DriverKind::Command | DriverKind::Echo | DriverKind::Aider => true,
             DriverKind::Dashboard => false,
+        }
+    }
+}
+
+/// What is done about an attempt that has stalled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum StallAnswer {
+    /// The operator is told, and nothing else is done.
+    Escalate,
+    /// The agent is sent a message, a bounded number of times; then the operator is told.
+    Nudge,
+    /// The agent is ended, and the task is tried again.
+    Restart,
+}
+
+impl StallAnswer {
+    /// All answers, in the order of the documentation.
+    pub const ALL: [Self; 3] = [Self::Escalate, Self::Nudge, Self::Restart];
+
+    /// Returns the word as it is written in agents.toml.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Escalate => "escalate",
+            Self::Nudge => "nudge",
+            Self::Restart => "restart",
         }
     }
 }

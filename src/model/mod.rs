@@ -14,6 +14,7 @@ pub mod order;
 pub mod plan;
 pub mod report;
 pub mod request;
+pub mod size;
 pub mod span;
 pub mod task;
 pub mod time;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::agent::AgentSpec;
 use super::id::{AgentId, RepositoryName, Role, StageName};
+use super::size::Size;
 
 /// The whole configuration of one root folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,10 @@ pub struct Plan {
     pub repositories: Vec<RepositorySpec>,
     /// The stages of every run.
     pub workflow: Workflow,
+    /// When nothing new is begun.
+    pub resources: ResourceLimits,
+    /// The program that is run for each new alert, and its arguments; empty: none.
+    pub alert_command: Vec<String>,
 }
 
 impl Plan {
@@ -82,4 +87,29 @@ pub struct Stage {
     pub name: StageName,
     /// The role that does it when a task names nobody.
     pub role: Role,
+}
+
+/// When nothing new is begun because something runs low, and when work goes on. Zero: never mind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceLimits {
+    /// Room on the root's disk below which nothing new is begun.
+    pub disk_low: Size,
+    /// Room at which work goes on.
+    pub disk_resume: Size,
+    /// Memory below which nothing new is begun.
+    pub memory_low: Size,
+    /// Memory at which work goes on.
+    pub memory_resume: Size,
+}
+
+impl Default for ResourceLimits {
+    fn default() -> Self {
+        const MIB: u64 = 1 << 20;
+        Self {
+            disk_low: Size(512 * MIB),
+            disk_resume: Size(1_024 * MIB),
+            memory_low: Size(128 * MIB),
+            memory_resume: Size(256 * MIB),
+        }
+    }
 }

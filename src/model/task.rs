@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::agent::StallAnswer;
 use super::fault::Place;
 use super::id::{AgentId, RepositoryName, Role, TaskId};
 use super::span;
@@ -24,6 +25,12 @@ pub struct TaskSpec {
     /// The time limit of one attempt; `None`: the agent's.
     #[serde(default, with = "optional_span", skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
+    /// How long an attempt may stand still before it counts as stalled; `None`: the agent's.
+    #[serde(default, with = "optional_span", skip_serializing_if = "Option::is_none")]
+    pub stall: Option<Duration>,
+    /// What follows then; `None`: what the agent's table says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_stall: Option<StallAnswer>,
     /// How often and how soon a failed attempt is repeated.
     pub retry: RetryPolicy,
     /// 1 (highest) to 5.

@@ -65,6 +65,8 @@ fn read_one(
         start_timeout: timing.start_timeout.value,
         stop_timeout: timing.stop_timeout.value,
         timeout: timing.timeout.value,
+        stall: timing.stall.value,
+        on_stall: timing.on_stall.value,
         restart: timing.restart(),
     })
 }
@@ -134,7 +136,7 @@ fn read_command(section: &Section<'_>, driver: &Field<DriverKind>, report: &mut 
 
 /// Reads the words of a command. A string is split like a shell's, because that is what people paste from their
 /// terminal; no shell runs it, so a `$` or a `|` in it would not do what it does there.
-fn words_of_command(key: &str, node: &Node, report: &mut Report<'_>) -> Option<Vec<String>> {
+pub(super) fn words_of_command(key: &str, node: &Node, report: &mut Report<'_>) -> Option<Vec<String>> {
     let Value::List(list) = &*node.value else {
         let text = read::text(key, node, report)?;
         let words = shlex::split(&text);

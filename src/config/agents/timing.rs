@@ -8,7 +8,7 @@ use super::super::report::{Note, Report};
 use super::super::section::{Field, Section};
 use super::super::source::Span;
 use super::super::tree::Node;
-use crate::model::agent::{RestartKind, RestartPolicy};
+use crate::model::agent::{RestartKind, RestartPolicy, StallAnswer};
 use crate::model::span;
 
 /// The shortest heartbeat: a beat is a file that is replaced, and the supervisor reads every one.
@@ -63,6 +63,8 @@ pub(super) struct Timing {
     pub(super) start_timeout: Setting<Duration>,
     pub(super) stop_timeout: Setting<Duration>,
     pub(super) timeout: Setting<Duration>,
+    pub(super) stall: Setting<Duration>,
+    pub(super) on_stall: Setting<StallAnswer>,
     restart: Restart,
 }
 
@@ -88,6 +90,8 @@ impl Timing {
             start_timeout: seconds(30),
             stop_timeout: seconds(10),
             timeout: seconds(45 * 60),
+            stall: seconds(20 * 60),
+            on_stall: Setting::built_in(StallAnswer::Escalate),
             restart: Restart {
                 policy: Setting::built_in(RestartKind::Permanent),
                 intensity: Setting::built_in(5),
@@ -109,6 +113,13 @@ impl Timing {
             start_timeout: Setting::or(&duration(section, "start_timeout", SHORTEST, report), base.start_timeout),
             stop_timeout: Setting::or(&duration(section, "stop_timeout", SHORTEST, report), base.stop_timeout),
             timeout: Setting::or(&duration(section, "timeout", SHORTEST, report), base.timeout),
+            stall: Setting::or(&duration(section, "stall", SHORTEST, report), base.stall),
+            on_stall: Setting::or(
+                &section.field("on_stall", report, |key, node, report| {
+                    read::choice(key, &StallAnswer::ALL.map(|answer| (answer.as_str(), answer)), node, report)
+                }),
+                base.on_stall,
+            ),
             restart: base.restart.read(section, report),
         };
         let is_new = heartbeat.span().is_some() || heartbeat_timeout.span().is_some();

@@ -10,7 +10,7 @@ use super::super::source::Span;
 use super::super::suggest;
 use super::super::tree::Node;
 use super::policy;
-use crate::model::agent::AgentSpec;
+use crate::model::agent::{AgentSpec, StallAnswer};
 use crate::model::id::{AgentId, RepositoryName, Role};
 use crate::model::plan::Plan;
 use crate::model::task::{Assignee, NoChange, Priority, RepositoryChoice, RetryPolicy};
@@ -39,6 +39,8 @@ pub(super) struct Defaults {
     pub(super) checks: Vec<String>,
     pub(super) no_change: Option<NoChange>,
     pub(super) timeout: Option<Duration>,
+    pub(super) stall: Option<Duration>,
+    pub(super) on_stall: Option<StallAnswer>,
     pub(super) retry: RetryPolicy,
     pub(super) priority: Priority,
     pub(super) repository: Known<RepositoryChoice>,
@@ -57,6 +59,8 @@ impl Defaults {
             checks: Vec::new(),
             no_change: None,
             timeout: None,
+            stall: None,
+            on_stall: None,
             retry: RetryPolicy::default(),
             priority: Priority::DEFAULT,
             repository: or(&top, only),
@@ -86,6 +90,10 @@ impl Defaults {
         });
         let timeout =
             section.field("timeout", report, |key, node, report| read::duration(key, TIMEOUT_MIN, node, report));
+        let stall = section.field("stall", report, |key, node, report| read::duration(key, TIMEOUT_MIN, node, report));
+        let on_stall = section.field("on_stall", report, |key, node, report| {
+            read::choice(key, &StallAnswer::ALL.map(|answer| (answer.as_str(), answer)), node, report)
+        });
         let priority = section.field("priority", report, |key, node, report| read::count(key, 1..=5, node, report));
         let priority = priority.value().and_then(|number| Priority::try_from(u8::try_from(number).ok()?).ok());
         Self {
@@ -94,6 +102,8 @@ impl Defaults {
                 .map_or_else(|| self.checks.clone(), |checks| checks.into_iter().map(|item| item.text).collect()),
             no_change: no_change.value().or(self.no_change),
             timeout: timeout.value().or(self.timeout),
+            stall: stall.value().or(self.stall),
+            on_stall: on_stall.value().or(self.on_stall),
             retry: policy::read(section, self.retry, report),
             priority: priority.unwrap_or(self.priority),
             repository: or(repository, self.repository.clone()),

@@ -76,6 +76,8 @@ fn read_one(
             RepositoryChoice::Named(_) => NoChange::Refused,
         }),
         timeout: own.timeout,
+        stall: own.stall,
+        on_stall: own.on_stall,
         retry: own.retry,
         priority: own.priority,
         repository,

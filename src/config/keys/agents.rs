@@ -49,6 +49,20 @@ pub static AGENTS: Part = Part {
             "The stages that every run goes through.",
             "workflow = { stages = [\"code\"] }",
         ),
+        key(
+            "resources",
+            Shape::Table(&RESOURCES),
+            Absent::Otherwise("all its defaults"),
+            "When nothing new is begun because disk or memory run low.",
+            "resources = { disk_low = \"2GiB\", disk_resume = \"4GiB\" }",
+        ),
+        key(
+            "alert",
+            Shape::Table(&ALERT),
+            Absent::Otherwise("alerts are shown only"),
+            "Who is told of alerts.",
+            "alert = { command = [\"notify-send\"] }",
+        ),
     ],
 };
 
@@ -108,6 +122,20 @@ const TIMEOUT: Key = key(
     "The time limit of one attempt, for tasks that name none.",
     "timeout = \"2h\"",
 );
+const STALL: Key = key(
+    "stall",
+    Shape::Duration,
+    Absent::Value("20m"),
+    "How long an attempt may show neither output nor commits nor processor time before it counts as stalled; waiting for a human or a usage limit does not count.",
+    "stall = \"1h\"",
+);
+const ON_STALL: Key = key(
+    "on_stall",
+    Shape::Choice(&["escalate", "nudge", "restart"]),
+    Absent::Value("escalate"),
+    "What follows a stall: `escalate` raises an alert, `nudge` sends the agent a message up to three times and then raises one, `restart` ends the agent and tries the task again.",
+    "on_stall = \"restart\"",
+);
 const RESTART_KEY: Key = key(
     "restart",
     Shape::Table(&RESTART),
@@ -119,7 +147,7 @@ const RESTART_KEY: Key = key(
 /// `[defaults]`.
 pub static DEFAULTS: Part = Part {
     heading: "[defaults]",
-    keys: &[HEARTBEAT, HEARTBEAT_TIMEOUT, START_TIMEOUT, STOP_TIMEOUT, TIMEOUT, RESTART_KEY],
+    keys: &[HEARTBEAT, HEARTBEAT_TIMEOUT, START_TIMEOUT, STOP_TIMEOUT, TIMEOUT, STALL, ON_STALL, RESTART_KEY],
 };
 
 /// The words for `driver`, in the order of [`DriverKind::ALL`].
@@ -191,6 +219,8 @@ pub static AGENT: Part = Part {
         from_defaults(START_TIMEOUT),
         from_defaults(STOP_TIMEOUT),
         from_defaults(TIMEOUT),
+        from_defaults(STALL),
+        from_defaults(ON_STALL),
         from_defaults(RESTART_KEY),
     ],
 };
@@ -295,5 +325,52 @@ pub static WORKFLOW: Part = Part {
         Absent::Value("[\"code\"]"),
         "The stages in order; this version knows `code`, done by the role `codegen` when a task names nobody.",
         "stages = [\"code\"]",
+    )],
+};
+
+/// `[resources]`.
+pub static RESOURCES: Part = Part {
+    heading: "[resources]",
+    keys: &[
+        key(
+            "disk_low",
+            Shape::Size,
+            Absent::Value("512MiB"),
+            "Nothing new is begun while the root's disk has less room than this; `0B`: never mind.",
+            "disk_low = \"2GiB\"",
+        ),
+        key(
+            "disk_resume",
+            Shape::Size,
+            Absent::Value("1GiB"),
+            "Work goes on when the disk has this much room again; at least `disk_low`.",
+            "disk_resume = \"4GiB\"",
+        ),
+        key(
+            "memory_low",
+            Shape::Size,
+            Absent::Value("128MiB"),
+            "Nothing new is begun while the machine has less memory to give than this; `0B`: never mind.",
+            "memory_low = \"1GiB\"",
+        ),
+        key(
+            "memory_resume",
+            Shape::Size,
+            Absent::Value("256MiB"),
+            "Work goes on when the machine has this much memory to give again; at least `memory_low`.",
+            "memory_resume = \"2GiB\"",
+        ),
+    ],
+};
+
+/// `[alert]`.
+pub static ALERT: Part = Part {
+    heading: "[alert]",
+    keys: &[key(
+        "command",
+        Shape::Texts,
+        Absent::Otherwise("none"),
+        "A program that is run once for each new alert, with the text as its last argument; it has 30 seconds. A list, or one string that is split into words.",
+        "command = [\"notify-send\", \"miyabi\"]",
     )],
 };

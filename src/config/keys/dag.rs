@@ -18,6 +18,20 @@ const TASK_TIMEOUT: Key = key(
     "The time limit of one attempt.",
     "timeout: 10m",
 );
+const TASK_STALL: Key = key(
+    "stall",
+    Shape::Duration,
+    Absent::Otherwise("the agent's `stall`"),
+    "How long an attempt may show neither output nor commits nor processor time before it counts as stalled.",
+    "stall: 1h",
+);
+const TASK_ON_STALL: Key = key(
+    "on_stall",
+    Shape::Choice(&["escalate", "nudge", "restart"]),
+    Absent::Otherwise("the agent's `on_stall`"),
+    "What follows a stall: `escalate` raises an alert, `nudge` sends the agent a message first, `restart` tries the task again.",
+    "on_stall: restart",
+);
 const RETRY_KEY: Key = key(
     "retry",
     Shape::Table(&RETRY),
@@ -79,7 +93,18 @@ pub static DAG: Part = Part {
 /// `defaults` of a dependency file.
 pub static DAG_DEFAULTS: Part = Part {
     heading: "defaults",
-    keys: &[ASSIGNED_AGENT, ASSIGNED_ROLE, CHECK, NO_CHANGE, TASK_TIMEOUT, RETRY_KEY, PRIORITY, REPO],
+    keys: &[
+        ASSIGNED_AGENT,
+        ASSIGNED_ROLE,
+        CHECK,
+        NO_CHANGE,
+        TASK_TIMEOUT,
+        TASK_STALL,
+        TASK_ON_STALL,
+        RETRY_KEY,
+        PRIORITY,
+        REPO,
+    ],
 };
 
 /// One task of a dependency file.
@@ -113,6 +138,8 @@ pub static TASK: Part = Part {
         from_file(CHECK),
         from_file(NO_CHANGE),
         from_file(TASK_TIMEOUT),
+        from_file(TASK_STALL),
+        from_file(TASK_ON_STALL),
         from_file(RETRY_KEY),
         from_file(PRIORITY),
         Key { absent: Absent::Otherwise("that of the file"), ..REPO },

@@ -10,7 +10,7 @@ use crate::model::task::{Assignee, NoChange, RepositoryChoice, TaskSpec, Work};
 /// How many hexadecimal digits a fingerprint has.
 const DIGITS: usize = 32;
 
-/// What is executed. When and how often (needs, priority, retry) is not part of it: such an edit must not undo work.
+/// What is executed. When and how often (needs, priority, retry), and how it is watched (stall), is not part of it: such an edit must not undo work.
 #[derive(Serialize)]
 struct Executed<'t> {
     version: u32,
@@ -58,6 +58,8 @@ mod tests {
             checks: vec!["make test".to_owned()],
             no_change: NoChange::Refused,
             timeout: None,
+            stall: None,
+            on_stall: None,
             retry: RetryPolicy::default(),
             priority: Priority::DEFAULT,
             repository: RepositoryChoice::None,
@@ -76,6 +78,7 @@ mod tests {
         other.needs = vec![TaskId::new("a/b").unwrap()];
         other.priority = Priority::try_from(1).unwrap();
         other.retry.limit = 9;
+        other.stall = Some(Duration::from_secs(1));
         assert_eq!(fingerprint(&other), fingerprint(&spec()));
     }
 

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::table::ProcessTable;
 use super::{ProcessError, ProcessId, identify, is_alive, signal, wait_for_exit};
+use crate::tasks;
 
 /// How long processes may take to vanish after SIGKILL, reappearing ones included.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
@@ -35,8 +37,8 @@ pub fn marked(marks: &[(&str, &str)]) -> Result<Vec<ProcessId>, ProcessError> {
 /// # Errors
 /// When /proc cannot be listed, no marks are given, or some processes are still there in the end.
 pub async fn end_marked(marks: &[(String, String)], grace: Duration) -> Result<usize, ProcessError> {
-    let marks = Marks::new(marks.iter().map(|(name, value)| (name.as_str(), value.as_str())))?;
-    let first = marks.family_in(&ProcessTable::read()?);
+    let marks = Arc::new(Marks::new(marks.iter().map(|(name, value)| (name.as_str(), value.as_str())))?);
+    let first = look(&marks).await?;
     for process in &first {
         send(process, Signal::TERM);
         send(process, Signal::CONT);
@@ -47,28 +49,40 @@ pub async fn end_marked(marks: &[(String, String)], grace: Duration) -> Result<u
     match tokio::time::timeout(KILL_PATIENCE, kill_all(&marks, &mut ended)).await {
         Ok(done) => done.map(|()| ended.len()),
         Err(_) => {
-            let left = marks.family_in(&ProcessTable::read()?);
+            let left = look(&marks).await?;
             Err(ProcessError::Survivors { pids: left.iter().map(|process| process.pid).collect() })
         }
     }
 }
 
+/// Finds what carries the marks, on a thread on which nobody waits: all of /proc is read for it.
+async fn look(marks: &Arc<Marks>) -> Result<Vec<ProcessId>, ProcessError> {
+    let marks = Arc::clone(marks);
+    tasks::blocking(move || Ok(marks.family_in(&ProcessTable::read()?))).await
+}
+
 /// Kills until nothing that carries the marks is found any more.
-async fn kill_all(marks: &Marks, ended: &mut BTreeSet<ProcessId>) -> Result<(), ProcessError> {
+async fn kill_all(marks: &Arc<Marks>, ended: &mut BTreeSet<ProcessId>) -> Result<(), ProcessError> {
     let mut clean_looks = 0;
     // A process that forks and ends while we look can hide its child from one look, but hardly from two.
     while clean_looks < 2 {
-        let table = ProcessTable::read()?;
-        let left = marks.family_in(&table);
+        let killing = Arc::clone(marks);
+        // The whole of /proc is read between the look and the signals: no work for a thread that others wait for.
+        let left = tasks::blocking(move || {
+            let table = ProcessTable::read()?;
+            let left = killing.family_in(&table);
+            // A signal to a group reaches all its members in one step, so that those who fork as quickly as they can do not
+            // outrun us. What left the group is found one by one.
+            for group in table.groups_within(&left) {
+                kill_group(group);
+            }
+            for process in &left {
+                send(process, Signal::KILL);
+            }
+            Ok::<_, ProcessError>(left)
+        })
+        .await?;
         clean_looks = if left.is_empty() { clean_looks + 1 } else { 0 };
-        // A signal to a group reaches all its members in one step, so that those who fork as quickly as they can do not
-        // outrun us. What left the group is found one by one.
-        for group in table.groups_within(&left) {
-            kill_group(group);
-        }
-        for process in &left {
-            send(process, Signal::KILL);
-        }
         wait_for_all(&left, KILL_PATIENCE).await;
         ended.extend(left);
         tokio::task::yield_now().await;

@@ -130,10 +130,12 @@ fn has_type(value: &Value, kind: &Value) -> bool {
     }
 }
 
-/// The two patterns of our schemas, by the rules of the model that they stand for.
+/// The patterns of our schemas, by the rules of the model that they stand for.
 fn has_pattern(text: &str, pattern: &str) -> bool {
     if pattern.contains("ms|s|m|h|d") {
         miyabi::model::span::parse(text).is_ok()
+    } else if pattern.contains("KiB|MiB") {
+        miyabi::model::size::parse(text).is_ok()
     } else {
         text.parse::<miyabi::model::id::AgentId>().is_ok()
     }
@@ -177,6 +179,7 @@ fn value(key: &Key) -> String {
         Shape::Slug => "name of a-z, 0-9 and `-`".to_owned(),
         Shape::Texts => "string or list of strings".to_owned(),
         Shape::Duration => "duration".to_owned(),
+        Shape::Size => "amount".to_owned(),
         Shape::Count(min, max) => format!("whole number, {min} to {max}"),
         Shape::Factor(min, max) => format!("number, {min} to {max}"),
         Shape::Choice(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),

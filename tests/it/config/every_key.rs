@@ -45,6 +45,7 @@ const fn nonsense(shape: Shape) -> &'static str {
         | Shape::Slug
         | Shape::Texts
         | Shape::Duration
+        | Shape::Size
         | Shape::Count(..)
         | Shape::Factor(..)
         | Shape::Choice(_)

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use miyabi::model::agent::{AgentSpec, DriverKind, RestartKind, RestartPolicy};
+use miyabi::model::agent::{AgentSpec, DriverKind, RestartKind, RestartPolicy, StallAnswer};
 use miyabi::model::fault::Place;
 use miyabi::model::id::{AgentId, RepositoryName, Role, StageName, TaskId};
-use miyabi::model::plan::{MergeMode, Plan, RepositorySpec, SessionSpec, Stage, Workflow};
+use miyabi::model::plan::{MergeMode, Plan, RepositorySpec, ResourceLimits, SessionSpec, Stage, Workflow};
 use miyabi::model::task::{Assignee, NoChange, Priority, RepositoryChoice, RetryPolicy, TaskNode, TaskSpec, Work};
 
 use super::rng::Rng;
@@ -109,6 +109,8 @@ pub(super) fn plan(rng: &mut Rng) -> Plan {
         merge,
     };
     Plan {
+        resources: ResourceLimits::default(),
+        alert_command: Vec::new(),
         session: SessionSpec { name: "sim".to_owned(), socket: "sim".to_owned() },
         agents,
         repositories: vec![
@@ -138,6 +140,8 @@ fn agent(rng: &mut Rng, id: &str, role: &str) -> AgentSpec {
         start_timeout: Duration::from_secs(u64::try_from(rng.between(30, 90)).unwrap()),
         stop_timeout: Duration::from_secs(u64::try_from(rng.between(2, 15)).unwrap()),
         timeout: Duration::from_secs(u64::try_from(rng.between(300, 900)).unwrap()),
+        stall: Duration::from_secs(1_200),
+        on_stall: StallAnswer::Escalate,
         restart: RestartPolicy {
             policy: rng.pick(&kinds).unwrap(),
             intensity: u32::try_from(rng.between(2, 8)).unwrap(),
@@ -175,6 +179,8 @@ pub(super) fn spec(rng: &mut Rng, known: &[TaskId]) -> TaskSpec {
         checks: if rng.chance(300_000) { vec!["make test".to_owned()] } else { Vec::new() },
         no_change: if rng.chance(250_000) { NoChange::Ok } else { NoChange::Refused },
         timeout: rng.chance(300_000).then(|| Duration::from_secs(u64::try_from(rng.between(60, 600)).unwrap())),
+        stall: None,
+        on_stall: None,
         retry: RetryPolicy {
             limit: u32::try_from(rng.between(0, 3)).unwrap(),
             interval: Duration::from_secs(u64::try_from(rng.between(1, 60)).unwrap()),

@@ -1,0 +1,57 @@
+//! `[resources]` and `[alert]`.
+
+use super::super::keys;
+use super::super::read;
+use super::super::report::{Note, Report};
+use super::super::section::{Field, Section};
+use super::agent::words_of_command;
+use crate::model::plan::ResourceLimits;
+use crate::model::size::{self, Size};
+
+/// Reads `[resources]`; nothing if it contradicts itself.
+pub(super) fn read(file: &Section<'_>, report: &mut Report<'_>) -> Option<ResourceLimits> {
+    let built_in = ResourceLimits::default();
+    let Some(entry) = file.entry("resources") else { return Some(built_in) };
+    let section = Section::open(&entry.key, &entry.node, entry.key_span, keys::agents::RESOURCES.keys, report);
+    let disk = (built_in.disk_low, built_in.disk_resume);
+    let memory = (built_in.memory_low, built_in.memory_resume);
+    let disk = pair(&section, ["disk_low", "disk_resume"], disk, report);
+    let memory = pair(&section, ["memory_low", "memory_resume"], memory, report);
+    let ((disk_low, disk_resume), (memory_low, memory_resume)) = (disk?, memory?);
+    Some(ResourceLimits { disk_low, disk_resume, memory_low, memory_resume })
+}
+
+/// Reads the two marks of one thing that can run low. Whoever writes only the lower one moves the upper one along.
+fn pair(
+    section: &Section<'_>,
+    [low_name, resume_name]: [&'static str; 2],
+    built_in: (Size, Size),
+    report: &mut Report<'_>,
+) -> Option<(Size, Size)> {
+    let low = section.field(low_name, report, read::size);
+    let resume = section.field(resume_name, report, read::size);
+    match (low, resume) {
+        (Field::Absent, Field::Absent) => Some(built_in),
+        (Field::Given(low, _), Field::Absent) => Some((low, Size(low.0.saturating_mul(2)))),
+        (Field::Absent, Field::Given(resume, _)) => Some((built_in.0.min(resume), resume)),
+        (Field::Given(low, _), Field::Given(resume, span)) if resume < low => {
+            let (low, resume) = (size::format(low), size::format(resume));
+            let message = format!("`{resume_name}` ({resume}) must be at least `{low_name}` ({low})");
+            report.add(Note::new(span, message).help("work would stop and go on at once"));
+            None
+        }
+        (Field::Given(low, _), Field::Given(resume, _)) => Some((low, resume)),
+        (Field::Broken, _) | (_, Field::Broken) => None,
+    }
+}
+
+/// Reads the program of `[alert]`; empty when none is named.
+pub(super) fn read_alert(file: &Section<'_>, report: &mut Report<'_>) -> Option<Vec<String>> {
+    let Some(entry) = file.entry("alert") else { return Some(Vec::new()) };
+    let section = Section::open(&entry.key, &entry.node, entry.key_span, keys::agents::ALERT.keys, report);
+    match section.field("command", report, words_of_command) {
+        Field::Given(command, _) => Some(command),
+        Field::Absent => Some(Vec::new()),
+        Field::Broken => None,
+    }
+}
