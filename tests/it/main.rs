@@ -19,3 +19,4 @@ mod sim;
 mod spool;
 mod systemd;
 mod tmux;
+mod tmux_traps;

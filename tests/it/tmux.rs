@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use miyabi::io::process::{self, ProcessId};
@@ -13,23 +13,23 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 /// What a machine under load may take; nothing here waits that long unless something is broken.
-const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A folder for one server, which is killed however the test ends.
-struct Place {
+pub(crate) struct Place {
     folder: TempDir,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { folder: tempfile::tempdir().expect("a temporary folder") }
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    fn spec(&self) -> TmuxSpec {
+    pub(crate) fn spec(&self) -> TmuxSpec {
         let path = std::env::vars().find(|(name, _)| name == "PATH").expect("PATH is set").1;
         TmuxSpec {
             program: "tmux".into(),
@@ -42,18 +42,26 @@ impl Place {
     }
 
     /// Runs tmux as a person would, beside our client.
-    fn tmux(&self, arguments: &[&str]) -> String {
-        let output = Command::new("tmux")
+    pub(crate) fn tmux(&self, arguments: &[&str]) -> String {
+        String::from_utf8_lossy(&self.run(arguments).stdout).trim_end().to_owned()
+    }
+
+    /// Says whether tmux, run as a person would, was content.
+    pub(crate) fn tmux_succeeds(&self, arguments: &[&str]) -> bool {
+        self.run(arguments).status.success()
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        Command::new("tmux")
             .args(["-u", "-L", "orchestra"])
             .args(arguments)
             .env("TMUX_TMPDIR", self.path())
             .env_remove("TMUX")
             .output()
-            .expect("tmux runs");
-        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+            .expect("tmux runs")
     }
 
-    fn server(&self) -> ProcessId {
+    pub(crate) fn server(&self) -> ProcessId {
         process::identify(self.tmux(&["display-message", "-p", "#{pid}"]).parse().expect("a pid")).expect("it runs")
     }
 }
@@ -68,7 +76,7 @@ fn id(name: &str) -> AgentId {
     AgentId::new(name).expect("a good name")
 }
 
-fn pane(place: &Place, agent: &str, incarnation: u64) -> SpawnPane {
+pub(crate) fn pane(place: &Place, agent: &str, incarnation: u64) -> SpawnPane {
     SpawnPane {
         agent: id(agent),
         incarnation: Incarnation(incarnation),
@@ -79,13 +87,13 @@ fn pane(place: &Place, agent: &str, incarnation: u64) -> SpawnPane {
     }
 }
 
-async fn connected(place: &Place) -> Tmux {
+pub(crate) async fn connected(place: &Place) -> Tmux {
     let tmux = Tmux::new(place.spec());
     tmux.connect().await.expect("tmux is there");
     tmux
 }
 
-async fn alive(tmux: &Tmux) -> Vec<String> {
+pub(crate) async fn alive(tmux: &Tmux) -> Vec<String> {
     let panes = tmux.list_panes().await.expect("the server answers");
     let mut names: Vec<String> =
         panes.iter().filter(|pane| !pane.dead).map(|pane| format!("{}.{}", pane.agent, pane.incarnation)).collect();
@@ -94,7 +102,7 @@ async fn alive(tmux: &Tmux) -> Vec<String> {
 }
 
 /// Waits until something holds, looking again and again.
-async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     let wait = async {
         while !holds().await {
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -103,7 +111,7 @@ async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> 
     assert!(tokio::time::timeout(DEADLINE, wait).await.is_ok(), "{what} did not come true in time");
 }
 
-async fn file(path: &Path) -> String {
+pub(crate) async fn file(path: &Path) -> String {
     until("a file", || async { path.exists() }).await;
     std::fs::read_to_string(path).expect("readable")
 }

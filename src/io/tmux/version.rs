@@ -1,4 +1,18 @@
-//! Versions of tmux, because each has traps of its own.
+//! Versions of tmux, because each has traps of its own. `tests/it/tmux_traps.rs` provokes each of them.
+//!
+//! | trap | versions | our care, which we take on all of them |
+//! | --- | --- | --- |
+//! | the news of a child's death is lost, a zombie stays | below 3.6, with libutempter | [`super::Tmux::reap`] |
+//! | pasting into a dead pane crashes the server | below 3.4 | panes do not remain, nothing types |
+//! | a respawn beside a client with unread output crashes the server | below 3.6 | our client gets no output |
+//! | the last windows dying at once beside a control client crash the server | 3.3a | a window without a process |
+//! | a client or pipe that is not read makes the server hoard | 3.3a, 3.8 | no output, no pipes |
+//! | arguments above 16 KiB are refused | all | standard input and control lines |
+//! | what is typed is changed, or swallowed by copy mode | all | prompts travel as files |
+//! | targets match by their beginning, names are changed | all; below 3.7 | ids, `=name`, checked names |
+//! | no Japanese under the C locale | all | `-u` and LANG |
+//! | a killed server leaves its socket | all | a connection is tried |
+//! | panes leave the unit's limits over the session bus | from 3.4 | a listed environment |
 
 use std::fmt;
 
