@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::context::{CONFIG_NAME, Context, read_plan};
+use super::dag::{ExplainArgs, explain};
 use super::failure::{Ended, Failure, Kind, Result};
 use super::output::{Form, count};
 use crate::config;
+use crate::model::fault_code::Family;
 
 /// What to do with the configuration.
 #[derive(Debug, clap::Subcommand)]
@@ -13,6 +15,9 @@ pub enum Verb {
     /// Checks agents.toml and shows every fault with its place; needs no supervisor
     #[command(after_help = "Examples:\n  miyabi config check\n  miyabi config check --json | jq '.faults[].place'")]
     Check,
+    /// Explains the code of a fault, with an example; without a code it lists all
+    #[command(after_help = "Examples:\n  miyabi config explain CFG011\n  miyabi config explain")]
+    Explain(ExplainArgs),
     /// Prints the JSON schema of agents.toml, or of dependency files
     #[command(after_help = "Editors complete and check with it.\n\nExamples:\n  \
         miyabi config schema > agents.schema.json\n  miyabi config schema --dag > dag.schema.json")]
@@ -34,6 +39,7 @@ pub struct SchemaArgs {
 pub fn run(context: &Context, verb: &Verb) -> Result {
     match verb {
         Verb::Check => check(context),
+        Verb::Explain(args) => explain(context, args, Family::Config),
         Verb::Schema(args) => {
             let schema = if args.dag { config::schema::dag() } else { config::schema::agents() };
             let text = serde_json::to_string_pretty(&schema).map_err(|error| Failure::new(Kind::Failed, error))?;

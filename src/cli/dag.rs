@@ -11,6 +11,7 @@ use crate::control::protocol::Call;
 use crate::core::dag as graph;
 use crate::core::snapshot::{TaskState, TaskView};
 use crate::model::fault::Fault;
+use crate::model::fault_code::{Code, Family};
 use crate::model::id::TaskId;
 use crate::model::layout::Layout;
 use crate::model::plan::Plan;
@@ -25,6 +26,9 @@ pub enum Verb {
     /// Checks dependency files and shows every fault with its place; needs no supervisor
     #[command(after_help = "Examples:\n  miyabi dag check\n  miyabi dag check dag/release.yaml")]
     Check(CheckArgs),
+    /// Explains the code of a fault, with an example; without a code it lists all
+    #[command(after_help = "Examples:\n  miyabi dag explain DAG031\n  miyabi dag explain")]
+    Explain(ExplainArgs),
     /// Draws the graph of all tasks, with their states when a supervisor runs
     #[command(after_help = "Examples:\n  miyabi dag show\n  miyabi dag show --format dot | dot -Tsvg > graph.svg")]
     Show(ShowArgs),
@@ -36,6 +40,14 @@ pub struct CheckArgs {
     /// The files [default: all files in dag/]
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
+}
+
+/// The arguments of `dag explain` and `config explain`.
+#[derive(Debug, clap::Args)]
+pub struct ExplainArgs {
+    /// The code that stands beside the fault, e.g. DAG031
+    #[arg(value_name = "CODE")]
+    pub code: Option<Code>,
 }
 
 /// The arguments of `dag show`.
@@ -64,6 +76,7 @@ pub enum DrawFormat {
 pub fn run(context: &Context, verb: &Verb) -> Result {
     match verb {
         Verb::Check(args) => check(context, args),
+        Verb::Explain(args) => explain(context, args, Family::Dag),
         Verb::Show(args) => show(context, args.format),
     }
 }
@@ -71,7 +84,7 @@ pub fn run(context: &Context, verb: &Verb) -> Result {
 /// What was read of a set of dependency files.
 #[derive(Debug, Default)]
 pub struct Read {
-    /// The files without faults of their own.
+    /// The files, as far as they could be read: what a faulty task does is made up.
     pub files: Vec<TaskFile>,
     /// The faults of all files, also those between files.
     pub faults: Vec<Fault>,
@@ -91,14 +104,13 @@ pub fn read(layout: &Layout, plan: &Plan, others: &[PathBuf]) -> Result<Read> {
     for path in paths {
         let name = shown_name(layout, &path);
         let text = read_text(&path)?;
-        match config::dag::parse(&name, &text, plan) {
-            Ok(file) => read.files.push(file),
-            Err(faults) => {
-                // Whoever needs a task of this file would else be blamed for its faults.
-                unread.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
-                read.faults.extend(faults);
-            }
+        let outline = config::dag::outline(&name, &text, plan);
+        if outline.has_gaps {
+            // Whoever needs a task of this file would else be blamed for its faults.
+            unread.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
         }
+        read.files.extend(outline.file);
+        read.faults.extend(outline.faults);
         read.texts.insert(name, text);
     }
     read.faults.extend(graph::check_beside(&read.files, &BTreeSet::new(), &unread));
@@ -140,8 +152,13 @@ fn check(context: &Context, args: &CheckArgs) -> Result {
     let shown: BTreeSet<String> = named.iter().map(|path| shown_name(&layout, path)).collect();
     let asked = |file: &str| shown.is_empty() || shown.contains(file);
     let faults: Vec<Fault> = read.faults.iter().filter(|fault| concerns(fault, &asked)).cloned().collect();
-    let counts: BTreeMap<&str, usize> =
-        read.files.iter().filter(|file| asked(&file.path)).map(|file| (file.path.as_str(), file.nodes.len())).collect();
+    let faulty: BTreeSet<&String> = faults.iter().map(|fault| &fault.place.file).collect();
+    let counts: BTreeMap<&str, usize> = read
+        .files
+        .iter()
+        .filter(|file| asked(&file.path) && !faulty.contains(&file.path))
+        .map(|file| (file.path.as_str(), file.nodes.len()))
+        .collect();
     if context.out.form == Form::Json {
         let files: Vec<_> =
             counts.iter().map(|(path, tasks)| serde_json::json!({"path": path, "tasks": tasks})).collect();
@@ -171,6 +188,31 @@ fn named_file(context: &Context, file: &Path) -> Result<PathBuf> {
 
 fn concerns(fault: &Fault, asked: &impl Fn(&str) -> bool) -> bool {
     asked(&fault.place.file) || fault.related.iter().any(|(place, _)| asked(&place.file))
+}
+
+/// Explains a code, or lists all of a kind of file.
+///
+/// # Errors
+/// Only when nothing can be printed.
+pub fn explain(context: &Context, args: &ExplainArgs, family: Family) -> Result {
+    let codes = args.code.map_or_else(|| config::faults::list(family), |code| vec![code]);
+    if context.out.form == Form::Json {
+        let list: Vec<_> = codes
+            .iter()
+            .map(|code| serde_json::json!({ "code": code, "title": code.mistake.title(), "text": config::faults::explain(*code) }))
+            .collect();
+        context.out.json(&list)?;
+        return Ok(Ended::Well);
+    }
+    match args.code {
+        Some(code) => context.out.text(&config::faults::explain(code))?,
+        None => {
+            for code in codes {
+                context.out.line(&format!("{code}  {}", code.mistake.title()))?;
+            }
+        }
+    }
+    Ok(Ended::Well)
 }
 
 fn show(context: &Context, format: DrawFormat) -> Result {

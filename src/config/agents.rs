@@ -17,6 +17,7 @@ use super::source::Span;
 use super::toml_tree;
 use super::tree::{Node, Value};
 use crate::model::fault::Fault;
+use crate::model::fault_code::Mistake;
 use crate::model::id::{Role, StageName};
 use crate::model::plan::{Plan, SessionSpec, Stage, Workflow};
 
@@ -98,12 +99,14 @@ fn tmux_name(key: &str, node: &Node, report: &mut Report<'_>) -> Option<String> 
     match text.chars().find(|c| refused(*c)) {
         None if !text.starts_with('-') => Some(text),
         None => {
-            report.add(Note::new(node.span, format!("`{key}` must not begin with `-`")));
+            report.add(Note::new(Mistake::BadText, node.span, format!("`{key}` must not begin with `-`")));
             None
         }
         Some(c) => {
             let message = format!("`{key}` must not contain `{c}`");
-            report.add(Note::new(node.span, message).help("tmux gives this character a meaning of its own"));
+            report.add(
+                Note::new(Mistake::BadText, node.span, message).help("tmux gives this character a meaning of its own"),
+            );
             None
         }
     }
@@ -113,11 +116,15 @@ fn tmux_name(key: &str, node: &Node, report: &mut Report<'_>) -> Option<String> 
 fn display_name(key: &str, node: &Node, report: &mut Report<'_>) -> Option<String> {
     let text = read::text(key, node, report)?;
     if text.chars().any(char::is_control) {
-        report.add(Note::new(node.span, format!("`{key}` must not contain control characters")));
+        report.add(Note::new(Mistake::BadText, node.span, format!("`{key}` must not contain control characters")));
         return None;
     }
     if text.chars().count() > DISPLAY_NAME_CHARS_MAX {
-        report.add(Note::new(node.span, format!("`{key}` is longer than {DISPLAY_NAME_CHARS_MAX} characters")));
+        report.add(Note::new(
+            Mistake::OutOfRange,
+            node.span,
+            format!("`{key}` is longer than {DISPLAY_NAME_CHARS_MAX} characters"),
+        ));
         return None;
     }
     Some(text)
@@ -141,7 +148,10 @@ fn stages(key: &str, node: &Node, report: &mut Report<'_>) -> Option<()> {
         other => Err(format!("the stage `{other}` is not available in this version; write `stages = [\"code\"]`")),
     })?;
     if items.is_empty() {
-        report.add(Note::new(node.span, format!("`{key}` must name at least one stage")).help("write `[\"code\"]`"));
+        report.add(
+            Note::new(Mistake::Empty, node.span, format!("`{key}` must name at least one stage"))
+                .help("write `[\"code\"]`"),
+        );
         return None;
     }
     Some(())
@@ -153,12 +163,12 @@ fn tables<'n>(file: &Section<'n>, name: &'static str, max: usize, report: &mut R
     match &*entry.node.value {
         Value::List(list) if list.len() > max => {
             let message = format!("{} times `[[{name}]]`; at most {max} are possible", list.len());
-            report.add(Note::new(list.get(max).map_or(entry.key_span, |node| node.span), message));
+            report.add(Note::new(Mistake::TooMuch, list.get(max).map_or(entry.key_span, |node| node.span), message));
             None
         }
         Value::List(list) => Some(list),
         Value::Map(_) => {
-            let note = Note::new(entry.key_span, format!("`{name}` is a list of tables"));
+            let note = Note::new(Mistake::WrongType, entry.key_span, format!("`{name}` is a list of tables"));
             report.add(note.help(format!("write `[[{name}]]` with two brackets")));
             None
         }
@@ -169,7 +179,11 @@ fn tables<'n>(file: &Section<'n>, name: &'static str, max: usize, report: &mut R
         | Value::Other(_)
         | Value::Null
         | Value::Broken) => {
-            let note = Note::new(entry.node.span, format!("`{name}` must be tables, found {}", other.kind()));
+            let note = Note::new(
+                Mistake::WrongType,
+                entry.node.span,
+                format!("`{name}` must be tables, found {}", other.kind()),
+            );
             report.add(note.help(format!("write `[[{name}]]` and its keys below")));
             None
         }

@@ -18,6 +18,7 @@ use super::source::Span;
 use super::tree::{Node, Value};
 use super::yaml_tree;
 use crate::model::fault::Fault;
+use crate::model::fault_code::Mistake;
 use crate::model::id::is_task_segment;
 use crate::model::plan::Plan;
 use crate::model::task::TaskFile;
@@ -34,12 +35,31 @@ const VERSION: u32 = 1;
 /// # Errors
 /// Returns every fault of the file with its place, in the order of the file.
 pub fn parse(path: &str, text: &str, plan: &Plan) -> Result<TaskFile, Vec<Fault>> {
-    let mut report = Report::new(path, text);
-    let file = if report.is_clean() { read_file(path, plan, &mut report) } else { None };
-    match file {
-        Some(file) if report.is_clean() => Ok(file),
-        Some(_) | None => Err(report.into_faults()),
+    match outline(path, text, plan) {
+        Outline { file: Some(file), faults, .. } if faults.is_empty() => Ok(file),
+        Outline { faults, .. } => Err(faults),
     }
+}
+
+/// As much of a dependency file as could be read, to look for what is wrong between tasks although something is wrong
+/// within them.
+#[derive(Debug)]
+pub struct Outline {
+    /// The tasks with their needs. What a faulty task does is made up: such a file must never be in force.
+    pub file: Option<TaskFile>,
+    /// Whether tasks may be missing, so that a need that leads nowhere proves nothing.
+    pub has_gaps: bool,
+    /// Every fault of the file, in its order.
+    pub faults: Vec<Fault>,
+}
+
+/// Reads as much of a dependency file as can be read.
+#[must_use]
+pub fn outline(path: &str, text: &str, plan: &Plan) -> Outline {
+    let mut report = Report::new(path, text);
+    let read = if report.is_clean() { read_file(path, plan, &mut report) } else { None };
+    let (file, has_gaps) = read.map_or((None, true), |(file, has_gaps)| (Some(file), has_gaps));
+    Outline { file, has_gaps, faults: report.into_faults() }
 }
 
 /// Says whether a file in `dag/` is a dependency file: editors leave others beside it while they save.
@@ -54,18 +74,22 @@ fn stem(name: &str) -> Option<&str> {
     name.strip_suffix(".yaml").or_else(|| name.strip_suffix(".yml"))
 }
 
-fn read_file(path: &str, plan: &Plan, report: &mut Report<'_>) -> Option<TaskFile> {
+fn read_file(path: &str, plan: &Plan, report: &mut Report<'_>) -> Option<(TaskFile, bool)> {
     let name = path.rsplit('/').next().unwrap_or(path);
     let stem = stem(name).unwrap_or(name);
     let is_good_stem = is_task_segment(stem);
     if !is_good_stem {
-        let note = Note::new(Span::FILE, format!("the file name `{stem}` cannot begin the ids of tasks"));
+        let note =
+            Note::new(Mistake::BadName, Span::FILE, format!("the file name `{stem}` cannot begin the ids of tasks"));
         report.add(note.help("rename the file: use letters, digits, `_`, `-` and `.`"));
     }
     let tree = yaml_tree::read(report);
     let Some(tree) = tree else {
         if report.is_clean() {
-            report.add(Note::new(Span::FILE, "the file is empty").help("write `tasks:` and at least a name below"));
+            report.add(
+                Note::new(Mistake::Empty, Span::FILE, "the file is empty")
+                    .help("write `tasks:` and at least a name below"),
+            );
         }
         return None;
     };
@@ -78,7 +102,7 @@ fn read_file(path: &str, plan: &Plan, report: &mut Report<'_>) -> Option<TaskFil
     let defaults = Defaults::read(&file, plan, report);
     let Some(entry) = file.entry("tasks") else {
         if !file.is_told("tasks") {
-            let note = Note::new(Span::FILE, "the file has no `tasks`");
+            let note = Note::new(Mistake::MissingKey, Span::FILE, "the file has no `tasks`");
             report.add(note.help("write `tasks:` and the tasks by name below"));
         }
         return None;
@@ -87,10 +111,10 @@ fn read_file(path: &str, plan: &Plan, report: &mut Report<'_>) -> Option<TaskFil
     let nodes = match &*entry.node.value {
         Value::Map(tasks) if tasks.len() > TASKS_MAX => {
             let message = format!("the file has {} tasks; at most {TASKS_MAX} are possible", tasks.len());
-            report.add(Note::new(entry.key_span, message).help("divide it into several files"));
+            report.add(Note::new(Mistake::TooMuch, entry.key_span, message).help("divide it into several files"));
             return None;
         }
-        Value::Map(tasks) => task::read_all(tasks, stem_for_ids, &defaults, plan, report),
+        Value::Map(tasks) => Some(task::read_all(tasks, stem_for_ids, &defaults, plan, report)),
         Value::Null => Some(Vec::new()),
         Value::Broken => None,
         Value::List(list) => {
@@ -99,11 +123,17 @@ fn read_file(path: &str, plan: &Plan, report: &mut Report<'_>) -> Option<TaskFil
         }
         other @ (Value::Text(_) | Value::Plain(_) | Value::Integer(_) | Value::Float(_) | Value::Other(_)) => {
             let message = format!("`tasks` must be tasks by name, found {}", other.kind());
-            report.add(Note::new(entry.node.span, message).help("write `tasks:` and `NAME: {run: ...}` below"));
+            report.add(
+                Note::new(Mistake::WrongType, entry.node.span, message)
+                    .help("write `tasks:` and `NAME: {run: ...}` below"),
+            );
             None
         }
     };
-    Some(TaskFile { stem: stem.to_owned(), path: path.to_owned(), nodes: nodes? })
+    let nodes = nodes?;
+    let has_gaps = !is_good_stem || nodes.iter().any(Option::is_none);
+    let nodes = nodes.into_iter().flatten().collect();
+    Some((TaskFile { stem: stem.to_owned(), path: path.to_owned(), nodes }, has_gaps))
 }
 
 /// Tells those who write tasks as a list, as other tools want them, how they are written here.
@@ -133,6 +163,6 @@ fn refuse_list(list: &[Node], span: Span, report: &mut Report<'_>) {
         })
         .collect();
     let name = names.keys().next().copied().unwrap_or("NAME");
-    let note = Note::new(span, "`tasks` must be tasks by name, found a list");
+    let note = Note::new(Mistake::WrongType, span, "`tasks` must be tasks by name, found a list");
     report.add(note.help(format!("write `{name}:` instead of `- name: {name}`, and its keys below, indented")));
 }

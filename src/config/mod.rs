@@ -6,6 +6,7 @@
 
 pub mod agents;
 pub mod dag;
+pub mod faults;
 pub mod keys;
 pub mod render;
 pub mod schema;

@@ -8,6 +8,7 @@ use super::report::{Note, Report};
 use super::source::Span;
 use super::suggest;
 use super::tree::{Node, Value};
+use crate::model::fault_code::Mistake;
 use crate::model::id::NameFault;
 use crate::model::size::{self, Size};
 use crate::model::span;
@@ -24,7 +25,9 @@ pub(super) struct Item {
 fn mismatch(key: &str, wanted: &str, node: &Node, report: &mut Report<'_>) {
     match &*node.value {
         Value::Broken => {}
-        Value::Null => report.add(Note::new(node.span, format!("`{key}` has no value; it must be {wanted}"))),
+        Value::Null => {
+            report.add(Note::new(Mistake::Empty, node.span, format!("`{key}` has no value; it must be {wanted}")));
+        }
         other @ (Value::Text(_)
         | Value::Plain(_)
         | Value::Integer(_)
@@ -32,7 +35,11 @@ fn mismatch(key: &str, wanted: &str, node: &Node, report: &mut Report<'_>) {
         | Value::Other(_)
         | Value::List(_)
         | Value::Map(_)) => {
-            report.add(Note::new(node.span, format!("`{key}` must be {wanted}, found {}", other.kind())));
+            report.add(Note::new(
+                Mistake::WrongType,
+                node.span,
+                format!("`{key}` must be {wanted}, found {}", other.kind()),
+            ));
         }
     }
 }
@@ -57,11 +64,11 @@ pub(super) fn text(key: &str, node: &Node, report: &mut Report<'_>) -> Option<St
         return None;
     };
     if text.trim().is_empty() {
-        report.add(Note::new(node.span, format!("`{key}` must not be empty")));
+        report.add(Note::new(Mistake::Empty, node.span, format!("`{key}` must not be empty")));
         return None;
     }
     if text.contains('\0') {
-        report.add(Note::new(node.span, format!("`{key}` must not contain a NUL character")));
+        report.add(Note::new(Mistake::BadText, node.span, format!("`{key}` must not contain a NUL character")));
         return None;
     }
     Some(text.clone())
@@ -95,10 +102,10 @@ pub(super) fn words(
     let mut seen = std::collections::BTreeMap::new();
     for item in &items {
         if let Err(message) = rule(&item.text) {
-            report.add(Note::new(item.span, message));
+            report.add(Note::new(Mistake::BadName, item.span, message));
             is_good = false;
         } else if let Some(first) = seen.insert(item.text.as_str(), item.span) {
-            let note = Note::new(item.span, format!("`{}` stands twice in `{key}`", item.text));
+            let note = Note::new(Mistake::StandsTwice, item.span, format!("`{}` stands twice in `{key}`", item.text));
             report.add(note.related(first, "first here"));
             is_good = false;
         }
@@ -112,7 +119,7 @@ pub(super) fn name<T: FromStr<Err = NameFault>>(key: &str, node: &Node, report: 
     match text.parse() {
         Ok(name) => Some(name),
         Err(fault) => {
-            report.add(Note::new(node.span, fault.to_string()));
+            report.add(Note::new(Mistake::BadName, node.span, fault.to_string()));
             None
         }
     }
@@ -134,7 +141,11 @@ pub(super) fn duration(key: &str, min: Duration, node: &Node, report: &mut Repor
         | Value::Broken => None,
     };
     if let Some(number) = bare {
-        let note = Note::new(node.span, format!("`{key}` must be {wanted}, found a number without a unit"));
+        let note = Note::new(
+            Mistake::WrongType,
+            node.span,
+            format!("`{key}` must be {wanted}, found a number without a unit"),
+        );
         report.add(note.help(format!("write \"{number}s\" for seconds")));
         return None;
     }
@@ -144,7 +155,7 @@ pub(super) fn duration(key: &str, min: Duration, node: &Node, report: &mut Repor
     };
     match span::parse(text) {
         Err(fault) => {
-            report.add(Note::new(node.span, format!("`{key}`: {fault}")));
+            report.add(Note::new(Mistake::BadText, node.span, format!("`{key}`: {fault}")));
             None
         }
         Ok(duration) if duration < min => {
@@ -153,7 +164,7 @@ pub(super) fn duration(key: &str, min: Duration, node: &Node, report: &mut Repor
             } else {
                 format!("`{key}` must be at least {}", span::format(min))
             };
-            report.add(Note::new(node.span, message));
+            report.add(Note::new(Mistake::OutOfRange, node.span, message));
             None
         }
         Ok(duration) => Some(duration),
@@ -169,7 +180,7 @@ pub(super) fn size(key: &str, node: &Node, report: &mut Report<'_>) -> Option<Si
     match size::parse(text) {
         Ok(size) => Some(size),
         Err(fault) => {
-            report.add(Note::new(node.span, format!("`{key}`: {fault}")));
+            report.add(Note::new(Mistake::BadText, node.span, format!("`{key}`: {fault}")));
             None
         }
     }
@@ -199,7 +210,7 @@ pub(super) fn count(key: &str, range: RangeInclusive<u32>, node: &Node, report: 
     };
     let good = u32::try_from(number).ok().filter(|number| range.contains(number));
     if good.is_none() {
-        report.add(Note::new(node.span, format!("`{key}` must be {wanted}, found {number}")));
+        report.add(Note::new(Mistake::OutOfRange, node.span, format!("`{key}` must be {wanted}, found {number}")));
     }
     good
 }
@@ -220,7 +231,7 @@ pub(super) fn factor(key: &str, range: RangeInclusive<f64>, node: &Node, report:
     if range.contains(&number) {
         return Some(number);
     }
-    report.add(Note::new(node.span, format!("`{key}` must be {wanted}, found {number}")));
+    report.add(Note::new(Mistake::OutOfRange, node.span, format!("`{key}` must be {wanted}, found {number}")));
     None
 }
 
@@ -236,7 +247,7 @@ pub(super) fn choice<T: Copy>(
     if found.is_none() {
         let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
         let message = format!("`{key}` cannot be `{text}`; known: {}", names.join(", "));
-        report.add(Note::new(node.span, message).maybe_help(suggest::did_you_mean(&text, names)));
+        report.add(Note::new(Mistake::UnknownWord, node.span, message).maybe_help(suggest::did_you_mean(&text, names)));
     }
     found
 }

@@ -50,7 +50,7 @@ struct Mark<'f> {
 }
 
 fn group<'s>(fault: &'s Fault, sources: &'s BTreeMap<String, String>) -> Group<'s> {
-    let mut group = Group::with_title(Level::ERROR.primary_title(fault.message.as_str()));
+    let mut group = Group::with_title(Level::ERROR.primary_title(fault.message.as_str()).id(fault.code.to_string()));
     for excerpt in excerpts(fault) {
         let place = excerpt[0].place;
         group = match sources.get(&place.file).and_then(|source| snippet(&excerpt, source)) {

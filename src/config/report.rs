@@ -3,6 +3,7 @@
 use super::FILE_BYTES_MAX;
 use super::source::{Source, Span};
 use crate::model::fault::Fault;
+use crate::model::fault_code::{Code, Family, Mistake};
 
 /// How many faults of one file are told; what is beyond is counted.
 pub(super) const FAULTS_MAX: usize = 100;
@@ -10,6 +11,7 @@ pub(super) const FAULTS_MAX: usize = 100;
 /// A fault before its places are worked out.
 #[derive(Debug)]
 pub(super) struct Note {
+    mistake: Mistake,
     span: Span,
     message: String,
     help: Option<String>,
@@ -18,8 +20,8 @@ pub(super) struct Note {
 
 impl Note {
     /// Says what is wrong, and where.
-    pub(super) fn new(span: Span, message: impl Into<String>) -> Self {
-        Self { span, message: message.into(), help: None, related: Vec::new() }
+    pub(super) fn new(mistake: Mistake, span: Span, message: impl Into<String>) -> Self {
+        Self { mistake, span, message: message.into(), help: None, related: Vec::new() }
     }
 
     /// Adds what to do.
@@ -57,7 +59,7 @@ impl<'a> Report<'a> {
         }
         let mut report = Self { source: Source::new(file, ""), faults: Vec::new(), untold: 0 };
         let message = format!("the file has {} bytes; at most {FILE_BYTES_MAX} are read", text.len());
-        report.add(Note::new(Span::FILE, message));
+        report.add(Note::new(Mistake::TooMuch, Span::FILE, message));
         report
     }
 
@@ -79,7 +81,9 @@ impl<'a> Report<'a> {
         }
         let related = note.related.into_iter().map(|(span, what)| (self.source.place(span), what)).collect();
         let place = self.source.place(note.span);
-        self.faults.push(Fault { place, message: note.message, help: note.help, related });
+        let family = if place.file.ends_with(".toml") { Family::Config } else { Family::Dag };
+        let code = Code { family, mistake: note.mistake };
+        self.faults.push(Fault { place, code, message: note.message, help: note.help, related });
     }
 
     /// Forgets everything but this fault: what follows from it would only mislead.

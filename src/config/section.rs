@@ -7,6 +7,7 @@ use super::report::{Note, Report};
 use super::source::Span;
 use super::suggest;
 use super::tree::{Entry, Node, Value};
+use crate::model::fault_code::Mistake;
 
 /// What a file says under one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +70,7 @@ impl<'n> Section<'n> {
             | Value::List(_)) => {
                 section.is_broken = true;
                 let message = format!("`{name}` must be a table of keys and values, found {}", other.kind());
-                report.add(Note::new(node.span, message).maybe_help(table_help(known)));
+                report.add(Note::new(Mistake::WrongType, node.span, message).maybe_help(table_help(known)));
                 return section;
             }
         };
@@ -87,7 +88,9 @@ impl<'n> Section<'n> {
         match self.given.get(key.name) {
             Some(first) => {
                 let message = format!("`{}` means the same as `{}`; give only one", entry.key, first.key);
-                report.add(Note::new(entry.key_span, message).related(first.key_span, "already given here"));
+                report.add(
+                    Note::new(Mistake::KeyTwice, entry.key_span, message).related(first.key_span, "already given here"),
+                );
             }
             None => {
                 self.given.insert(key.name, entry);
@@ -98,7 +101,7 @@ impl<'n> Section<'n> {
     fn take_unknown(&mut self, entry: &Entry, report: &mut Report<'_>) {
         let Entry { key: written, key_span: span, .. } = entry;
         if keys::LATER.contains(&written.as_str()) {
-            report.add(Note::new(*span, format!("`{written}` is not available in this version")));
+            report.add(Note::new(Mistake::LaterKey, *span, format!("`{written}` is not available in this version")));
             return;
         }
         let names = self.known.iter().flat_map(|key| std::iter::once(key.name).chain(key.aliases.iter().copied()));
@@ -112,7 +115,7 @@ impl<'n> Section<'n> {
                 format!("known here: {}", all.join(", "))
             }
         };
-        report.add(Note::new(*span, format!("unknown key `{written}`")).help(help));
+        report.add(Note::new(Mistake::UnknownKey, *span, format!("unknown key `{written}`")).help(help));
     }
 
     /// Says whether the table was no table, so that nothing may be said of what it lacks.
@@ -151,7 +154,7 @@ impl<'n> Section<'n> {
     /// Tells that a key is missing, unless that follows from what has been told.
     pub(super) fn missing(&self, what: &str, name: &str, help: &str, report: &mut Report<'_>) {
         if !self.is_told(name) {
-            report.add(Note::new(self.span, format!("{what} has no `{name}`")).help(help));
+            report.add(Note::new(Mistake::MissingKey, self.span, format!("{what} has no `{name}`")).help(help));
         }
     }
 }

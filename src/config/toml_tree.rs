@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue, Error};
 use super::report::{Note, Report};
 use super::source::Span;
 use super::tree::{Entry, Node, Value};
+use crate::model::fault_code::Mistake;
 
 /// Reads the text. A syntax error is told alone; duplicate keys are told beside whatever else is wrong.
 pub(super) fn read(report: &mut Report<'_>) -> Option<Node> {
@@ -18,13 +19,13 @@ pub(super) fn read(report: &mut Report<'_>) -> Option<Node> {
     if let Some(error) = broken.into_iter().min_by_key(|error| error.span().map_or(usize::MAX, |span| span.start)) {
         let end = report.text().len();
         let span = error.span().map_or(Span { start: end, end }, |span| Span { start: span.start, end: span.end });
-        report.only(Note::new(span, format!("not valid TOML: {}", one_line(error.message()))));
+        report.only(Note::new(Mistake::Syntax, span, format!("not valid TOML: {}", one_line(error.message()))));
         return None;
     }
     for duplicate in duplicates {
         let span = duplicate.span().map_or(Span::FILE, |span| Span { start: span.start, end: span.end });
         let key = report.text().get(span.start..span.end).unwrap_or_default();
-        report.add(Note::new(span, format!("`{key}` is given twice")));
+        report.add(Note::new(Mistake::KeyTwice, span, format!("`{key}` is given twice")));
     }
     let span = Span { start: table.span().start, end: table.span().end };
     Some(Node { value: Rc::new(Value::Map(entries(table.into_inner()))), span })

@@ -11,6 +11,7 @@ use serde_saphyr::granit_parser::{self, Event, Options, Parser, ScalarStyle, Sca
 use super::report::{Note, Report};
 use super::source::Span;
 use super::tree::{Entry, Node, Value};
+use crate::model::fault_code::Mistake;
 
 /// How many values a file may have once its aliases are written out.
 pub(super) const VALUES_MAX: usize = 500_000;
@@ -38,12 +39,21 @@ pub(super) fn read(report: &mut Report<'_>) -> Option<Node> {
         Err(Stop::Syntax(error)) => {
             let at = error.marker().byte_offset().unwrap_or(end);
             let message = format!("not valid YAML: {}", error.info());
-            report.only(Note::new(Span { start: at, end: at + 1 }, message).maybe_help(syntax_help(report.text(), at)));
+            report.only(
+                Note::new(Mistake::Syntax, Span { start: at, end: at + 1 }, message)
+                    .maybe_help(syntax_help(report.text(), at)),
+            );
         }
-        Err(Stop::End) => report.only(Note::new(Span { start: end, end }, "not valid YAML: the text ends too early")),
+        Err(Stop::End) => {
+            report.only(Note::new(
+                Mistake::Syntax,
+                Span { start: end, end },
+                "not valid YAML: the text ends too early",
+            ));
+        }
         Err(Stop::TooMany(span)) => {
             let message = format!("the file has more than {VALUES_MAX} values once its aliases are written out");
-            report.only(Note::new(span, message));
+            report.only(Note::new(Mistake::TooMuch, span, message));
         }
     }
     None
@@ -85,7 +95,11 @@ impl<'a> Builder<'a, '_> {
             match event {
                 Event::StreamEnd => return Ok(root),
                 Event::DocumentStart(..) if root.is_some() => {
-                    let note = Note::new(span, "a second document begins here; write one document per file");
+                    let note = Note::new(
+                        Mistake::SecondDocument,
+                        span,
+                        "a second document begins here; write one document per file",
+                    );
                     self.report.add(note.help("remove the `---`, or make it a file of its own"));
                     return Ok(root);
                 }
@@ -110,11 +124,15 @@ impl<'a> Builder<'a, '_> {
             Event::MappingStart(_, anchor, tag) => {
                 self.refuse_tag(tag.as_deref(), span);
                 let (map, end) = self.map()?;
-                (Value::Map(map), anchor, Span { start: span.start, end })
+                (map.map_or(Value::Broken, Value::Map), anchor, Span { start: span.start, end })
             }
             Event::Alias(anchor) => return self.alias(anchor, span),
             Event::UnresolvedAlias(name) => {
-                self.report.add(Note::new(span, format!("no anchor `&{name}` stands before this alias")));
+                self.report.add(Note::new(
+                    Mistake::Alias,
+                    span,
+                    format!("no anchor `&{name}` stands before this alias"),
+                ));
                 (Value::Broken, 0, span)
             }
             // The parser's grammar has no other event where a value stands.
@@ -154,7 +172,8 @@ impl<'a> Builder<'a, '_> {
     fn refuse_tag(&mut self, tag: Option<&Tag>, span: Span) {
         if let Some(tag) = tag {
             let message = format!("the tag `{}` has no meaning here", tag.original());
-            self.report.add(Note::new(span, message).help("remove it; quote the value to make it a string"));
+            self.report
+                .add(Note::new(Mistake::Tag, span, message).help("remove it; quote the value to make it a string"));
         }
     }
 
@@ -169,22 +188,27 @@ impl<'a> Builder<'a, '_> {
         }
     }
 
-    fn map(&mut self) -> Result<(Vec<Entry>, usize), Stop> {
+    /// Reads a table; nothing, if it wants to take over keys of another one: what it lacks cannot be known then.
+    fn map(&mut self) -> Result<(Option<Vec<Entry>>, usize), Stop> {
+        let mut is_whole = true;
         let mut map: Vec<Entry> = Vec::new();
         let mut seen: BTreeMap<String, Span> = BTreeMap::new();
         loop {
             let (event, span) = self.next()?;
             if matches!(event, Event::MappingEnd) {
-                return Ok((map, span.end));
+                return Ok((is_whole.then_some(map), span.end));
             }
             let key = self.node(event, span)?;
             let (event, span) = self.next()?;
             let node = self.node(event, span)?;
             let key_span = key.span;
-            let Some(key) = self.key(&key) else { continue };
+            let Some(key) = self.key(&key) else {
+                is_whole &= !is_merge_key(&key);
+                continue;
+            };
             match seen.get(&key) {
                 Some(first) => {
-                    let note = Note::new(key_span, format!("`{key}` is given twice"));
+                    let note = Note::new(Mistake::KeyTwice, key_span, format!("`{key}` is given twice"));
                     self.report.add(note.related(*first, "first given here"));
                 }
                 None => {
@@ -198,18 +222,18 @@ impl<'a> Builder<'a, '_> {
     /// Takes a scalar as a key; anything else, and the merge key, is told and left out.
     fn key(&mut self, key: &Node) -> Option<String> {
         match &*key.value {
-            Value::Plain(text) if text == "<<" => {
-                let note = Note::new(key.span, "the merge key `<<` is not supported");
+            Value::Plain(_) if is_merge_key(key) => {
+                let note = Note::new(Mistake::MergeKey, key.span, "the merge key `<<` is not supported");
                 self.report.add(note.help("write what tasks have in common under `defaults:`"));
                 None
             }
             Value::Plain(text) | Value::Text(text) => Some(text.clone()),
             Value::Null => {
-                self.report.add(Note::new(key.span, "a key is missing before the `:`"));
+                self.report.add(Note::new(Mistake::NoKey, key.span, "a key is missing before the `:`"));
                 None
             }
             Value::List(_) | Value::Map(_) | Value::Integer(_) | Value::Float(_) | Value::Other(_) => {
-                self.report.add(Note::new(key.span, format!("{} cannot be a key", key.value.kind())));
+                self.report.add(Note::new(Mistake::NoKey, key.span, format!("{} cannot be a key", key.value.kind())));
                 None
             }
             Value::Broken => None,
@@ -218,13 +242,17 @@ impl<'a> Builder<'a, '_> {
 
     fn alias(&mut self, anchor: usize, span: Span) -> Result<Node, Stop> {
         let Some(anchored) = self.anchors.get(&anchor) else {
-            self.report.add(Note::new(span, "the alias stands inside of what it repeats"));
+            self.report.add(Note::new(Mistake::Alias, span, "the alias stands inside of what it repeats"));
             return Ok(Node { value: Rc::new(Value::Broken), span });
         };
         let (value, values) = (Rc::clone(&anchored.value), anchored.values);
         self.count(values, span)?;
         Ok(Node { value, span })
     }
+}
+
+fn is_merge_key(key: &Node) -> bool {
+    matches!(&*key.value, Value::Plain(text) if text == "<<")
 }
 
 fn bytes(span: granit_parser::Span) -> Span {
@@ -244,7 +272,11 @@ fn vanished_keys(report: &mut Report<'_>, multiline: &[Span]) {
             continue;
         }
         let span = Span { start, end: start + 1 + number.len() };
-        let note = Note::new(span, format!("`#{number}:` is a comment for YAML, so this task does not exist"));
+        let note = Note::new(
+            Mistake::VanishedKey,
+            span,
+            format!("`#{number}:` is a comment for YAML, so this task does not exist"),
+        );
         report.add(note.help(format!("write `{number}:` without the `#`, or `# {number}:` if a comment is meant")));
     }
 }

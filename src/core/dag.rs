@@ -11,6 +11,7 @@ use petgraph::graph::{DiGraph, NodeIndex};
 pub use self::draw::{DrawNode, Format, draw};
 pub use self::fingerprint::fingerprint;
 use crate::model::fault::{Fault, Place};
+use crate::model::fault_code::{Code, Family, Mistake};
 use crate::model::id::TaskId;
 use crate::model::task::{TaskFile, TaskNode};
 
@@ -64,6 +65,7 @@ fn without_doubles<'f>(files: &[&'f TaskFile]) -> (Vec<&'f TaskFile>, Vec<Fault>
             }
             Some(first) => faults.push(Fault {
                 place: beginning(file),
+                code: Code { family: Family::Dag, mistake: Mistake::NameTaken },
                 message: format!("two files have the name `{}`, so their tasks would have the same ids", file.stem),
                 help: Some("rename one of them, or put their tasks into one file".to_owned()),
                 related: vec![(beginning(first), "the other file".to_owned())],
@@ -125,6 +127,7 @@ fn unknown_needs(
         let help = (faults.len() < SUGGESTIONS_MAX).then(|| suggestion(id, from, graph, known)).flatten();
         faults.push(Fault {
             place: need_place(task, *need),
+            code: Code { family: Family::Dag, mistake: Mistake::UnknownTask },
             message: format!("unknown task `{}`", shown_from(id, from)),
             help,
             related: Vec::new(),

@@ -10,6 +10,7 @@ use crate::config;
 use crate::core::event::FileRead;
 use crate::model::beat::Beat;
 use crate::model::fault::{Fault, Place};
+use crate::model::fault_code::{Code, Family, Mistake};
 use crate::model::id::{AgentId, Incarnation, Mailbox};
 use crate::model::layout::Layout;
 use crate::model::plan::Plan;
@@ -171,5 +172,11 @@ fn read_text(path: &Path) -> Result<String, String> {
 
 fn whole_file_fault(file: String, message: String) -> Fault {
     let place = Place { file, line: 1, column: 1, start: 0, end: 0 };
-    Fault { place, message, help: None, related: Vec::new() }
+    Fault {
+        place,
+        code: Code { family: Family::Dag, mistake: Mistake::Unreadable },
+        message,
+        help: None,
+        related: Vec::new(),
+    }
 }

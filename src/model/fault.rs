@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::fault_code::Code;
+
 /// A place in a text file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Place {
@@ -30,6 +32,8 @@ impl fmt::Display for Place {
 pub struct Fault {
     /// Where it stands.
     pub place: Place,
+    /// Which kind of mistake it is; `miyabi dag explain` and `miyabi config explain` tell more of it.
+    pub code: Code,
     /// What is wrong: a lower-case fragment.
     pub message: String,
     /// What to do, if we know.
@@ -42,7 +46,7 @@ pub struct Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.message)?;
+        write!(f, "{}: {} [{}]", self.place, self.message, self.code)?;
         match &self.help {
             Some(help) => write!(f, " ({help})"),
             None => Ok(()),

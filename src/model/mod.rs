@@ -7,6 +7,7 @@ pub mod agent;
 pub mod beat;
 pub mod envelope;
 pub mod fault;
+pub mod fault_code;
 pub mod id;
 pub mod launch;
 pub mod layout;

@@ -43,7 +43,8 @@ pub fn parse(text: &str) -> Result<Size, SizeFault> {
 /// Writes an amount in the largest unit that [`parse`] reads back to the same value.
 #[must_use]
 pub fn format(size: Size) -> String {
-    let (name, factor) = UNITS.iter().find(|(_, factor)| size.0 > 0 && size.0 % factor == 0).unwrap_or(&UNITS[4]);
+    let (name, factor) =
+        UNITS.iter().find(|(_, factor)| size.0 > 0 && size.0.is_multiple_of(*factor)).unwrap_or(&UNITS[4]);
     format!("{}{name}", size.0 / factor)
 }
 

@@ -5,6 +5,7 @@ mod agents;
 mod dag;
 mod documentation;
 mod every_key;
+mod faults;
 mod graph;
 mod robustness;
 

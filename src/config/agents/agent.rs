@@ -11,6 +11,7 @@ use super::super::tree::{Node, Value};
 use super::timing::Timing;
 use super::{AGENTS_MAX, display_name, tables, text_node};
 use crate::model::agent::{AgentSpec, DriverKind};
+use crate::model::fault_code::Mistake;
 use crate::model::id::{AgentId, Role};
 
 /// Names that mailboxes and messages use for others than agents.
@@ -23,7 +24,7 @@ const LABEL_BYTES_MAX: usize = 64;
 pub(super) fn read_all(file: &Section<'_>, defaults: &Timing, report: &mut Report<'_>) -> Option<Vec<AgentSpec>> {
     let nodes = tables(file, "agent", AGENTS_MAX, report)?;
     if nodes.is_empty() && !file.is_told("agent") {
-        let note = Note::new(Span::FILE, "the team has no agent");
+        let note = Note::new(Mistake::Empty, Span::FILE, "the team has no agent");
         report.add(note.help("add `[[agent]]` with `id`, `role` and `driver`"));
     }
     let mut seen: BTreeMap<AgentId, Span> = BTreeMap::new();
@@ -84,12 +85,14 @@ fn read_id(section: &Section<'_>, seen: &mut BTreeMap<AgentId, Span>, report: &m
         Field::Broken => None,
         Field::Given(id, span) if RESERVED.contains(&id.as_str()) => {
             let message = format!("the id `{id}` is taken by the orchestra itself");
-            report.add(Note::new(span, message).help(format!("{} cannot be used", RESERVED.join(", "))));
+            report.add(
+                Note::new(Mistake::NameTaken, span, message).help(format!("{} cannot be used", RESERVED.join(", "))),
+            );
             None
         }
         Field::Given(id, span) => {
             if let Some(first) = seen.get(&id) {
-                let note = Note::new(span, format!("two agents have the id `{id}`"));
+                let note = Note::new(Mistake::NameTaken, span, format!("two agents have the id `{id}`"));
                 report.add(note.related(*first, "first used here"));
                 return None;
             }
@@ -125,7 +128,9 @@ fn read_command(section: &Section<'_>, driver: &Field<DriverKind>, report: &mut 
         }
         (DriverKind::Echo | DriverKind::Dashboard, Field::Given(_, span)) => {
             let message = format!("the driver `{}` runs no program", kind.as_str());
-            report.add(Note::new(*span, message).help("remove `command`, or write `driver = \"command\"`"));
+            report.add(
+                Note::new(Mistake::Exclusive, *span, message).help("remove `command`, or write `driver = \"command\"`"),
+            );
         }
         (DriverKind::Command, Field::Given(..) | Field::Broken)
         | (DriverKind::Aider, Field::Given(..) | Field::Absent | Field::Broken)
@@ -141,7 +146,11 @@ pub(super) fn words_of_command(key: &str, node: &Node, report: &mut Report<'_>) 
         let text = read::text(key, node, report)?;
         let words = shlex::split(&text);
         if words.is_none() {
-            report.add(Note::new(node.span, format!("`{key}` has an open quote or a lonely `\\` at its end")));
+            report.add(Note::new(
+                Mistake::BadText,
+                node.span,
+                format!("`{key}` has an open quote or a lonely `\\` at its end"),
+            ));
         }
         let words = words?;
         // A text of blanks and comments only has no words.
@@ -149,7 +158,7 @@ pub(super) fn words_of_command(key: &str, node: &Node, report: &mut Report<'_>) 
         return read::text(key, &program, report).map(|_| words);
     };
     let Some(program) = list.first() else {
-        report.add(Note::new(node.span, format!("`{key}` must name a program")));
+        report.add(Note::new(Mistake::Empty, node.span, format!("`{key}` must name a program")));
         return None;
     };
     read::text(key, program, report)?;

@@ -11,6 +11,7 @@ use super::super::source::Span;
 use super::super::suggest;
 use super::super::tree::Node;
 use super::{REPOSITORIES_MAX, tables};
+use crate::model::fault_code::Mistake;
 use crate::model::id::RepositoryName;
 use crate::model::plan::{MergeMode, RepositorySpec};
 
@@ -51,13 +52,13 @@ fn read_one(node: &Node, root: &Path, seen: &mut Seen, report: &mut Report<'_>) 
     if let Some((name, span)) = &name
         && let Some(first) = seen.names.insert(name.clone(), *span)
     {
-        let note = Note::new(*span, format!("two repositories have the name `{name}`"));
+        let note = Note::new(Mistake::NameTaken, *span, format!("two repositories have the name `{name}`"));
         report.add(note.help("give each a `name` of its own").related(first, "first used here"));
     }
     if let Field::Given(path, span) = &path
         && let Some(first) = seen.paths.insert(without_parents(path), *span)
     {
-        let note = Note::new(*span, format!("two repositories have the path `{}`", path.display()));
+        let note = Note::new(Mistake::NameTaken, *span, format!("two repositories have the path `{}`", path.display()));
         report.add(note.help("one repository can have only one merger").related(first, "first used here"));
     }
     Some(RepositorySpec {
@@ -72,7 +73,7 @@ fn read_one(node: &Node, root: &Path, seen: &mut Seen, report: &mut Report<'_>) 
 fn read_path(key: &str, node: &Node, root: &Path, report: &mut Report<'_>) -> Option<PathBuf> {
     let text = read::text(key, node, report)?;
     if text.starts_with('~') {
-        let note = Note::new(node.span, "`~` is not expanded: no shell reads this file");
+        let note = Note::new(Mistake::BadText, node.span, "`~` is not expanded: no shell reads this file");
         report.add(note.help("write the whole path, or one relative to the folder of agents.toml"));
         return None;
     }
@@ -106,14 +107,14 @@ fn read_name(section: &Section<'_>, path: &Field<PathBuf>, report: &mut Report<'
                 Ok(name) => (name, *span),
                 Err(_) => {
                     let message = format!("the folder name `{folder}` cannot be the repository's name");
-                    report.add(Note::new(*span, message).help("add `name = \"...\"`"));
+                    report.add(Note::new(Mistake::MissingKey, *span, message).help("add `name = \"...\"`"));
                     return None;
                 }
             }
         }
     };
     if name.as_str() == NO_REPOSITORY {
-        let note = Note::new(span, "a repository cannot be named `none`");
+        let note = Note::new(Mistake::NameTaken, span, "a repository cannot be named `none`");
         report.add(note.help("tasks write `repo: none` when they need no repository; add another `name`"));
         return None;
     }
@@ -124,13 +125,15 @@ fn read_merge(key: &str, node: &Node, report: &mut Report<'_>) -> Option<MergeMo
     let modes = [("local", MergeMode::Local), ("none", MergeMode::None)];
     let text = read::text(key, node, report)?;
     if LATER_MODES.contains(&text.as_str()) {
-        let note = Note::new(node.span, format!("`merge = \"{text}\"` is not available in this version"));
+        let note =
+            Note::new(Mistake::LaterKey, node.span, format!("`merge = \"{text}\"` is not available in this version"));
         report.add(note.help("use \"local\" or \"none\""));
         return None;
     }
     let found = modes.iter().find(|(name, _)| *name == text).map(|(_, mode)| *mode);
     if found.is_none() {
-        let note = Note::new(node.span, format!("`{key}` cannot be `{text}`; known: local, none"));
+        let note =
+            Note::new(Mistake::UnknownWord, node.span, format!("`{key}` cannot be `{text}`; known: local, none"));
         report.add(note.maybe_help(suggest::did_you_mean(&text, modes.map(|(name, _)| name))));
     }
     found

@@ -5,6 +5,7 @@ use super::super::read;
 use super::super::report::{Note, Report};
 use super::super::section::{Field, Section};
 use super::agent::words_of_command;
+use crate::model::fault_code::Mistake;
 use crate::model::plan::ResourceLimits;
 use crate::model::size::{self, Size};
 
@@ -37,7 +38,7 @@ fn pair(
         (Field::Given(low, _), Field::Given(resume, span)) if resume < low => {
             let (low, resume) = (size::format(low), size::format(resume));
             let message = format!("`{resume_name}` ({resume}) must be at least `{low_name}` ({low})");
-            report.add(Note::new(span, message).help("work would stop and go on at once"));
+            report.add(Note::new(Mistake::Contradiction, span, message).help("work would stop and go on at once"));
             None
         }
         (Field::Given(low, _), Field::Given(resume, _)) => Some((low, resume)),

@@ -9,6 +9,7 @@ use super::super::section::{Field, Section};
 use super::super::source::Span;
 use super::super::tree::Node;
 use crate::model::agent::{RestartKind, RestartPolicy, StallAnswer};
+use crate::model::fault_code::Mistake;
 use crate::model::span;
 
 /// The shortest heartbeat: a beat is a file that is replaced, and the supervisor reads every one.
@@ -189,7 +190,7 @@ fn contradiction(sides: [(&str, Setting<Duration>); 2], must_be: &str, why: &str
         (Origin::Written(at), Origin::Written(other)) if at > other => (at, Some((other, short))),
         (Origin::Written(other), Origin::Written(at)) => (at, Some((other, long))),
     };
-    let mut note = Note::new(at, message).help(why);
+    let mut note = Note::new(Mistake::Contradiction, at, message).help(why);
     if let Some((span, name)) = other {
         note = note.related(span, format!("`{name}` is set here"));
     }

@@ -11,6 +11,7 @@ use super::super::suggest;
 use super::super::tree::Node;
 use super::policy;
 use crate::model::agent::{AgentSpec, StallAnswer};
+use crate::model::fault_code::Mistake;
 use crate::model::id::{AgentId, RepositoryName, Role};
 use crate::model::plan::Plan;
 use crate::model::task::{Assignee, NoChange, Priority, RepositoryChoice, RetryPolicy};
@@ -69,7 +70,8 @@ impl Defaults {
         let section = Section::open(&entry.key, &entry.node, entry.key_span, keys::dag::DAG_DEFAULTS.keys, report);
         let repository = repository(&section, plan, report);
         if let (Some(first), Some(second)) = (file.entry("repo"), section.entry("repo")) {
-            let note = Note::new(second.key_span, "`repo` is given for the file and in its `defaults`");
+            let note =
+                Note::new(Mistake::Exclusive, second.key_span, "`repo` is given for the file and in its `defaults`");
             report.add(note.help("give only one of them").related(first.key_span, "given here for the file"));
         }
         base.overlay(&section, &repository, plan, report)
@@ -140,7 +142,7 @@ fn has_takers(role: &Role, plan: &Plan) -> bool {
 fn assignee(section: &Section<'_>, plan: &Plan, report: &mut Report<'_>) -> Field<Assignee> {
     if let (Some(agent), Some(role)) = (section.entry("agent"), section.entry("role")) {
         let (first, second) = if agent.key_span < role.key_span { (agent, role) } else { (role, agent) };
-        let note = Note::new(second.key_span, "give `agent` or `role`, not both");
+        let note = Note::new(Mistake::Exclusive, second.key_span, "give `agent` or `role`, not both");
         report.add(note.related(first.key_span, format!("`{}` is given here", first.key)));
         return Field::Broken;
     }
@@ -157,7 +159,11 @@ fn read_agent(key: &str, node: &Node, plan: &Plan, report: &mut Report<'_>) -> O
     match found {
         Some(agent) if agent.takes_work() => Some(Assignee::Agent(agent.id.clone())),
         Some(_) => {
-            let note = Note::new(node.span, format!("the agent `{text}` takes no work: it is a dashboard"));
+            let note = Note::new(
+                Mistake::TakesNoWork,
+                node.span,
+                format!("the agent `{text}` takes no work: it is a dashboard"),
+            );
             let others = takers(plan).map(|agent| agent.id.as_str()).collect::<Vec<_>>().join(", ");
             report.add(note.help(format!("these do: {others}")));
             None
@@ -170,7 +176,8 @@ fn read_agent(key: &str, node: &Node, plan: &Plan, report: &mut Report<'_>) -> O
                 None => suggest::did_you_mean(&text, takers(plan).map(|agent| agent.id.as_str())),
             };
             let known = takers(plan).map(|agent| agent.id.as_str()).collect::<Vec<_>>().join(", ");
-            let note = Note::new(node.span, format!("unknown agent `{text}`")).help(format!("known: {known}"));
+            let note = Note::new(Mistake::UnknownAgent, node.span, format!("unknown agent `{text}`"))
+                .help(format!("known: {known}"));
             report.add(note.maybe_help(help));
             None
         }
@@ -183,14 +190,18 @@ fn read_role(key: &str, node: &Node, plan: &Plan, report: &mut Report<'_>) -> Op
     match role {
         Some(role) if has_takers(&role, plan) => Some(Assignee::Role(role)),
         Some(role) if plan.agents.iter().any(|agent| agent.role == role) => {
-            report.add(Note::new(node.span, format!("no agent of the role `{text}` takes work: dashboards only show")));
+            report.add(Note::new(
+                Mistake::TakesNoWork,
+                node.span,
+                format!("no agent of the role `{text}` takes work: dashboards only show"),
+            ));
             None
         }
         Some(_) | None => {
             let mut roles: Vec<&str> = takers(plan).map(|agent| agent.role.as_str()).collect();
             roles.sort_unstable();
             roles.dedup();
-            let note = Note::new(node.span, format!("no agent has the role `{text}`"));
+            let note = Note::new(Mistake::UnknownAgent, node.span, format!("no agent has the role `{text}`"));
             let help = suggest::did_you_mean(&text, roles.iter().copied());
             report.add(note.help(format!("known: {}", roles.join(", "))).maybe_help(help));
             None
@@ -209,7 +220,7 @@ pub(super) fn repository(section: &Section<'_>, plan: &Plan, report: &mut Report
         if name.is_none() {
             let names = plan.repositories.iter().map(|repository| repository.name.as_str());
             let help = suggest::did_you_mean(&text, names.chain(std::iter::once(NO_REPOSITORY)));
-            let note = Note::new(node.span, format!("unknown repository `{text}`"));
+            let note = Note::new(Mistake::UnknownRepository, node.span, format!("unknown repository `{text}`"));
             report.add(note.help(known_repositories(plan)).maybe_help(help));
         }
         name.map(RepositoryChoice::Named)
@@ -239,7 +250,11 @@ impl Once {
             return;
         }
         let role = plan.workflow.stages.first().map_or("codegen", |stage| stage.role.as_str());
-        let note = Note::new(span, format!("the task `{task}` names nobody, and no agent has the role `{role}`"));
+        let note = Note::new(
+            Mistake::Nobody,
+            span,
+            format!("the task `{task}` names nobody, and no agent has the role `{role}`"),
+        );
         report.add(note.help("write `agent: ID` or `role: ROLE` here or under `defaults:`"));
     }
 
@@ -256,6 +271,6 @@ impl Once {
             0 => "add a `[[repository]]` there, or write `repo: none`".to_owned(),
             _ => format!("write `repo:` here or at the top of the file; {}", known_repositories(plan)),
         };
-        report.add(Note::new(span, message).help(help));
+        report.add(Note::new(Mistake::WhichRepository, span, message).help(help));
     }
 }

@@ -6,6 +6,7 @@ use super::super::keys;
 use super::super::read;
 use super::super::report::{Note, Report};
 use super::super::section::{Field, Section};
+use crate::model::fault_code::Mistake;
 use crate::model::span;
 use crate::model::task::{RETRY_LIMIT_MAX, RetryPolicy};
 
@@ -35,7 +36,7 @@ pub(super) fn read(outer: &Section<'_>, base: RetryPolicy, report: &mut Report<'
     {
         let (max, min) = (span::format(policy.max_interval), span::format(policy.interval));
         let message = format!("`max_interval` ({max}) must not be shorter than `interval` ({min})");
-        report.add(Note::new(at, message).help("the waits grow from the one to the other"));
+        report.add(Note::new(Mistake::Contradiction, at, message).help("the waits grow from the one to the other"));
     }
     policy
 }

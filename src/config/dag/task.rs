@@ -10,24 +10,22 @@ use super::super::source::Span;
 use super::super::tree::Entry;
 use super::defaults::{Defaults, Known, Once, repository};
 use crate::model::fault::Place;
-use crate::model::id::{TaskId, is_task_segment};
+use crate::model::fault_code::Mistake;
+use crate::model::id::{Role, TaskId, is_task_segment};
 use crate::model::plan::Plan;
-use crate::model::task::{NoChange, RepositoryChoice, TaskNode, TaskSpec, Work};
+use crate::model::task::{Assignee, NoChange, RepositoryChoice, TaskNode, TaskSpec, Work};
 
-/// Reads all tasks of a file.
+/// Reads all tasks of a file: nothing for those whose name or needs cannot be known. What another faulty task does is
+/// made up.
 pub(super) fn read_all(
     tasks: &[Entry],
     stem: &str,
     defaults: &Defaults,
     plan: &Plan,
     report: &mut Report<'_>,
-) -> Option<Vec<TaskNode>> {
-    let mut nodes = Vec::with_capacity(tasks.len());
+) -> Vec<Option<TaskNode>> {
     let mut once = Once::default();
-    for entry in tasks {
-        nodes.push(read_one(entry, stem, defaults, plan, &mut once, report));
-    }
-    nodes.into_iter().collect()
+    tasks.iter().map(|entry| read_one(entry, stem, defaults, plan, &mut once, report)).collect()
 }
 
 fn read_one(
@@ -64,11 +62,12 @@ fn read_one(
         Known::Broken => None,
     };
     let (needs, needs_places) = needs?;
-    let repository = repository?;
+    // Whatever is missing has been told, so that nothing of what stands in for it can come into force.
+    let repository = repository.unwrap_or(RepositoryChoice::None);
     let spec = TaskSpec {
         needs,
-        assignee: assignee?,
-        work: work?,
+        assignee: assignee.or_else(|| Role::new("nobody").ok().map(Assignee::Role))?,
+        work: work.unwrap_or_else(|| Work::Run(String::new())),
         checks: own.checks,
         no_change: own.no_change.unwrap_or(match repository {
             // Without git there is nothing that a commit could be made in.
@@ -91,7 +90,8 @@ fn read_id(entry: &Entry, stem: &str, report: &mut Report<'_>) -> Option<TaskId>
     }
     let message = format!("`{}` cannot be the name of a task", entry.key.escape_debug());
     report.add(
-        Note::new(entry.key_span, message).help("use letters, digits, `_`, `-` and `.`; begin with a letter or digit"),
+        Note::new(Mistake::BadName, entry.key_span, message)
+            .help("use letters, digits, `_`, `-` and `.`; begin with a letter or digit"),
     );
     None
 }
@@ -111,13 +111,21 @@ fn read_needs(section: &Section<'_>, stem: &str, own: Option<&TaskId>, report: &
         let id = if item.text.contains('/') { item.text.clone() } else { format!("{stem}/{}", item.text) };
         let note = match TaskId::new(id) {
             Err(_) => {
-                let note = Note::new(item.span, format!("`{}` cannot be the name of a task", item.text.escape_debug()));
+                let note = Note::new(
+                    Mistake::BadName,
+                    item.span,
+                    format!("`{}` cannot be the name of a task", item.text.escape_debug()),
+                );
                 note.help("write NAME for a task of this file, FILE/NAME for one of another")
             }
-            Ok(id) if Some(&id) == own => Note::new(item.span, format!("the task `{}` needs itself", item.text)),
+            Ok(id) if Some(&id) == own => {
+                Note::new(Mistake::NeedsItself, item.span, format!("the task `{}` needs itself", item.text))
+            }
             Ok(id) => match seen.get(&id) {
-                Some(first) => Note::new(item.span, format!("`{}` stands twice in `needs`", item.text))
-                    .related(*first, "first here"),
+                Some(first) => {
+                    Note::new(Mistake::StandsTwice, item.span, format!("`{}` stands twice in `needs`", item.text))
+                        .related(*first, "first here")
+                }
                 None => {
                     seen.insert(id.clone(), item.span);
                     needs.0.push(id);
@@ -135,7 +143,8 @@ fn read_needs(section: &Section<'_>, stem: &str, own: Option<&TaskId>, report: &
 fn read_work(section: &Section<'_>, name: &str, report: &mut Report<'_>) -> Option<Work> {
     if let (Some(prompt), Some(run)) = (section.entry("prompt"), section.entry("run")) {
         let (first, second) = if prompt.key_span < run.key_span { (prompt, run) } else { (run, prompt) };
-        let note = Note::new(second.key_span, format!("the task `{name}` has both `prompt` and `run`"));
+        let note =
+            Note::new(Mistake::Exclusive, second.key_span, format!("the task `{name}` has both `prompt` and `run`"));
         report.add(note.help("make two tasks of it").related(first.key_span, "the other stands here"));
         return None;
     }
@@ -145,7 +154,7 @@ fn read_work(section: &Section<'_>, name: &str, report: &mut Report<'_>) -> Opti
         (Field::Given(prompt, _), _) => Some(Work::Prompt(prompt)),
         (_, Field::Given(run, _)) => Some(Work::Run(run)),
         (Field::Absent, Field::Absent) => {
-            let note = Note::new(section.span, format!("the task `{name}` has nothing to do"));
+            let note = Note::new(Mistake::NothingToDo, section.span, format!("the task `{name}` has nothing to do"));
             report.add(note.help("write `prompt:` for the agent's program, or `run:` for a shell command"));
             None
         }

@@ -8,6 +8,7 @@ use petgraph::visit::EdgeRef;
 
 use super::{Graph, need_place};
 use crate::model::fault::Fault;
+use crate::model::fault_code::{Code, Family, Mistake};
 
 /// How many tasks of a cycle are named, half of them from its beginning and half from its end.
 const SHOWN_MAX: usize = 40;
@@ -144,6 +145,7 @@ fn fault(graph: &Graph<'_>, cycle: &[NodeIndex]) -> Fault {
     };
     Fault {
         place: graph[cycle[0]].place.clone(),
+        code: Code { family: Family::Dag, mistake: Mistake::Cycle },
         message: format!("tasks wait for one another{across}: `{}`", names.join(" -> ")),
         help: Some("take one of these needs away".to_owned()),
         related,

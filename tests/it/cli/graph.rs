@@ -37,6 +37,20 @@ fn a_broken_file_is_not_blamed_on_those_who_need_it() {
 }
 
 #[test]
+fn the_code_beside_a_fault_is_explained() {
+    let root = Root::new();
+    root.write("dag/release.yaml", CYCLE);
+    let report: serde_json::Value = serde_json::from_slice(&root.run(&["dag", "check", "--json"]).stdout).unwrap();
+    let code = report["faults"][0]["code"].as_str().unwrap().to_owned();
+    let explained = root.run(&["dag", "explain", &code.to_lowercase()]);
+    assert!(text(&explained.stdout).starts_with("DAG031: Tasks that wait for one another\n"));
+    let all = text(&root.run(&["config", "explain"]).stdout);
+    assert!(all.lines().count() > 30 && all.lines().all(|line| line.starts_with("CFG0")), "{all}");
+    assert_eq!(root.json(&["config", "explain", "CFG011"])[0]["title"], "an unknown key");
+    assert_eq!(super::support::code(&root.run(&["dag", "explain", "DAG999"])), 2);
+}
+
+#[test]
 fn the_graph_is_drawn_without_a_supervisor() {
     let root = Root::new();
     let drawn = root.run(&["dag", "show"]);

@@ -96,7 +96,9 @@ impl Dag {
                 let path = format!("dag/{stem}.yaml");
                 if text.broken {
                     let place = Place { file: path, line: 1, column: 1, start: 0, end: 0 };
-                    let fault = Fault { place, message: "this is no file".to_owned(), help: None, related: Vec::new() };
+                    let code = "DAG001".parse().unwrap();
+                    let fault =
+                        Fault { place, code, message: "this is no file".to_owned(), help: None, related: Vec::new() };
                     return FileRead::Bad { stem: stem.clone(), faults: vec![fault] };
                 }
                 let nodes =
