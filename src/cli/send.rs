@@ -47,6 +47,12 @@ pub struct Args {
     /// The conversation that it belongs to
     #[arg(long, value_name = "NAME")]
     pub thread: Option<String>,
+    /// The order group: the next of a group is given out when those before it have ended [default: the sender]
+    #[arg(long, value_name = "NAME")]
+    pub group: Option<String>,
+    /// Keeps to no order: it waits for no other message, and none waits for it
+    #[arg(long, conflicts_with = "group")]
+    pub unordered: bool,
     /// Who sends it [default: the agent of this pane, or operator]
     #[arg(long, value_name = "NAME")]
     pub from: Option<String>,
@@ -62,9 +68,12 @@ pub fn run(context: &Context, args: &Args) -> Result {
     let (from, from_incarnation) = sender(context, args.from.as_deref())?;
     let text = read_if_dash(args.text.clone())?;
     let now = clock::now();
+    let id = clock::fresh_envelope_id();
+    // Alone in its group, it is its only one.
+    let group = if args.unordered { Some(id.to_string()) } else { args.group.clone() };
     let envelope = Envelope {
         schema: ENVELOPE_SCHEMA.to_owned(),
-        id: clock::fresh_envelope_id(),
+        id,
         kind: EnvelopeKind::Message,
         from,
         from_incarnation,
@@ -74,6 +83,7 @@ pub fn run(context: &Context, args: &Args) -> Result {
         idempotency_key: args.key.clone(),
         reply_to: args.reply_to.as_deref().map(envelope_id).transpose()?,
         thread: args.thread.clone(),
+        group,
         seq: None,
         expires_at: None,
         attachments: Vec::new(),

@@ -206,6 +206,7 @@ impl Clerk {
             idempotency_key: None,
             reply_to: None,
             thread: Some(order.run.to_string()),
+            group: None,
             seq: None,
             expires_at: None,
             attachments: Vec::new(),

@@ -39,6 +39,10 @@ pub struct Envelope {
     /// The conversation that it belongs to, e.g. a run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thread: Option<String>,
+    /// The order group: of those with the same group and priority, the next is given out only when those before it have
+    /// ended. Absent: the sender.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// Its number among what the same start of the sender sent to this mailbox: it grows with every one, and never
     /// comes twice. Absent when the sender does not number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,6 +58,14 @@ pub struct Envelope {
     pub attempts_max: u32,
     /// What is said: any JSON value.
     pub body: serde_json::Value,
+}
+
+impl Envelope {
+    /// Returns the order group that the envelope belongs to.
+    #[must_use]
+    pub fn order_group(&self) -> &str {
+        self.group.as_deref().unwrap_or(&self.from)
+    }
 }
 
 const fn attempts_max_default() -> u32 {

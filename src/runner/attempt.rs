@@ -210,6 +210,7 @@ pub fn envelope(report: &Report, order: &WorkOrder, now: Timestamp) -> Envelope 
         idempotency_key: None,
         reply_to: Some(order.id),
         thread: Some(order.run.to_string()),
+        group: None,
         seq: None,
         expires_at: None,
         attachments: Vec::new(),

@@ -111,11 +111,8 @@ impl Post {
     pub(super) fn lease_messages(&self, limit: Duration, now: Timestamp) -> Result<Vec<Leased>, PostError> {
         let mut messages = Vec::new();
         for mailbox in &self.talk {
-            while messages.len() < MESSAGES_MAX
-                && let Some(leased) = self.spool.lease(mailbox, &self.holder, limit * 2 + MESSAGE_SLACK, now)?
-            {
-                messages.push(leased);
-            }
+            let count = MESSAGES_MAX - messages.len();
+            messages.extend(self.spool.lease_batch(mailbox, &self.holder, count, limit * 2 + MESSAGE_SLACK, now)?);
         }
         Ok(messages)
     }

@@ -204,6 +204,7 @@ impl Root {
             idempotency_key: None,
             reply_to: None,
             thread: None,
+            group: None,
             seq: None,
             expires_at: None,
             attachments: Vec::new(),

@@ -19,7 +19,6 @@ use super::history::{self, Happening, Note};
 use super::holder::Holder;
 use super::limits::REASON_BYTES_MAX;
 use super::load::{LoadFault, Loaded, load};
-use super::memory;
 use super::name::{BadName, EndedName, Folder, Stem};
 use super::{RACES_MAX, Room, Spool};
 
@@ -162,7 +161,7 @@ impl Spool {
         let attempt = stem.attempt - 1;
         let note = Note { at: now, attempt, holder: None, what: Happening::Requeued, reason: None };
         self.note(&room, stem.id, &note);
-        memory::lock(&self.shared.memory.of(&letter.mailbox)).waits(stem);
+        self.shared.memory.of(&letter.mailbox).waits(stem);
         Ok(stem)
     }
 

@@ -18,8 +18,7 @@ use super::durable::Moved;
 use super::fault::SpoolError;
 use super::file;
 use super::keys::KeyClaim;
-use super::limits::KEY_BYTES_MAX;
-use super::memory;
+use super::limits::{GROUP_BYTES_MAX, KEY_BYTES_MAX};
 use super::name::{Folder, LaterName, Stem};
 use super::{Room, Spool};
 
@@ -194,6 +193,9 @@ impl Spool {
         if envelope.idempotency_key.as_ref().is_some_and(|key| key.len() > KEY_BYTES_MAX) {
             return Err(invalid(format!("its idempotency key is longer than {KEY_BYTES_MAX} bytes")));
         }
+        if envelope.group.as_ref().is_some_and(|group| group.len() > GROUP_BYTES_MAX) {
+            return Err(invalid(format!("the name of its order group is longer than {GROUP_BYTES_MAX} bytes")));
+        }
         let bytes = file::encode(envelope).map_err(|fault| invalid(with_causes(&fault)))?;
         let max = self.limits().envelope_bytes_max;
         if bytes.len() > max {
@@ -208,7 +210,6 @@ impl Spool {
     fn check_space(&self, room: &Room, ids: &[EnvelopeId], now: Timestamp) -> Result<(), SpoolError> {
         let max = self.limits().mailbox_envelopes_max;
         let known = self.shared.memory.of(&room.mailbox);
-        let mut known = memory::lock(&known);
         if known.count(now).is_none_or(|count| count + ids.len() > max) {
             known.counts(now, count_waiting(room)?);
         }
@@ -261,8 +262,8 @@ impl Spool {
         }
         let known = self.shared.memory.of(&room.mailbox);
         match arrival {
-            Arrival::New(stem) => memory::lock(&known).waits(stem),
-            Arrival::Later(name) => memory::lock(&known).is_due(name.not_before),
+            Arrival::New(stem) => known.waits(stem),
+            Arrival::Later(name) => known.is_due(name.not_before),
         }
         Ok(Delivered::New)
     }

@@ -7,8 +7,9 @@ use std::ffi::OsString;
 use std::fmt::Debug;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags, flock, renameat_with};
 use rustix::io::Errno;
@@ -17,6 +18,10 @@ use crate::model::time::Timestamp;
 
 /// How often a lock is taken again because its file was removed meanwhile.
 const LOCKS_MAX: usize = 16;
+
+/// The pauses between two tries to lock a file: from the first to the longest.
+const LOCK_PAUSE_MIN: Duration = Duration::from_micros(30);
+const LOCK_PAUSE_MAX: Duration = Duration::from_millis(1);
 
 /// What the spool asks of a file system. Each method is one step: it happens or it fails.
 ///
@@ -114,6 +119,17 @@ pub trait Disk: Debug + Send + Sync {
     /// `NotFound` for [`Wait::Never`], `ResourceBusy` if the file is removed at every try, or what the system says.
     fn lock(&self, path: &Path, wait: Wait) -> io::Result<Option<File>>;
 
+    /// Reads a locked file up to a number of bytes.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn read_locked(&self, path: &Path, _file: &File, bytes_max: usize) -> io::Result<Vec<u8>> {
+        match self.read(path, bytes_max)? {
+            Content::Whole(bytes) | Content::Cut(bytes) => Ok(bytes),
+            Content::NotAFile => Ok(Vec::new()),
+        }
+    }
+
     /// Writes over the whole content of a locked file, without waiting for the disk.
     ///
     /// # Errors
@@ -126,6 +142,8 @@ pub trait Disk: Debug + Send + Sync {
 pub enum Wait {
     /// Waits for its turn; makes the file if it is missing.
     Forever,
+    /// Waits so long for its turn, and then goes without; makes the file if it is missing.
+    AtMost(Duration),
     /// Goes without if somebody has the lock; never makes the file.
     Never,
 }
@@ -291,29 +309,37 @@ impl Disk for RealDisk {
     fn lock(&self, path: &Path, wait: Wait) -> io::Result<Option<File>> {
         for _ in 0..LOCKS_MAX {
             let mut how = OpenOptions::new();
+            how.read(true).write(true).truncate(false).mode(0o600);
             let file = match wait {
-                Wait::Forever => how.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?,
-                Wait::Never => how.read(true).write(true).open(path)?,
+                Wait::Forever | Wait::AtMost(_) => how.create(true).open(path)?,
+                Wait::Never => how.open(path)?,
             };
-            match wait {
-                Wait::Forever => flock(&file, FlockOperation::LockExclusive)?,
-                Wait::Never => match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                    Ok(()) => {}
-                    Err(Errno::WOULDBLOCK) => return Ok(None),
-                    Err(errno) => return Err(errno.into()),
-                },
+            let is_ours = match wait {
+                Wait::Forever => flock(&file, FlockOperation::LockExclusive).map(|()| true)?,
+                Wait::AtMost(time) => try_lock_for(&file, time)?,
+                Wait::Never => try_lock_for(&file, Duration::ZERO)?,
+            };
+            if !is_ours {
+                return Ok(None);
             }
             // Whoever had the lock before may have removed the file; then our lock is one on nothing.
             let open = file.metadata()?;
             match (path.symlink_metadata(), wait) {
                 (Ok(named), _) if (named.dev(), named.ino()) == (open.dev(), open.ino()) => return Ok(Some(file)),
-                (Ok(_), Wait::Forever) => {}
+                (Ok(_), Wait::Forever | Wait::AtMost(_)) => {}
                 (Ok(_), Wait::Never) => return Ok(None),
-                (Err(fault), Wait::Forever) if fault.kind() == io::ErrorKind::NotFound => {}
+                (Err(fault), Wait::Forever | Wait::AtMost(_)) if fault.kind() == io::ErrorKind::NotFound => {}
                 (Err(fault), _) => return Err(fault),
             }
         }
         Err(io::Error::new(io::ErrorKind::ResourceBusy, "the file to lock was removed at every try"))
+    }
+
+    fn read_locked(&self, _path: &Path, file: &File, bytes_max: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; bytes_max];
+        let length = file.read_at(&mut bytes, 0)?;
+        bytes.truncate(length);
+        Ok(bytes)
     }
 
     fn overwrite(&self, _path: &Path, file: &File, bytes: &[u8]) -> io::Result<()> {
@@ -321,5 +347,23 @@ impl Disk for RealDisk {
         file.set_len(0)?;
         file.rewind()?;
         file.write_all(bytes)
+    }
+}
+
+/// Tries to lock a file for a while. There is no system call that waits so long and no longer, so this asks again and again.
+fn try_lock_for(file: &File, time: Duration) -> io::Result<bool> {
+    let mut waited = Duration::ZERO;
+    let mut pause = LOCK_PAUSE_MIN;
+    loop {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(true),
+            Err(Errno::WOULDBLOCK) if waited >= time => return Ok(false),
+            Err(Errno::WOULDBLOCK) => {
+                std::thread::sleep(pause);
+                waited += pause;
+                pause = (pause * 2).min(LOCK_PAUSE_MAX);
+            }
+            Err(errno) => return Err(errno.into()),
+        }
     }
 }

@@ -1,27 +1,43 @@
-//! Leasing: taking back what has expired, then claiming the first envelope that waits.
+//! Leasing: taking back what has expired, then claiming the first envelope whose turn it is.
 //!
-//! No step is synced: a claim or redelivery that a power cut undoes has only to be made again.
+//! Lessees take turns: each look and claim happens under the mailbox's lock, so that "nothing older of its lane is in
+//! flight" still holds when the claim is made. No step is synced: a claim or redelivery that a power cut undoes has only
+//! to be made again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fs::File;
 use std::time::Duration;
 
 use crate::model::envelope::Envelope;
 use crate::model::fault::with_causes;
-use crate::model::id::Mailbox;
+use crate::model::id::{EnvelopeId, Mailbox};
 use crate::model::time::Timestamp;
 
+use super::disk::Wait;
 use super::durable::Moved;
 use super::fault::SpoolError;
 use super::history::{Happening, Note};
 use super::holder::Holder;
+use super::limits::TURN_WAIT_MAX;
+use super::line::{Terms, Turn};
 use super::load::{LoadFault, Loaded, load_as};
-use super::memory;
+use super::memory::{Seen, earliest};
 use super::name::{EndedName, Folder, LaterName, LeasedName, Stem};
 use super::receipt::Receipt;
-use super::{Room, Spool};
+use super::{RACES_MAX, Room, Spool};
 
-/// How many envelopes one call tries to claim at most while others are quicker.
-const CLAIMS_MAX: usize = 100_000;
+/// How many envelopes one call looks at at most while others are quicker or the line does not move.
+const CANDIDATES_MAX: usize = 200_000;
+
+/// How many envelopes that must wait for others a lessee reads in one turn; then others have theirs.
+const HELD_PER_TURN_MAX: usize = 500;
+
+/// Up to how many names one system call lists a folder, and so sees it at one moment: 32 KiB of the longest names.
+const NAMES_AT_ONCE: usize = 100;
+
+/// How long the text in a mailbox's lock file may be, in bytes.
+const MARK_BYTES_MAX: usize = 32;
 
 /// An envelope in the caller's hands.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,15 +50,40 @@ pub struct Leased {
     pub attempt: u32,
 }
 
-/// What became of an attempt to claim one envelope.
-enum Claim {
-    Ours(Box<Leased>),
-    /// Somebody was quicker, or it was no envelope.
-    NotOurs,
+/// The right to look and claim: the mailbox's lock, and what its file says.
+#[derive(Debug)]
+pub(super) struct Lock {
+    file: File,
+    mark: Vec<u8>,
+}
+
+/// What one lease call wants, and has so far.
+struct Wanted<'a> {
+    room: Room,
+    holder: &'a Holder,
+    until: Timestamp,
+    now: Timestamp,
+    count: usize,
+    taken: Vec<Leased>,
+    /// Whether this call has looked for itself.
+    looked: bool,
+    /// How many candidates it has seen.
+    candidates: usize,
+}
+
+/// How a turn ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TurnEnd {
+    /// There is enough, or nothing more may be had.
+    Enough,
+    /// There may be more; let others have a turn first.
+    Pause,
 }
 
 impl Spool {
-    /// Leases the envelope of the highest priority, and of those the oldest, that waits in a mailbox.
+    /// Leases the first envelope of a mailbox whose turn it is: of the highest priority, and of those the oldest. An
+    /// envelope has its turn when none that is older, of the same order group and priority, is leased or waits for
+    /// another attempt. Mailboxes of work orders know no groups.
     ///
     /// First every lease that has ended is taken back: its envelope waits again, or is dead after its last attempt. In
     /// mailboxes of work orders this is left to the supervisor. What cannot be an envelope is moved to `dead/`.
@@ -56,41 +97,247 @@ impl Spool {
         lease: Duration,
         now: Timestamp,
     ) -> Result<Option<Leased>, SpoolError> {
-        let room = self.room(mailbox);
+        Ok(self.lease_batch(mailbox, holder, 1, lease, now)?.pop())
+    }
+
+    /// Leases up to a number of envelopes, in their order. Those that follow one another in an order group may come
+    /// together; the holder is to work on them in this order.
+    ///
+    /// # Errors
+    /// As [`Spool::lease`]. What was leased before the error is returned, and the next call meets it again.
+    pub fn lease_batch(
+        &self,
+        mailbox: &Mailbox,
+        holder: &Holder,
+        count: usize,
+        lease: Duration,
+        now: Timestamp,
+    ) -> Result<Vec<Leased>, SpoolError> {
         let until = now + lease.min(self.limits().lease_max);
+        let (room, taken) = (self.room(mailbox), Vec::new());
+        let mut wanted = Wanted { room, holder, until, now, count, taken, looked: false, candidates: 0 };
         let known = self.shared.memory.of(mailbox);
-        let mut looked = false;
-        for _ in 0..CLAIMS_MAX {
-            let is_fresh = memory::lock(&known).is_fresh(now, self.limits().listing_age_max);
-            if !looked && !is_fresh {
-                self.look_anew(&room, now)?;
-                looked = true;
+        while wanted.taken.len() < count {
+            let mut seen = known.seen();
+            let end = self.have_turn(&mut wanted, &mut seen);
+            // Whoever gives one back before the next look must be noticed by then.
+            for leased in &wanted.taken {
+                seen.line.departs(leased.receipt.name.stem, Terms::of(&leased.envelope));
             }
-            let candidate = memory::lock(&known).pop();
-            match candidate {
-                Some(stem) => {
-                    let name = LeasedName { stem, holder: holder.clone(), until };
-                    if let Claim::Ours(leased) = self.claim(&room, name, now)? {
-                        return Ok(Some(*leased));
-                    }
-                }
-                // "Nothing waits" is said only after a look of this very call.
-                None if looked => return Ok(None),
-                None => {
-                    self.look_anew(&room, now)?;
-                    looked = true;
+            drop(seen);
+            match end {
+                Ok(TurnEnd::Enough) => break,
+                Ok(TurnEnd::Pause) => {}
+                Err(fault) if wanted.taken.is_empty() => return Err(fault),
+                Err(fault) => {
+                    tracing::warn!(%mailbox, fault = %with_causes(&fault), "leased fewer envelopes than there may be");
+                    break;
                 }
             }
         }
-        Ok(None)
+        if !wanted.taken.is_empty() {
+            known.is_due(until);
+        }
+        Ok(wanted.taken)
+    }
+
+    /// Takes the mailbox's lock, or goes without when whoever has it does not let go.
+    pub(super) fn take_turn(&self, room: &Room, is_stuck: bool) -> Result<Option<Lock>, SpoolError> {
+        let path = room.lock();
+        let wait = Wait::AtMost(if is_stuck { Duration::ZERO } else { TURN_WAIT_MAX });
+        let locked = room.disk.lock(&path, wait).and_then(|locked| match locked {
+            Some(file) => Ok(Some(Lock { mark: room.disk.read_locked(&path, &file, MARK_BYTES_MAX)?, file })),
+            None => Ok(None),
+        });
+        match locked {
+            Ok(lock) => {
+                if lock.is_none() && !is_stuck {
+                    tracing::warn!(path = %path.display(), "a process keeps a mailbox locked; going on without order");
+                }
+                Ok(lock)
+            }
+            // There is no such mailbox: nothing to be quarrelled about.
+            Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(fault) => Err(SpoolError::io("lock", &path)(fault)),
+        }
+    }
+
+    /// Claims as much as is wanted in one turn.
+    fn have_turn(&self, wanted: &mut Wanted<'_>, seen: &mut Seen) -> Result<TurnEnd, SpoolError> {
+        let mut lock = self.take_turn(&wanted.room, seen.lock_is_stuck)?;
+        seen.lock_is_stuck = lock.is_none() && wanted.room.disk.is_there(&wanted.room.lock());
+        let mark = lock.as_ref().map_or(&[][..], |lock| &lock.mark);
+        if seen.is_fresh(mark, wanted.now, self.limits().listing_age_max) {
+            self.see_flights(wanted, seen, Look::Leased)?;
+        } else {
+            self.look_anew(wanted, seen, lock.as_mut())?;
+        }
+        let mut held = 0;
+        while wanted.taken.len() < wanted.count {
+            let Some(stem) = seen.line.first() else {
+                if wanted.looked {
+                    return Ok(TurnEnd::Enough);
+                }
+                // "Nothing waits" is said only after a look of this very call.
+                self.look_anew(wanted, seen, lock.as_mut())?;
+                continue;
+            };
+            wanted.candidates += 1;
+            if wanted.candidates > CANDIDATES_MAX {
+                return Ok(TurnEnd::Enough);
+            }
+            if held == HELD_PER_TURN_MAX {
+                return Ok(TurnEnd::Pause);
+            }
+            held += usize::from(self.try_candidate(wanted, seen, stem)? == Tried::Held);
+        }
+        Ok(TurnEnd::Enough)
+    }
+
+    /// Reads a candidate, and claims it if it is its turn.
+    fn try_candidate(&self, wanted: &mut Wanted<'_>, seen: &mut Seen, stem: Stem) -> Result<Tried, SpoolError> {
+        let Some(envelope) = self.peek(wanted, seen, stem)? else { return Ok(Tried::Other) };
+        let terms = Terms::of(&envelope);
+        if wanted.is_ordered() {
+            match seen.line.judge(stem, &terms) {
+                Turn::Its => {}
+                Turn::Held => return Ok(Tried::Held),
+                Turn::After(older) => {
+                    if let Some(envelope) = self.peek(wanted, seen, older)? {
+                        seen.line.meet(older, Terms::of(&envelope), &terms);
+                    }
+                    return Ok(Tried::Held);
+                }
+            }
+        }
+        seen.line.left(stem);
+        let name = LeasedName { stem, holder: wanted.holder.clone(), until: wanted.until };
+        let (from, to) = (wanted.room.file(Folder::New, &stem), wanted.room.file(Folder::Leased, &name));
+        match wanted.room.disk.move_file(&from, &to).map_err(SpoolError::io("lease", &from))? {
+            Moved::Yes => {
+                let receipt = Receipt { mailbox: wanted.room.mailbox.clone(), name };
+                wanted.taken.push(Leased { receipt, envelope, attempt: stem.attempt });
+            }
+            Moved::Gone | Moved::Taken => self.see_flights(wanted, seen, Look::LeasedAndLater)?,
+        }
+        Ok(Tried::Other)
+    }
+
+    /// Reads what waits, without touching it. What is gone is in flight now: its lane must not go on as if it were not.
+    fn peek(&self, wanted: &Wanted<'_>, seen: &mut Seen, stem: Stem) -> Result<Option<Envelope>, SpoolError> {
+        let room = &wanted.room;
+        let path = room.file(Folder::New, &stem);
+        match load_as(room, &path, stem.id, self.limits().envelope_bytes_max)? {
+            Loaded::Good(envelope) => Ok(Some(*envelope)),
+            Loaded::Bad(fault) => {
+                seen.line.left(stem);
+                self.bury_bad(room, (Folder::New, &stem.to_string()), (stem, None), &fault, wanted.now);
+                Ok(None)
+            }
+            Loaded::Gone => {
+                seen.line.left(stem);
+                self.see_flights(wanted, seen, Look::LeasedAndLater)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Finds out what is in flight.
+    fn see_flights(&self, wanted: &Wanted<'_>, seen: &mut Seen, look: Look) -> Result<(), SpoolError> {
+        if !wanted.is_ordered() {
+            return Ok(());
+        }
+        let mut look = look;
+        for _ in 0..RACES_MAX {
+            let leased = names_in(&wanted.room, Folder::Leased)?.into_iter();
+            let leased: Vec<LeasedName> = leased.filter_map(|name| LeasedName::parse(name.to_str()?)).collect();
+            let now_leased: BTreeSet<EnvelopeId> = leased.iter().map(|name| name.stem.id).collect();
+            let has_landed = |id: &EnvelopeId| !now_leased.contains(id);
+            let later = if look == Look::LeasedAndLater || seen.line.flights().keys().any(has_landed) {
+                let names = names_in(&wanted.room, Folder::Later)?.into_iter();
+                names.filter_map(|name| LaterName::parse(name.to_str()?)).collect()
+            } else {
+                Vec::new()
+            };
+            seen.is_due(leased.iter().map(|name| name.until).min());
+            if self.enter_flights(wanted, seen, &leased, &later)? {
+                return Ok(());
+            }
+            look = Look::LeasedAndLater;
+        }
+        Ok(())
+    }
+
+    /// Enters what is in flight. Says no if something moved on while it was read.
+    fn enter_flights(
+        &self,
+        wanted: &Wanted<'_>,
+        seen: &mut Seen,
+        leased: &[LeasedName],
+        later: &[LaterName],
+    ) -> Result<bool, SpoolError> {
+        let room = &wanted.room;
+        let mut flights = BTreeMap::new();
+        let mut news = Vec::new();
+        let leased = leased.iter().map(|name| (name.stem, room.file(Folder::Leased, name)));
+        // One that waits for its first attempt was put off by its sender, and holds nobody back.
+        let later = later.iter().filter(|name| name.stem.attempt > 1);
+        let later = later.map(|name| (name.stem, room.file(Folder::Later, name)));
+        for (stem, path) in leased.chain(later) {
+            // What comes with one call comes together.
+            if wanted.taken.iter().any(|leased| leased.envelope.id == stem.id) {
+                continue;
+            }
+            if seen.line.is_unknown(stem.id) {
+                match load_as(room, &path, stem.id, self.limits().envelope_bytes_max)? {
+                    Loaded::Good(envelope) => news.push((stem.id, Terms::of(&envelope))),
+                    Loaded::Bad(_) => {}
+                    Loaded::Gone => return Ok(false),
+                }
+            }
+            flights.insert(stem.id, stem);
+        }
+        seen.line.fly(flights, news);
+        Ok(true)
     }
 
     /// Takes back what is due and lists what waits.
-    fn look_anew(&self, room: &Room, now: Timestamp) -> Result<(), SpoolError> {
-        let due = earliest(self.take_back_expired(room, now)?, self.take_back_due(room, now)?);
-        let folder = room.folder(Folder::New);
+    fn look_anew(&self, wanted: &mut Wanted<'_>, seen: &mut Seen, lock: Option<&mut Lock>) -> Result<(), SpoolError> {
+        wanted.looked = true;
+        let (room, now) = (&wanted.room, wanted.now);
+        let mut taken_back = 0;
+        let due = earliest(
+            self.take_back_expired(room, now, &mut taken_back)?,
+            self.take_back_due(room, now, &mut taken_back)?,
+        );
+        let mut mark = Vec::new();
+        if let Some(lock) = lock {
+            if taken_back > 0 {
+                self.leave_mark(room, lock)?;
+            }
+            mark.clone_from(&lock.mark);
+        }
+        let (waiting, newcomers) = self.list_waiting(room, now)?;
+        seen.line.list(waiting, newcomers);
+        seen.look(now, mark, due);
+        self.see_flights(wanted, seen, Look::LeasedAndLater)
+    }
+
+    /// Tells the lessees of other processes that older envelopes wait again: they must look anew.
+    fn leave_mark(&self, room: &Room, lock: &mut Lock) -> Result<(), SpoolError> {
+        let number = std::str::from_utf8(&lock.mark).ok().and_then(|text| text.trim_end().parse::<u64>().ok());
+        lock.mark = format!("{}\n", number.unwrap_or(0).wrapping_add(1)).into_bytes();
+        room.disk.overwrite(&room.lock(), &lock.file, &lock.mark).map_err(SpoolError::io("write", &room.lock()))
+    }
+
+    /// Lists what waits, and what came during the listing. A listing of many names is not one moment: a younger
+    /// envelope may be in it whose elder came too late for it. Who lists again sees all that came before those of the
+    /// first listing.
+    fn list_waiting(&self, room: &Room, now: Timestamp) -> Result<(BTreeSet<Stem>, BTreeSet<Stem>), SpoolError> {
+        let names = names_in(room, Folder::New)?;
+        let is_one_moment = names.len() <= NAMES_AT_ONCE;
         let mut waiting = BTreeSet::new();
-        for name in room.disk.visible_names(&folder).map_err(SpoolError::io("list", &folder))? {
+        for name in names {
             match name.to_str().and_then(Stem::parse) {
                 Some(stem) => {
                     waiting.insert(stem);
@@ -98,43 +345,31 @@ impl Spool {
                 None => self.quarantine(room, Folder::New, &name, now),
             }
         }
-        memory::lock(&self.shared.memory.of(&room.mailbox)).see(now, waiting, due);
-        Ok(())
-    }
-
-    fn claim(&self, room: &Room, name: LeasedName, now: Timestamp) -> Result<Claim, SpoolError> {
-        let from = room.file(Folder::New, &name.stem);
-        let to = room.file(Folder::Leased, &name);
-        match room.disk.move_file(&from, &to).map_err(SpoolError::io("lease", &from))? {
-            Moved::Yes => {}
-            Moved::Gone | Moved::Taken => return Ok(Claim::NotOurs),
+        if is_one_moment {
+            return Ok((waiting, BTreeSet::new()));
         }
-        memory::lock(&self.shared.memory.of(&room.mailbox)).is_due(name.until);
-        match load_as(room, &to, name.stem.id, self.limits().envelope_bytes_max)? {
-            Loaded::Good(envelope) => {
-                let attempt = name.stem.attempt;
-                let receipt = Receipt { mailbox: room.mailbox.clone(), name };
-                Ok(Claim::Ours(Box::new(Leased { receipt, envelope: *envelope, attempt })))
-            }
-            Loaded::Bad(fault) => {
-                self.bury_bad(room, &name, &fault, now);
-                Ok(Claim::NotOurs)
-            }
-            Loaded::Gone => Ok(Claim::NotOurs),
-        }
+        let again = names_in(room, Folder::New)?.into_iter();
+        let again = again.filter_map(|name| Stem::parse(name.to_str()?));
+        let newcomers = again.filter(|stem| !waiting.contains(stem)).collect();
+        Ok((waiting, newcomers))
     }
 
     /// Ends leases that are over. Returns when the next one is.
-    fn take_back_expired(&self, room: &Room, now: Timestamp) -> Result<Option<Timestamp>, SpoolError> {
-        let folder = room.folder(Folder::Leased);
+    fn take_back_expired(
+        &self,
+        room: &Room,
+        now: Timestamp,
+        taken_back: &mut usize,
+    ) -> Result<Option<Timestamp>, SpoolError> {
         let is_work = room.mailbox.worked_by().is_some();
         let mut next = None;
-        for name in room.disk.visible_names(&folder).map_err(SpoolError::io("list", &folder))? {
+        for name in names_in(room, Folder::Leased)? {
             match name.to_str().and_then(LeasedName::parse) {
                 None => self.quarantine(room, Folder::Leased, &name, now),
                 Some(_) if is_work => {}
                 // No lease is longer than `lease_max`: one that seems so was written under a clock that ran ahead.
                 Some(leased) if leased.until <= now || leased.until > now + self.limits().lease_max => {
+                    *taken_back += 1;
                     if let Err(fault) = self.redeliver(room, &leased, now) {
                         self.complain(&room.file(Folder::Leased, &leased), &fault);
                     }
@@ -146,13 +381,18 @@ impl Spool {
     }
 
     /// Lets delayed envelopes wait whose time has come. Returns when the next one's comes.
-    fn take_back_due(&self, room: &Room, now: Timestamp) -> Result<Option<Timestamp>, SpoolError> {
-        let folder = room.folder(Folder::Later);
+    fn take_back_due(
+        &self,
+        room: &Room,
+        now: Timestamp,
+        taken_back: &mut usize,
+    ) -> Result<Option<Timestamp>, SpoolError> {
         let mut next = None;
-        for name in room.disk.visible_names(&folder).map_err(SpoolError::io("list", &folder))? {
+        for name in names_in(room, Folder::Later)? {
             match name.to_str().and_then(LaterName::parse) {
                 None => self.quarantine(room, Folder::Later, &name, now),
                 Some(later) if later.not_before <= now => {
+                    *taken_back += 1;
                     let from = room.file(Folder::Later, &later);
                     if let Err(fault) = room.disk.move_file(&from, &room.file(Folder::New, &later.stem)) {
                         self.complain(&from, &fault);
@@ -169,7 +409,7 @@ impl Spool {
         let envelope = match load_as(room, &path, name.stem.id, self.limits().envelope_bytes_max)? {
             Loaded::Good(envelope) => envelope,
             Loaded::Bad(fault) => {
-                self.bury_bad(room, name, &fault, now);
+                self.bury_bad(room, (Folder::Leased, &name.to_string()), (name.stem, Some(&name.holder)), &fault, now);
                 return Ok(());
             }
             Loaded::Gone => return Ok(()),
@@ -192,10 +432,17 @@ impl Spool {
     }
 
     /// Moves what a name promised to be an envelope, and is none, out of the way.
-    fn bury_bad(&self, room: &Room, name: &LeasedName, fault: &LoadFault, now: Timestamp) {
-        let buried = EndedName { stem: name.stem, holder: Some(name.holder.clone()), ended_at: now };
-        let path = room.file(Folder::Leased, name);
-        match self.bury(room, (Folder::Leased, &name.to_string()), buried, &with_causes(fault)) {
+    fn bury_bad(
+        &self,
+        room: &Room,
+        (folder, name): (Folder, &str),
+        (stem, holder): (Stem, Option<&Holder>),
+        fault: &LoadFault,
+        now: Timestamp,
+    ) {
+        let buried = EndedName { stem, holder: holder.cloned(), ended_at: now };
+        let path = room.file(folder, &name);
+        match self.bury(room, (folder, name), buried, &with_causes(fault)) {
             Ok(Moved::Yes) => {
                 tracing::warn!(path = %path.display(), fault = %with_causes(fault), "moved a bad envelope to dead/");
             }
@@ -205,14 +452,37 @@ impl Spool {
     }
 }
 
+impl Wanted<'_> {
+    /// Says whether the mailbox keeps the order of groups.
+    fn is_ordered(&self) -> bool {
+        self.room.mailbox.worked_by().is_none()
+    }
+}
+
+/// What became of a candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tried {
+    /// It must wait for another.
+    Held,
+    /// It was claimed, or is none any more.
+    Other,
+}
+
+/// Where to look for what is in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// In `leased/`; also in `later/` if something is no longer in `leased/`.
+    Leased,
+    /// In both.
+    LeasedAndLater,
+}
+
+fn names_in(room: &Room, folder: Folder) -> Result<Vec<OsString>, SpoolError> {
+    let path = room.folder(folder);
+    room.disk.visible_names(&path).map_err(SpoolError::io("list", &path))
+}
+
 /// Says whether an envelope may not be leased again after this attempt. Every requeue allows as many attempts anew.
 pub(super) fn is_last_attempt(stem: Stem, envelope: &Envelope) -> bool {
     stem.attempt.is_multiple_of(envelope.attempts_max.max(1))
-}
-
-fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    }
 }

@@ -11,6 +11,13 @@ pub const REASON_BYTES_MAX: usize = 4_096;
 /// The longest idempotency key, in bytes.
 pub const KEY_BYTES_MAX: usize = 1_024;
 
+/// The longest name of an order group, in bytes.
+pub const GROUP_BYTES_MAX: usize = 256;
+
+/// How long a lessee waits for its turn at a mailbox. Whoever has the turn needs it for less than a millisecond; if it
+/// was stopped or frozen meanwhile, the others go on without.
+pub const TURN_WAIT_MAX: Duration = Duration::from_secs(1);
+
 /// The bounds of a spool. All processes that share a spool should use the same ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {

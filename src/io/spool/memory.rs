@@ -1,23 +1,20 @@
 //! What a process remembers of its last look at each mailbox, so that not every lease lists thousands of names.
 //!
 //! It is only ever a hint. A name that is gone is skipped, an answer "nothing waits" is given only after a fresh look,
-//! and an old look is forgotten (see [`super::limits::Limits::listing_age_max`]). What this process does itself is
-//! entered at once.
+//! and an old look is forgotten (see [`super::limits::Limits::listing_age_max`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::model::id::Mailbox;
 use crate::model::time::Timestamp;
 
+use super::line::Line;
 use super::name::Stem;
 
 /// How long a count of a mailbox is good enough to accept envelopes by.
 const COUNT_AGE_MAX: Duration = Duration::from_secs(1);
-
-/// How many waiting envelopes of one mailbox are remembered; beyond, the look is forgotten.
-const WAITING_MAX: usize = 200_000;
 
 /// For every so many envelopes a look is good for its time once more, so that looking stays a small part of leasing.
 const LOOK_ENVELOPES: u32 = 2_000;
@@ -25,13 +22,13 @@ const LOOK_ENVELOPES: u32 = 2_000;
 /// What is remembered of all mailboxes.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    mailboxes: Mutex<BTreeMap<Mailbox, Arc<Mutex<Known>>>>,
+    mailboxes: Mutex<BTreeMap<Mailbox, Arc<Known>>>,
 }
 
 impl Memory {
     /// Returns what is remembered of a mailbox.
-    pub(super) fn of(&self, mailbox: &Mailbox) -> Arc<Mutex<Known>> {
-        let mut mailboxes = self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn of(&self, mailbox: &Mailbox) -> Arc<Known> {
+        let mut mailboxes = lock(&self.mailboxes);
         match mailboxes.get(mailbox) {
             Some(known) => Arc::clone(known),
             None => Arc::clone(mailboxes.entry(mailbox.clone()).or_default()),
@@ -39,82 +36,124 @@ impl Memory {
     }
 }
 
-/// Locks what is remembered of a mailbox.
-pub(super) fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
-    known.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What is remembered of one mailbox.
 #[derive(Debug, Default)]
 pub(super) struct Known {
+    seen: Mutex<Seen>,
+    news: Mutex<News>,
+    counted: Mutex<Option<(Timestamp, usize)>>,
+}
+
+/// What this process did since its last look.
+#[derive(Debug, Default)]
+struct News {
+    /// The first, in their order, of those that it put where they wait.
+    came: Option<Stem>,
+    /// When the first of those that it leased, extended or put off is due.
+    due: Option<Timestamp>,
+}
+
+impl Known {
+    /// Returns what was seen at the last look. Leasing keeps it to itself, so that the threads of a process take turns
+    /// before they wait for other processes; nobody else waits for it.
+    pub(super) fn seen(&self) -> MutexGuard<'_, Seen> {
+        let mut seen = lock(&self.seen);
+        let News { came, due } = std::mem::take(&mut *lock(&self.news));
+        // It joins the line with a look and not at once, because an older one of its lane that another process has sent
+        // may not be known yet. If it is the first, that look is now.
+        if came.is_some_and(|came| seen.line.first().is_none_or(|first| came < first)) {
+            seen.look = None;
+        }
+        if let Some(look) = &mut seen.look {
+            look.due = earliest(look.due, due);
+        }
+        seen
+    }
+
+    /// Enters that this process has put an envelope where it waits.
+    pub(super) fn waits(&self, stem: Stem) {
+        let mut news = lock(&self.news);
+        news.came = Some(news.came.map_or(stem, |came| came.min(stem)));
+    }
+
+    /// Enters that something happens to an envelope at a time.
+    pub(super) fn is_due(&self, at: Timestamp) {
+        let mut news = lock(&self.news);
+        news.due = earliest(news.due, Some(at));
+    }
+
+    /// Returns how many envelopes a young count gave, with those that came since through this process.
+    pub(super) fn count(&self, now: Timestamp) -> Option<usize> {
+        lock(&self.counted).filter(|(at, _)| *at <= now && now < *at + COUNT_AGE_MAX).map(|(_, count)| count)
+    }
+
+    /// Enters a new count.
+    pub(super) fn counts(&self, at: Timestamp, count: usize) {
+        *lock(&self.counted) = Some((at, count));
+    }
+
+    /// Enters that envelopes have come.
+    pub(super) fn came(&self, more: usize) {
+        if let Some((_, count)) = &mut *lock(&self.counted) {
+            *count += more;
+        }
+    }
+}
+
+/// What was seen of one mailbox.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub(super) line: Line,
     look: Option<Look>,
-    counted: Option<(Timestamp, usize)>,
+    /// The mailbox's lock could not be had in time: somebody sits on it.
+    pub(super) lock_is_stuck: bool,
 }
 
 /// The last look at a mailbox.
 #[derive(Debug)]
 struct Look {
     at: Timestamp,
-    waiting: BTreeSet<Stem>,
     /// How many there were: the larger the mailbox, the longer its look must last to be worth its price.
     size: u32,
     /// When the next lease ends or the next delayed envelope is due.
     due: Option<Timestamp>,
+    /// What the mailbox's lock file said: it says something else when envelopes were taken back since.
+    mark: Vec<u8>,
 }
 
-impl Known {
+impl Seen {
     /// Says whether the last look is young enough to go by.
-    pub(super) fn is_fresh(&self, now: Timestamp, age_max: Duration) -> bool {
+    pub(super) fn is_fresh(&self, mark: &[u8], now: Timestamp, age_max: Duration) -> bool {
         self.look.as_ref().is_some_and(|look| {
             look.at <= now
                 && now < look.at + age_max * (1 + look.size / LOOK_ENVELOPES)
                 && look.due.is_none_or(|due| now < due)
+                && look.mark == mark
         })
     }
 
     /// Enters a new look.
-    pub(super) fn see(&mut self, at: Timestamp, waiting: BTreeSet<Stem>, due: Option<Timestamp>) {
-        let size = u32::try_from(waiting.len()).unwrap_or(u32::MAX);
-        self.look = Some(Look { at, waiting, size, due });
-    }
-
-    /// Takes the first envelope that should be waiting.
-    pub(super) fn pop(&mut self) -> Option<Stem> {
-        self.look.as_mut()?.waiting.pop_first()
-    }
-
-    /// Enters that an envelope has come to wait.
-    pub(super) fn waits(&mut self, stem: Stem) {
-        match &mut self.look {
-            Some(look) if look.waiting.len() < WAITING_MAX => {
-                look.waiting.insert(stem);
-            }
-            Some(_) => self.look = None,
-            None => {}
-        }
+    pub(super) fn look(&mut self, at: Timestamp, mark: Vec<u8>, due: Option<Timestamp>) {
+        let size = u32::try_from(self.line.len()).unwrap_or(u32::MAX);
+        self.look = Some(Look { at, size, due, mark });
     }
 
     /// Enters that something happens to an envelope at a time.
-    pub(super) fn is_due(&mut self, at: Timestamp) {
+    pub(super) fn is_due(&mut self, at: Option<Timestamp>) {
         if let Some(look) = &mut self.look {
-            look.due = Some(look.due.map_or(at, |due| due.min(at)));
+            look.due = earliest(look.due, at);
         }
     }
+}
 
-    /// Returns how many envelopes a young count gave, with those that came since through this process.
-    pub(super) fn count(&self, now: Timestamp) -> Option<usize> {
-        self.counted.filter(|(at, _)| *at <= now && now < *at + COUNT_AGE_MAX).map(|(_, count)| count)
-    }
-
-    /// Enters a new count.
-    pub(super) const fn counts(&mut self, at: Timestamp, count: usize) {
-        self.counted = Some((at, count));
-    }
-
-    /// Enters that envelopes have come.
-    pub(super) fn came(&mut self, more: usize) {
-        if let Some((_, count)) = &mut self.counted {
-            *count += more;
-        }
+/// Returns the earlier of two times that may not be.
+pub(super) fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
     }
 }

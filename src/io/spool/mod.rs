@@ -37,6 +37,7 @@ pub mod holder;
 mod keys;
 pub mod lease;
 pub mod limits;
+mod line;
 pub mod load;
 pub mod look;
 mod memory;
@@ -169,6 +170,11 @@ impl Room {
 
     fn id(&self, id: EnvelopeId) -> PathBuf {
         self.base.join(format!("ids/{id}"))
+    }
+
+    /// Returns the file whose lock is the right to look and claim.
+    fn lock(&self) -> PathBuf {
+        self.base.join("lock")
     }
 
     fn keys(&self) -> PathBuf {

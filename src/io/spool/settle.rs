@@ -15,7 +15,6 @@ use super::holder::Holder;
 use super::lease::is_last_attempt;
 use super::load::{Loaded, load_as};
 use super::look::Listed;
-use super::memory;
 use super::name::{EndedName, Folder, LaterName, LeasedName};
 use super::receipt::Receipt;
 use super::{RACES_MAX, Room, Spool};
@@ -106,6 +105,8 @@ impl Spool {
     pub fn extend(&self, receipt: &Receipt, lease: Duration, now: Timestamp) -> Result<Receipt, SpoolError> {
         let room = self.room(&receipt.mailbox);
         let until = now + lease.min(self.limits().lease_max);
+        // A name that changes while a lessee lists the folder may be missed, and the envelope with it.
+        let _turn = self.take_turn(&room, false)?;
         let mut name = receipt.name.clone();
         for _ in 0..RACES_MAX {
             let extended = LeasedName { until, ..name.clone() };
@@ -122,7 +123,7 @@ impl Spool {
             let to = room.file(Folder::Leased, &extended);
             match room.disk.move_file(&from, &to).map_err(SpoolError::io("extend", &from))? {
                 Moved::Yes => {
-                    memory::lock(&self.shared.memory.of(&receipt.mailbox)).is_due(until);
+                    self.shared.memory.of(&receipt.mailbox).is_due(until);
                     return Ok(renewed);
                 }
                 Moved::Gone | Moved::Taken => match self.standing(receipt)? {
@@ -161,7 +162,7 @@ impl Spool {
             Moved::Yes => {}
             Moved::Gone | Moved::Taken => return Ok(None),
         }
-        memory::lock(&self.shared.memory.of(&room.mailbox)).is_due(not_before);
+        self.shared.memory.of(&room.mailbox).is_due(not_before);
         let reason = Some(super::dead::shortened(reason).to_owned());
         let holder = Some(holder.clone());
         self.note(room, stem.id, &Note { at: now, attempt: stem.attempt, holder, what: Happening::Nacked, reason });

@@ -22,6 +22,7 @@ pub(super) fn envelope(to: &str, number: u64) -> Envelope {
         idempotency_key: None,
         reply_to: None,
         thread: None,
+        group: None,
         seq: None,
         expires_at: None,
         attachments: Vec::new(),

@@ -116,6 +116,18 @@ fn a_delayed_message_waits_and_an_urgent_one_comes_first() {
 }
 
 #[test]
+fn messages_of_one_group_are_handed_out_one_after_the_other() {
+    let root = Root::new();
+    root.run(&["send", "kaede", "first"]);
+    root.run(&["send", "kaede", "second"]);
+    root.run(&["send", "kaede", "third", "--group", "release"]);
+    root.run(&["send", "kaede", "fourth", "--unordered"]);
+    let bodies: Vec<_> = (0..4).map(|_| root.json(&["lease", "kaede"])["body"].clone()).collect();
+    assert_eq!(bodies, ["first".into(), "third".into(), "fourth".into(), serde_json::Value::Null]);
+    assert_eq!(code(&root.run(&["send", "kaede", "x", "--group", "a", "--unordered"])), 2);
+}
+
+#[test]
 fn dead_messages_can_be_shown_revived_and_removed() {
     let root = Root::new();
     let id = root.json(&["send", "kaede", "poison"])["id"].as_str().unwrap().to_owned();

@@ -6,6 +6,7 @@ mod bad_input;
 mod contract;
 mod crash;
 mod listing;
+mod order;
 mod others;
 mod properties;
 mod rivals;
@@ -91,10 +92,12 @@ impl World {
     }
 }
 
+/// A message that keeps to no order: it is the only one of its group.
 fn envelope(to: &str, now: Timestamp) -> Envelope {
+    let id = miyabi::io::clock::fresh_envelope_id();
     Envelope {
         schema: ENVELOPE_SCHEMA.to_owned(),
-        id: miyabi::io::clock::fresh_envelope_id(),
+        id,
         kind: EnvelopeKind::Message,
         from: "sakura".to_owned(),
         from_incarnation: Incarnation(3),
@@ -104,6 +107,7 @@ fn envelope(to: &str, now: Timestamp) -> Envelope {
         idempotency_key: None,
         reply_to: None,
         thread: None,
+        group: Some(id.to_string()),
         seq: None,
         expires_at: None,
         attachments: Vec::new(),

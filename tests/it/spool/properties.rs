@@ -22,9 +22,9 @@ const LEASE: Duration = Duration::from_millis(1_000);
 
 #[derive(Debug, Clone)]
 enum Step {
-    Deliver { priority: u8, delay_ms: u64 },
+    Deliver { priority: u8, group: u8, delay_ms: u64 },
     DeliverAgain(prop::sample::Index),
-    Lease { holder: u64, lease_ms: u64 },
+    Lease { holder: u64, lease_ms: u64, count: usize },
     Ack(prop::sample::Index),
     Nack(prop::sample::Index),
     Extend(prop::sample::Index),
@@ -36,10 +36,11 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let index = any::<prop::sample::Index>;
     prop_oneof![
-        4 => (1..=5u8, prop_oneof![3 => Just(0u64), 1 => 1..2_000u64])
-            .prop_map(|(priority, delay_ms)| Step::Deliver { priority, delay_ms }),
+        4 => (prop_oneof![3 => Just(3u8), 1 => 1..=5u8], 0..3u8, prop_oneof![3 => Just(0u64), 1 => 1..2_000u64])
+            .prop_map(|(priority, group, delay_ms)| Step::Deliver { priority, group, delay_ms }),
         1 => index().prop_map(Step::DeliverAgain),
-        6 => (1..=2u64, 100..3_000u64).prop_map(|(holder, lease_ms)| Step::Lease { holder, lease_ms }),
+        6 => (1..=2u64, 100..3_000u64, prop_oneof![4 => Just(1usize), 1 => 2..4usize])
+            .prop_map(|(holder, lease_ms, count)| Step::Lease { holder, lease_ms, count }),
         3 => index().prop_map(Step::Ack),
         3 => index().prop_map(Step::Nack),
         2 => index().prop_map(Step::Extend),
@@ -92,6 +93,17 @@ impl Game {
         // Every look is a fresh one: how late an urgent envelope may be is not what is tested here.
         let world = World::with_limits(Limits { listing_age_max: Duration::ZERO, ..Limits::default() });
         let handles = [world.stranger(), world.stranger()];
+        Self::with(world, handles)
+    }
+
+    /// One process, which goes by what it remembers.
+    fn of_one_process() -> Self {
+        let world = World::with_limits(Limits { listing_age_max: 10 * LEASE, ..Limits::default() });
+        let handles = [world.spool.clone(), world.spool.clone()];
+        Self::with(world, handles)
+    }
+
+    fn with(world: World, handles: [Spool; 2]) -> Self {
         Self { world, handles, turn: 0, letters: Vec::new(), receipts: Vec::new() }
     }
 
@@ -100,7 +112,9 @@ impl Game {
         let now = self.world.now;
         let spool = self.handles[self.turn % 2].clone();
         match step {
-            Step::Deliver { priority, delay_ms } => self.deliver(&spool, *priority, Duration::from_millis(*delay_ms)),
+            Step::Deliver { priority, group, delay_ms } => {
+                self.deliver(&spool, *priority, *group, Duration::from_millis(*delay_ms));
+            }
             Step::DeliverAgain(index) => {
                 if let Some(at) = self.pick(index) {
                     let envelope = &self.letters[at].envelope;
@@ -108,7 +122,9 @@ impl Game {
                     assert_eq!(spool.deliver(envelope, None, now).unwrap(), already);
                 }
             }
-            Step::Lease { holder, lease_ms } => self.lease(&spool, *holder, Duration::from_millis(*lease_ms)),
+            Step::Lease { holder, lease_ms, count } => {
+                self.lease(&spool, *holder, *count, Duration::from_millis(*lease_ms));
+            }
             Step::Ack(index) => self.ack(&spool, index),
             Step::Nack(index) => self.nack(&spool, index),
             Step::Extend(index) => self.extend(&spool, index),
@@ -127,10 +143,14 @@ impl Game {
         (!self.receipts.is_empty()).then(|| self.receipts[index.index(self.receipts.len())].clone())
     }
 
-    fn deliver(&mut self, spool: &Spool, priority: u8, delay: Duration) {
+    fn deliver(&mut self, spool: &Spool, priority: u8, group: u8, delay: Duration) {
         let now = self.world.now;
-        let envelope =
-            Envelope { priority: priority.try_into().unwrap(), attempts_max: 3, ..self.world.message("kaede") };
+        let envelope = Envelope {
+            priority: priority.try_into().unwrap(),
+            group: Some(group.to_string()),
+            attempts_max: 3,
+            ..self.world.message("kaede")
+        };
         assert_eq!(spool.deliver(&envelope, Some(now + delay), now).unwrap(), Delivered::New);
         let place = if delay.is_zero() { Place::New } else { Place::Later(now + delay) };
         self.letters.push(Letter { envelope, attempt: 1, place });
@@ -152,22 +172,45 @@ impl Game {
         }
     }
 
-    fn lease(&mut self, spool: &Spool, holder: u64, lease: Duration) {
+    /// Says whether a letter's turn is held up by an older one of its group. What was requeued is out of the order.
+    fn is_held_up(&self, at: usize, taken: &[usize]) -> bool {
+        let letter = &self.letters[at];
+        let is_requeued = |letter: &Letter| letter.attempt > letter.envelope.attempts_max;
+        let is_in_flight = |other: &Letter| match other.place {
+            Place::Leased { .. } => true,
+            Place::Later(_) => other.attempt > 1,
+            Place::New | Place::Done { .. } | Place::Dead => false,
+        };
+        !is_requeued(letter)
+            && (0..at).filter(|at| !taken.contains(at)).map(|at| &self.letters[at]).any(|other| {
+                is_in_flight(other)
+                    && !is_requeued(other)
+                    && other.envelope.group == letter.envelope.group
+                    && other.envelope.priority == letter.envelope.priority
+            })
+    }
+
+    fn lease(&mut self, spool: &Spool, holder: u64, count: usize, lease: Duration) {
         let now = self.world.now;
         self.take_back();
-        let expected = (0..self.letters.len())
-            .filter(|at| self.letters[*at].place == Place::New)
-            .min_by_key(|at| (self.letters[*at].envelope.priority, self.letters[*at].envelope.id));
-        let leased = spool.lease(&mailbox("kaede"), &kaede(holder), lease, now).unwrap();
-        match (expected, leased) {
-            (Some(at), Some(Leased { receipt, envelope, attempt })) => {
-                assert_eq!((&envelope, attempt), (&self.letters[at].envelope, self.letters[at].attempt));
-                self.letters[at].place = Place::Leased { holder, until: now + lease };
-                self.receipts.push((at, receipt));
-            }
-            (None, None) => {}
-            (expected, leased) => panic!("expected letter {expected:?}, leased {leased:?}"),
+        let mut taken = Vec::new();
+        for leased in spool.lease_batch(&mailbox("kaede"), &kaede(holder), count, lease, now).unwrap() {
+            let Leased { receipt, envelope, attempt } = leased;
+            let at = self.next(&taken).unwrap_or_else(|| panic!("leased {envelope:?}, expected none"));
+            assert_eq!((&envelope, attempt), (&self.letters[at].envelope, self.letters[at].attempt));
+            self.letters[at].place = Place::Leased { holder, until: now + lease };
+            self.receipts.push((at, receipt));
+            taken.push(at);
         }
+        assert!(taken.len() <= count);
+        assert!(taken.len() == count || self.next(&taken).is_none(), "leased {taken:?}, and more could be had");
+    }
+
+    /// The letter whose turn it is, after some were taken in the same call.
+    fn next(&self, taken: &[usize]) -> Option<usize> {
+        (0..self.letters.len())
+            .filter(|at| self.letters[*at].place == Place::New && !self.is_held_up(*at, taken))
+            .min_by_key(|at| (self.letters[*at].envelope.priority, self.letters[*at].envelope.id))
     }
 
     fn ack(&mut self, spool: &Spool, index: &prop::sample::Index) {
@@ -293,6 +336,14 @@ proptest! {
     #[test]
     fn the_spool_behaves_like_its_model(steps in prop::collection::vec(step(), 1..60)) {
         let mut game = Game::new();
+        for step in steps {
+            game.play(&step);
+        }
+    }
+
+    #[test]
+    fn a_process_that_goes_by_what_it_remembers_behaves_like_the_model(steps in prop::collection::vec(step(), 1..60)) {
+        let mut game = Game::of_one_process();
         for step in steps {
             game.play(&step);
         }
