@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use super::{
     agent, attach, completions, config, dag, dead, doctor, down, events, inbox, init, install, lease, logs, receipt,
-    report, runner, send, status, submit, task,
+    reply, report, runner, send, sent, status, submit, task,
 };
 
 const AFTER_HELP: &str = "\
@@ -17,7 +17,8 @@ Examples:
   miyabi status --watch            shows the team, always up to date
   miyabi attach kaede              looks over an agent's shoulder
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 no supervisor running, 4 invalid input, 5 refused.";
+Exit codes: 0 done, 1 failed, 2 usage, 3 no supervisor running, 4 invalid input, 5 refused,
+            6 no room for a message, 7 timed out.";
 
 /// Keeps a team of named CLI coding agents working in tmux panes, without losing, doubling or forgetting work.
 #[derive(Debug, Parser)]
@@ -63,10 +64,14 @@ pub enum Verb {
     Dag(dag::Verb),
     /// Sends a message to an agent or a role
     Send(send::Args),
+    /// Shows how far sent messages got, or waits until one got there
+    Sent(sent::Args),
     /// Lists the messages of a mailbox
     Inbox(inbox::Args),
     /// Takes the next message of a mailbox for a while
     Lease(lease::Args),
+    /// Answers a leased message and says that it is dealt with
+    Reply(reply::Args),
     /// Says that a leased message is dealt with
     Ack(receipt::AckArgs),
     /// Gives a leased message back

@@ -14,6 +14,8 @@ pub struct Environment {
     pub agent: Option<String>,
     /// `MIYABI_INCARNATION`: which start of that agent.
     pub incarnation: Option<String>,
+    /// `MIYABI_RUN`: the run that an agent's program works on.
+    pub run: Option<String>,
     /// `MIYABI_LOG`: a log level or filter.
     pub log: Option<String>,
     /// `MIYABI_LOG_FORMAT`: `json` or `compact`.
@@ -78,6 +80,7 @@ impl Environment {
             root: text("MIYABI_ROOT").map(PathBuf::from),
             agent: text("MIYABI_AGENT"),
             incarnation: text("MIYABI_INCARNATION"),
+            run: text("MIYABI_RUN"),
             log: text("MIYABI_LOG"),
             log_format: text("MIYABI_LOG_FORMAT"),
             github_api: text("MIYABI_GITHUB_API"),

@@ -29,6 +29,10 @@ pub enum Kind {
     Invalid,
     /// Not now, or not allowed.
     Refused,
+    /// A mailbox, the spool or the disk has no room; the same is accepted later.
+    NoRoom,
+    /// What was waited for did not come in time.
+    TimedOut,
     /// Whoever read our output has stopped reading; that is no failure and nobody is told.
     ReaderGone,
 }
@@ -44,6 +48,8 @@ impl Kind {
             Self::NoSupervisor => 3,
             Self::Invalid => 4,
             Self::Refused => 5,
+            Self::NoRoom => 6,
+            Self::TimedOut => 7,
         }
     }
 
@@ -55,6 +61,8 @@ impl Kind {
             Self::NoSupervisor => "no-supervisor",
             Self::Invalid => "invalid",
             Self::Refused => "refused",
+            Self::NoRoom => "no-room",
+            Self::TimedOut => "timed-out",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::attached;
 use super::context::Context;
 use super::failure::{Ended, Result};
 use super::mail;
@@ -10,17 +11,20 @@ use super::table::{Cell, Table};
 use super::when;
 use crate::io::clock;
 use crate::io::spool::Spool;
+use crate::io::spool::fault::SpoolError;
 use crate::io::spool::look::Listed;
 use crate::io::spool::name::Folder;
 use crate::io::spool::receipt::Receipt;
 use crate::model::envelope::EnvelopeKind;
+use crate::model::fault::with_causes;
 use crate::model::id::{EnvelopeId, Mailbox};
 use crate::model::time::Timestamp;
 
 /// The arguments of `inbox`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Nothing is taken; `miyabi lease MAILBOX` does that.\n\n\
-    Examples:\n  miyabi inbox kaede\n  miyabi inbox role.review --json\n  miyabi inbox kaede --all")]
+    Examples:\n  miyabi inbox kaede\n  miyabi inbox role.review --json\n  miyabi inbox kaede --all\n  \
+    miyabi inbox operator --thread 01JD8Y0Q6V4W3N5X7Z9B2C4D6F")]
 pub struct Args {
     /// The mailbox: an agent, `role.ROLE`, `operator`, or any other in data/spool
     #[arg(value_name = "MAILBOX")]
@@ -28,6 +32,12 @@ pub struct Args {
     /// Also what is acknowledged or given up and not yet cleared away
     #[arg(long)]
     pub all: bool,
+    /// Only this conversation
+    #[arg(long, value_name = "NAME")]
+    pub thread: Option<String>,
+    /// Reads attached files and says whether they are what was sent
+    #[arg(long)]
+    pub verify: bool,
 }
 
 /// One message as it is shown.
@@ -46,7 +56,12 @@ struct Shown {
     receipt: Option<Receipt>,
     reply_to: Option<EnvelopeId>,
     thread: Option<String>,
+    seq: Option<u64>,
+    expires_at: Option<Timestamp>,
+    attachments: Vec<attached::Shown>,
     body: Option<serde_json::Value>,
+    /// Why the content cannot be believed; a lease call will set it aside.
+    fault: Option<String>,
 }
 
 /// Lists a mailbox.
@@ -56,11 +71,17 @@ struct Shown {
 pub fn run(context: &Context, args: &Args) -> Result {
     let spool = mail::spool(context)?;
     let mailbox = mail::readable_mailbox(context, &spool, &args.mailbox)?;
+    spool.expire(&mailbox, clock::now())?;
+    let look_at_files = attached::Look::new(args.verify);
     let shown: Vec<Shown> = spool
         .list(&mailbox)?
         .into_iter()
         .filter(|listed| args.all || is_open(listed.folder))
-        .map(|listed| look(&spool, &mailbox, listed))
+        .map(|listed| look(&spool, &mailbox, listed, look_at_files))
+        .filter(|shown| {
+            let Ok(shown) = shown else { return true };
+            args.thread.is_none() || shown.thread == args.thread
+        })
         .collect::<Result<_>>()?;
     context.out.show(&shown, || table(&shown, clock::now()).render(context.out.color, context.out.width))?;
     Ok(Ended::Well)
@@ -74,8 +95,12 @@ const fn is_open(folder: Folder) -> bool {
 }
 
 /// Reads the content too; a message that moves on meanwhile is shown by its name alone.
-fn look(spool: &Spool, mailbox: &Mailbox, listed: Listed) -> Result<Shown> {
-    let envelope = spool.read(mailbox, listed.id)?;
+fn look(spool: &Spool, mailbox: &Mailbox, listed: Listed, files: attached::Look) -> Result<Shown> {
+    let (envelope, fault) = match spool.read(mailbox, listed.id) {
+        Ok(envelope) => (envelope, None),
+        Err(fault @ (SpoolError::Unreadable { .. } | SpoolError::Restless { .. })) => (None, Some(with_causes(&fault))),
+        Err(fault) => return Err(fault.into()),
+    };
     let receipt = listed.receipt(mailbox);
     let of = envelope.as_ref();
     Ok(Shown {
@@ -91,7 +116,11 @@ fn look(spool: &Spool, mailbox: &Mailbox, listed: Listed) -> Result<Shown> {
         receipt,
         reply_to: of.and_then(|envelope| envelope.reply_to),
         thread: of.and_then(|envelope| envelope.thread.clone()),
+        seq: of.and_then(|envelope| envelope.seq),
+        expires_at: of.and_then(|envelope| envelope.expires_at),
+        attachments: of.map(|envelope| attached::shown(&envelope.attachments, files)).unwrap_or_default(),
         body: envelope.map(|envelope| envelope.body),
+        fault,
     })
 }
 
@@ -112,10 +141,18 @@ fn table(shown: &[Shown], now: Timestamp) -> Table {
             Cell::plain(&message.attempt.to_string()),
             Cell::maybe(message.sent_at.map(|time| when::ago(now, time)).as_deref()),
             Cell::maybe(message.holder.as_deref()),
-            Cell::plain(&body_text(message.body.as_ref())),
+            Cell::plain(&with_files(message)),
         ]);
     }
     table
+}
+
+fn with_files(message: &Shown) -> String {
+    let mut text = message.fault.clone().unwrap_or_else(|| body_text(message.body.as_ref()));
+    for file in &message.attachments {
+        text.push_str(&format!(" [{}]", file.line()));
+    }
+    text
 }
 
 /// Shows a body as people write it: text as it is, anything else as JSON.

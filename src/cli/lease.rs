@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::attached::{self, Look};
 use super::context::Context;
 use super::failure::{Ended, Result};
 use super::inbox::body_text;
@@ -26,6 +27,9 @@ pub struct Args {
     /// For how long
     #[arg(long = "for", value_name = "TIME", value_parser = span::parse, default_value = "5m")]
     pub time: Duration,
+    /// Reads attached files and says whether they are what was sent
+    #[arg(long)]
+    pub verify: bool,
 }
 
 /// Leases a message.
@@ -37,16 +41,17 @@ pub fn run(context: &Context, args: &Args) -> Result {
     let mailbox = mail::open_mailbox(context, &spool, &args.mailbox)?;
     spool.ensure(&mailbox)?;
     let leased = spool.lease(&mailbox, &mail::actor(context)?, args.time, clock::now())?;
+    let files = Look::new(args.verify);
     match (leased, context.out.form) {
-        (Some(leased), Form::Json) => context.out.json(&to_json(&leased))?,
-        (Some(leased), Form::Text) => context.out.text(&draw(context, &leased))?,
+        (Some(leased), Form::Json) => context.out.json(&to_json(&leased, files))?,
+        (Some(leased), Form::Text) => context.out.text(&draw(context, &leased, files))?,
         (None, Form::Json) => context.out.json(&serde_json::Value::Null)?,
         (None, Form::Text) => context.out.note(&format!("nothing waits in `{mailbox}`")),
     }
     Ok(Ended::Well)
 }
 
-fn to_json(leased: &Leased) -> serde_json::Value {
+fn to_json(leased: &Leased, files: Look) -> serde_json::Value {
     let envelope = &leased.envelope;
     serde_json::json!({
         "id": envelope.id,
@@ -61,14 +66,21 @@ fn to_json(leased: &Leased) -> serde_json::Value {
         "sent_at": envelope.sent_at,
         "reply_to": envelope.reply_to,
         "thread": envelope.thread,
+        "seq": envelope.seq,
+        "expires_at": envelope.expires_at,
+        "attachments": attached::shown(&envelope.attachments, files),
     })
 }
 
-fn draw(context: &Context, leased: &Leased) -> String {
+fn draw(context: &Context, leased: &Leased, files: Look) -> String {
     let envelope = &leased.envelope;
     let faint = |name: &str| context.out.color.paint(Tone::Faint, name);
+    let attached: String = attached::shown(&envelope.attachments, files)
+        .iter()
+        .map(|file| format!("{} {}\n", faint("file   "), file.line()))
+        .collect();
     format!(
-        "{} {}\n{} {}\n{} {} · {} · attempt {}\n\n{}\n",
+        "{} {}\n{} {}\n{} {} · {} · attempt {}\n{attached}\n{}\n",
         faint("receipt"),
         leased.receipt,
         faint("id     "),

@@ -7,9 +7,10 @@ use super::failure::{Failure, Kind, Result};
 use crate::io::spool::Spool;
 use crate::io::spool::fault::SpoolError;
 use crate::io::spool::holder::Holder;
+use crate::io::spool::limits::Limits;
 use crate::io::spool::receipt::ReceiptFault;
 use crate::model::id::{AgentId, Incarnation, Mailbox};
-use crate::model::plan::Plan;
+use crate::model::plan::{ENVELOPE_BYTES_MOST, Plan, SpoolLimits};
 
 /// The mailbox of the human.
 pub const OPERATOR: &str = "operator";
@@ -17,12 +18,19 @@ pub const OPERATOR: &str = "operator";
 /// The longest edit distance that is still taken for a slip of the pen.
 const SLIP_MAX: usize = 3;
 
-/// Names the spool of the root.
+/// Names the spool of the root, with the limits of agents.toml. While that file is broken, the built-in ones must do:
+/// agents go on talking while somebody edits it.
 ///
 /// # Errors
 /// When the folder is no root.
 pub fn spool(context: &Context) -> Result<Spool> {
-    Ok(Spool::new(context.layout()?.spool()))
+    let layout = context.layout()?;
+    let limits = match read_plan(&layout) {
+        Ok((_, Ok(plan))) => plan.spool,
+        // What somebody was allowed to send must not be set aside as too large meanwhile.
+        Ok((_, Err(_))) | Err(_) => SpoolLimits { envelope_bytes_max: ENVELOPE_BYTES_MOST, ..SpoolLimits::default() },
+    };
+    Ok(Spool::with_limits(layout.spool(), Limits::from(&limits)))
 }
 
 /// Says who acts: the agent of the pane that this runs in, else the human.
@@ -49,12 +57,33 @@ pub fn actor(context: &Context) -> Result<Holder> {
 /// Exit code 5 for a reserved mailbox, 4 for an unknown one, with what may have been meant.
 pub fn open_mailbox(context: &Context, spool: &Spool, text: &str) -> Result<Mailbox> {
     let mailbox = Mailbox::new(text)?;
-    if is_reserved(&mailbox) {
+    refuse_reserved(&mailbox)?;
+    let known = known_mailboxes(context, spool)?;
+    if known.contains(text) { Ok(mailbox) } else { Err(unknown("mailbox", text, &known)) }
+}
+
+/// Says what to do instead of talking to the supervisor by hand.
+fn refuse_reserved(mailbox: &Mailbox) -> Result<()> {
+    if is_reserved(mailbox) {
         return Err(Failure::say(Kind::Refused, format!("mailbox `{mailbox}` is the supervisor's own"))
             .hint("to hand work to an agent use `miyabi submit --agent ID TEXT`"));
     }
+    Ok(())
+}
+
+/// Names the mailbox in which a sender reads: that of its name, if there is or may be one.
+///
+/// # Errors
+/// Exit code 4 when nobody would read an answer.
+pub fn mailbox_of_sender(context: &Context, spool: &Spool, from: &str) -> Result<Mailbox> {
     let known = known_mailboxes(context, spool)?;
-    if known.contains(text) { Ok(mailbox) } else { Err(unknown("mailbox", text, &known)) }
+    match Mailbox::new(from) {
+        Ok(mailbox) if !is_reserved(&mailbox) && (known.contains(from) || spool.mailboxes()?.contains(&mailbox)) => {
+            Ok(mailbox)
+        }
+        Ok(_) | Err(_) => Err(Failure::say(Kind::Invalid, format!("the sender `{from}` has no mailbox for an answer"))
+            .hint("acknowledge the message with `miyabi ack RECEIPT`, and tell the sender in another way")),
+    }
 }
 
 /// Checks that a mailbox is one that may be looked into: any that messages can be sent to, and any that exists.
@@ -125,17 +154,20 @@ impl From<SpoolError> for Failure {
             SpoolError::WorkOrders { .. } => {
                 Self::new(Kind::Refused, error).hint("repeat work with `miyabi task retry ID`")
             }
-            SpoolError::MailboxFull { .. } => {
-                Self::new(Kind::Refused, error).hint("nobody empties it; see `miyabi status` and `miyabi agent list`")
-            }
+            SpoolError::MailboxFull { .. } => Self::new(Kind::NoRoom, error)
+                .hint("whoever reads it is behind; see `miyabi status` and `miyabi inbox MAILBOX`, then send again"),
+            SpoolError::SpoolFull { .. } => Self::new(Kind::NoRoom, error)
+                .hint("remove dead letters with `miyabi dead purge`, or raise `bytes_max` of `[spool]` in agents.toml"),
+            SpoolError::DiskReserve { .. } => Self::new(Kind::NoRoom, error)
+                .hint("make room on the disk, or lower `disk_reserve` of `[spool]` in agents.toml"),
             SpoolError::TooLarge { .. } => {
-                Self::new(Kind::Invalid, error).hint("write the text into a file and send its path")
+                Self::new(Kind::Invalid, error).hint("write the text into a file and send it with `--attach FILE`")
             }
             SpoolError::Invalid { .. } => Self::new(Kind::Invalid, error),
             SpoolError::Gone { .. } => {
                 Self::new(Kind::Refused, error).hint("somebody was quicker; see `miyabi dead list`")
             }
-            SpoolError::DiskFull { .. } => Self::new(Kind::Failed, error).hint("make room on the disk and try again"),
+            SpoolError::DiskFull { .. } => Self::new(Kind::NoRoom, error).hint("make room on the disk and try again"),
             SpoolError::Io { .. } => Self::new(Kind::Failed, error)
                 .hint("is the spool yours to write, and on one file system? rename cannot cross mounts"),
             SpoolError::Unreadable { .. } => Self::new(Kind::Failed, error).hint("see `miyabi dead list`"),

@@ -8,6 +8,7 @@ use clap::Parser;
 pub mod agent;
 pub mod args;
 pub mod attach;
+pub mod attached;
 pub mod board;
 pub mod completions;
 pub mod config;
@@ -27,9 +28,11 @@ pub mod logs;
 pub mod mail;
 pub mod output;
 pub mod receipt;
+pub mod reply;
 pub mod report;
 pub mod runner;
 pub mod send;
+pub mod sent;
 pub mod status;
 pub mod submit;
 pub mod table;
@@ -83,6 +86,8 @@ fn perform(context: &Context, verb: Verb) -> failure::Result {
         Verb::Send(args) => send::run(context, &args),
         Verb::Inbox(args) => inbox::run(context, &args),
         Verb::Lease(args) => lease::run(context, &args),
+        Verb::Sent(args) => sent::run(context, &args),
+        Verb::Reply(args) => reply::run(context, &args),
         Verb::Ack(args) => receipt::ack(context, &args),
         Verb::Nack(args) => receipt::nack(context, &args),
         Verb::Extend(args) => receipt::extend(context, &args),

@@ -107,7 +107,10 @@ pub fn extend(context: &Context, args: &ExtendArgs) -> Result {
 
 /// Reads a receipt, and refuses one that names another holder: a copied receipt gives no right, and a work order's is
 /// the runner's own.
-fn own(context: &Context, text: &str) -> Result<Receipt> {
+///
+/// # Errors
+/// Exit code 5 for a receipt that is not this caller's, 4 for what is none.
+pub fn own(context: &Context, text: &str) -> Result<Receipt> {
     let receipt: Receipt = text.trim().parse()?;
     let actor = mail::actor(context)?;
     if mail::is_reserved(&receipt.mailbox) {

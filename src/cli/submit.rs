@@ -123,13 +123,28 @@ fn from_arguments(args: Args) -> Result<Submission> {
 
 /// Reads standard input in the place of `-`.
 pub fn read_if_dash(text: String) -> Result<String> {
+    read_up_to(TEXT_BYTES_MAX, text)
+}
+
+/// Takes a text, or reads standard input for `-`: at most one byte more than allowed, which whoever checks will refuse.
+///
+/// # Errors
+/// Fails if standard input cannot be read or is no UTF-8.
+pub fn read_up_to(bytes_max: usize, text: String) -> Result<String> {
     if text != "-" {
         return Ok(text);
     }
-    let mut read = String::new();
-    let limit = u64::try_from(TEXT_BYTES_MAX).unwrap_or(u64::MAX) + 1;
-    std::io::stdin().lock().take(limit).read_to_string(&mut read)?;
-    Ok(read)
+    let mut read = Vec::new();
+    let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX).saturating_add(1);
+    std::io::stdin().lock().take(limit).read_to_end(&mut read)?;
+    if read.len() > bytes_max {
+        // The bound may have cut a character in two.
+        return Ok(String::from_utf8_lossy(&read).into_owned());
+    }
+    String::from_utf8(read).map_err(|fault| {
+        Failure::new(Kind::Invalid, fault)
+            .hint("the text must be UTF-8; attach other files, or convert it with `iconv`")
+    })
 }
 
 impl From<NameFault> for Failure {

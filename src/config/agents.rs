@@ -3,6 +3,7 @@
 mod agent;
 mod repository;
 mod resources;
+mod spool;
 mod timing;
 
 use std::path::Path;
@@ -63,6 +64,7 @@ fn read_plan(root: &Path, report: &mut Report<'_>) -> Option<Plan> {
     let workflow = read_workflow(&file, report);
     let resources = resources::read(&file, report);
     let alert_command = resources::read_alert(&file, report);
+    let spool = spool::read(&file, report);
     Some(Plan {
         session: session?,
         agents: agents?,
@@ -70,6 +72,7 @@ fn read_plan(root: &Path, report: &mut Report<'_>) -> Option<Plan> {
         workflow: workflow?,
         resources: resources?,
         alert_command: alert_command?,
+        spool: spool?,
     })
 }
 

@@ -9,6 +9,7 @@ use crate::core::event::{Event, OrderPlace};
 use crate::core::snapshot::QueueView;
 use crate::io::clock;
 use crate::io::spool::Spool;
+use crate::io::spool::limits::Limits;
 use crate::io::spool::name::Folder;
 use crate::io::spool::retire::Retire as SpoolRetire;
 use crate::model::envelope::{ENVELOPE_SCHEMA, Envelope, EnvelopeKind};
@@ -16,6 +17,7 @@ use crate::model::fault::with_causes;
 use crate::model::id::{AgentId, EnvelopeId, Incarnation, Mailbox};
 use crate::model::layout::Layout;
 use crate::model::order::WorkOrder;
+use crate::model::plan::SpoolLimits;
 use crate::model::report::Report;
 use crate::tasks::Tasks;
 
@@ -61,9 +63,9 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn start(tasks: &mut Tasks, layout: &Layout, inputs: mpsc::Sender<Input>) -> Self {
+    pub(super) fn start(tasks: &mut Tasks, layout: &Layout, limits: &SpoolLimits, inputs: mpsc::Sender<Input>) -> Self {
         let (jobs, mut waiting) = mpsc::channel(JOBS_MAX);
-        let spool = Spool::new(layout.spool());
+        let spool = Spool::with_limits(layout.spool(), Limits::from(limits));
         let mut clerk = Clerk { spool: spool.clone(), inputs, handed_over: BTreeSet::new() };
         tasks.start_blocking("spool desk", move || {
             if let Err(error) = clerk.spool.ensure(&Mailbox::supervisor()) {

@@ -18,7 +18,7 @@ use crate::model::fault::with_causes;
 use crate::model::id::{AgentId, EnvelopeId, Incarnation};
 use crate::model::launch::{LAUNCH_SCHEMA, Launch};
 use crate::model::layout::Layout;
-use crate::model::plan::Plan;
+use crate::model::plan::{Plan, SpoolLimits};
 use crate::tasks::Tasks;
 
 use super::desk::{Desk, Job};
@@ -39,6 +39,7 @@ pub(super) struct Panes {
     socket: String,
     layout: Layout,
     session: String,
+    spool: SpoolLimits,
     program: PathBuf,
     environment: Arc<BTreeMap<String, String>>,
     under_systemd: bool,
@@ -81,6 +82,7 @@ impl Panes {
             socket,
             layout: layout.clone(),
             session: plan.session.name.clone(),
+            spool: plan.spool,
             program: options.program.clone(),
             environment: Arc::new(environment.clone()),
             under_systemd: environment.contains_key("NOTIFY_SOCKET"),
@@ -145,6 +147,7 @@ impl Panes {
             agent: spec.clone(),
             incarnation,
             session: self.session.clone(),
+            spool: self.spool,
             program: self.program.clone(),
         };
         let path = self.layout.launch(&spec.id);

@@ -147,7 +147,7 @@ pub async fn run(options: Options) -> Result<(), StartError> {
 
     let mut tasks = Tasks::new();
     let (inputs, inbox) = mpsc::channel(INPUTS_MAX);
-    let desk = Desk::start(&mut tasks, &layout, inputs.clone());
+    let desk = Desk::start(&mut tasks, &layout, &plan.spool, inputs.clone());
     let hands = Hands::new(&options, &layout, &plan, inputs.clone(), desk);
     hands.connect().await?;
 

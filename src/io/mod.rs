@@ -1,5 +1,6 @@
 //! The effects: one outside thing per file. Nothing here decides.
 
+pub mod attachment;
 pub mod clock;
 pub mod git;
 pub mod github;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::agent::AgentSpec;
 use super::id::Incarnation;
+use super::plan::SpoolLimits;
 
 /// The version of [`Launch`]'s JSON form.
 pub const LAUNCH_SCHEMA: &str = "launch@1";
@@ -23,6 +24,9 @@ pub struct Launch {
     pub incarnation: Incarnation,
     /// The tmux session that holds the pane.
     pub session: String,
+    /// The bounds of the spool.
+    #[serde(default)]
+    pub spool: SpoolLimits,
     /// The `miyabi` program, absolute; the dashboard's pane runs its `status --watch`.
     pub program: PathBuf,
 }

@@ -1,12 +1,14 @@
 //! The plan: what agents.toml says, checked and with defaults filled in.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::agent::AgentSpec;
 use super::id::{AgentId, RepositoryName, Role, StageName};
 use super::size::Size;
+use super::span;
 
 /// The whole configuration of one root folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +25,9 @@ pub struct Plan {
     pub resources: ResourceLimits,
     /// The program that is run for each new alert, and its arguments; empty: none.
     pub alert_command: Vec<String>,
+    /// How much the spool may hold, and for how long.
+    #[serde(default)]
+    pub spool: SpoolLimits,
 }
 
 impl Plan {
@@ -110,6 +115,55 @@ impl Default for ResourceLimits {
             disk_resume: Size(1_024 * MIB),
             memory_low: Size(128 * MIB),
             memory_resume: Size(256 * MIB),
+        }
+    }
+}
+
+/// The largest bound that one envelope may be given.
+pub const ENVELOPE_BYTES_MOST: Size = Size(64 << 20);
+
+/// How much the spool may hold, and for how long. Everybody who uses a spool must go by the same ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpoolLimits {
+    /// The largest file of one envelope.
+    pub envelope_bytes_max: Size,
+    /// How many envelopes may wait or be leased in one mailbox.
+    pub mailbox_envelopes_max: u32,
+    /// How much the whole spool may hold before messages are refused.
+    pub bytes_max: Size,
+    /// How much room on the disk is kept free of messages.
+    pub disk_reserve: Size,
+    /// How long acknowledged envelopes are kept.
+    #[serde(with = "span")]
+    pub done_age_max: Duration,
+    /// How many of them in one mailbox.
+    pub done_envelopes_max: u32,
+    /// How much of them in one mailbox.
+    pub done_bytes_max: Size,
+    /// How long dead letters are kept.
+    #[serde(with = "span")]
+    pub dead_age_max: Duration,
+    /// How many of them in one mailbox.
+    pub dead_envelopes_max: u32,
+    /// How much of them in one mailbox.
+    pub dead_bytes_max: Size,
+}
+
+impl Default for SpoolLimits {
+    fn default() -> Self {
+        const MIB: u64 = 1 << 20;
+        const DAY: Duration = Duration::from_hours(24);
+        Self {
+            envelope_bytes_max: Size(MIB),
+            mailbox_envelopes_max: 100_000,
+            bytes_max: Size(4_096 * MIB),
+            disk_reserve: Size(64 * MIB),
+            done_age_max: 7 * DAY,
+            done_envelopes_max: 10_000,
+            done_bytes_max: Size(256 * MIB),
+            dead_age_max: 30 * DAY,
+            dead_envelopes_max: 1_000,
+            dead_bytes_max: Size(64 * MIB),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::attempt::log_name;
@@ -87,11 +88,12 @@ pub(super) struct Assignment {
     pub(super) order: Arc<WorkOrder>,
     receipt: Mutex<Receipt>,
     messages: Mutex<Vec<Receipt>>,
+    proven: AtomicBool,
 }
 
 impl Assignment {
     pub(super) const fn new(order: Arc<WorkOrder>, receipt: Receipt) -> Self {
-        Self { order, receipt: Mutex::new(receipt), messages: Mutex::new(Vec::new()) }
+        Self { order, receipt: Mutex::new(receipt), messages: Mutex::new(Vec::new()), proven: AtomicBool::new(false) }
     }
 
     pub(super) fn receipt(&self) -> Receipt {
@@ -106,6 +108,15 @@ impl Assignment {
     /// Notes the messages that were handed out with the order.
     pub(super) fn hand_out(&self, messages: impl IntoIterator<Item = Receipt>) {
         self.messages.lock().unwrap_or_else(PoisonError::into_inner).extend(messages);
+    }
+
+    /// Notes that the checks of the work have passed.
+    pub(super) fn mark_proven(&self) {
+        self.proven.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_proven(&self) -> bool {
+        self.proven.load(Ordering::Relaxed)
     }
 
     pub(super) fn messages(&self) -> Vec<Receipt> {

@@ -197,6 +197,9 @@ impl Shell {
 
     fn begin_deliver(&mut self, context: Arc<Context>, report: Arc<Envelope>) {
         let answer = self.answer(Event::Delivered(Err(panicked())));
+        if let Some(assignment) = self.assignment.as_ref().filter(|_| is_proven(&report)) {
+            assignment.mark_proven();
+        }
         self.tasks.start_blocking("deliver", move || {
             let delivered = context.post.deliver(&report, clock::now());
             match &delivered {
@@ -219,6 +222,8 @@ impl Shell {
                 // A message that is not acknowledged comes again, which its reader must be able to bear.
                 if let Err(error) = context.post.ack(&message, now) {
                     tracing::warn!(receipt = %message, error = %with_causes(&error), "cannot acknowledge a message");
+                } else if assignment.is_proven() {
+                    context.post.note_verified(&message, now);
                 }
             }
             let acked = context.post.ack(&assignment.receipt(), now);
@@ -287,6 +292,12 @@ impl Drop for Answer {
             self.sender.try_send(News::Event(event)).ok();
         }
     }
+}
+
+/// Says whether a report tells of work that passed its checks.
+fn is_proven(envelope: &Envelope) -> bool {
+    serde_json::from_value::<Report>(envelope.body.clone())
+        .is_ok_and(|report| report.outcome == Outcome::Done && !report.checks.is_empty())
 }
 
 fn say_report(context: &Context, envelope: &Envelope) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::context::Assignment;
 use crate::io::spool::Spool;
 use crate::io::spool::fault::SpoolError;
+use crate::io::spool::history::{Happening, Note};
 use crate::io::spool::holder::Holder;
 use crate::io::spool::lease::Leased;
 use crate::io::spool::name::Folder;
@@ -115,6 +116,21 @@ impl Post {
             messages.extend(self.spool.lease_batch(mailbox, &self.holder, count, limit * 2 + MESSAGE_SLACK, now)?);
         }
         Ok(messages)
+    }
+
+    /// Notes for their senders that messages are in the hands of the agent's program.
+    pub(super) fn note_submitted(&self, messages: &[Leased], now: Timestamp) {
+        for Leased { receipt, envelope, attempt } in messages {
+            let note = Note::new(now, *attempt, Happening::Submitted).by(&self.holder);
+            self.spool.record(&receipt.mailbox, envelope.id, &note);
+        }
+    }
+
+    /// Notes for a message's sender that the work with which it is acknowledged was proven.
+    pub(super) fn note_verified(&self, receipt: &Receipt, now: Timestamp) {
+        let stem = receipt.name.stem;
+        let note = Note::new(now, stem.attempt, Happening::Verified).by(&self.holder);
+        self.spool.record(&receipt.mailbox, stem.id, &note);
     }
 
     /// Delivers a report; one that was delivered before is no error.

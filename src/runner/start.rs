@@ -22,6 +22,7 @@ use super::show;
 use crate::drivers::dashboard;
 use crate::io::clock;
 use crate::io::spool::Spool;
+use crate::io::spool::limits::Limits;
 use crate::model::id::{AgentId, Incarnation};
 use crate::model::launch::{LAUNCH_SCHEMA, Launch};
 use crate::model::layout::Layout;
@@ -136,7 +137,7 @@ async fn live(layout: Layout, launch: Launch, environment: BTreeMap<String, Stri
     leftovers::adopt().map_err(|source| RunnerError::Setup { doing: "become a subreaper".to_owned(), source })?;
     make_folder(&layout.beats())?;
     let (pane, pieces) = Pane::new(Style::of_stdout(environment.get("NO_COLOR").map(String::as_str)));
-    let Launch { agent, incarnation, program, .. } = launch;
+    let Launch { agent, incarnation, program, spool, .. } = launch;
     let duty = if agent.takes_work() { Duty::Work } else { Duty::Show };
     let settings = Settings {
         agent: agent.id.clone(),
@@ -147,7 +148,7 @@ async fn live(layout: Layout, launch: Launch, environment: BTreeMap<String, Stri
         duty,
     };
     let machine = Machine::new(settings, clock::now());
-    let post = Post::new(Spool::new(layout.spool()), &agent, incarnation);
+    let post = Post::new(Spool::with_limits(layout.spool(), Limits::from(&spool)), &agent, incarnation);
     let context = Arc::new(Context { layout, agent, incarnation, environment, pane: pane.clone(), post });
     let mut shell = Shell::new(Arc::clone(&context), machine);
     let sender = shell.sender.clone();

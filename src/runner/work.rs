@@ -45,6 +45,7 @@ pub(super) async fn run(context: &Context, assignment: &Assignment, leash: Leash
     if let Err(error) = write_files(assignment, &files, &text, &messages).await {
         return failed(FailureKind::Infrastructure, format!("cannot write into {}: {error}", files.folder.display()));
     }
+    tokio::task::block_in_place(|| context.post.note_submitted(&messages, clock::now()));
     match start {
         Begin::Answer(answer) => {
             output.take(format!("{}\n", answer.trim_end()).as_bytes()).await;

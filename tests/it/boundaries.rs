@@ -42,6 +42,8 @@ const IMPORTS: [(&str, &[&str]); 14] = [
             "io::spool",
             // The door through which time enters, for `2 minutes ago` and for deadlines of waiting.
             "io::clock",
+            // `send --attach` measures files, `lease --verify` measures them again.
+            "io::attachment",
             // `doctor` asks whether the token works.
             "io::github",
             "daemon::start",

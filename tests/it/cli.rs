@@ -2,11 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test needs and does not get ends the test")]
 
+mod dialogue;
 mod documentation;
 mod graph;
 mod logs;
 mod mail;
 mod panes;
+mod room;
 mod roots;
 mod service;
 mod supervised;

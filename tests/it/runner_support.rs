@@ -18,6 +18,7 @@ use miyabi::model::id::{AgentId, EnvelopeId, Incarnation, Mailbox, Role, RunId, 
 use miyabi::model::launch::{LAUNCH_SCHEMA, Launch};
 use miyabi::model::layout::Layout;
 use miyabi::model::order::{Previous, WORK_ORDER_SCHEMA, WorkOrder, Workplace};
+use miyabi::model::plan::SpoolLimits;
 use miyabi::model::report::Report;
 use miyabi::model::task::{NoChange, Priority, Work};
 use miyabi::runner::attempt::report_id;
@@ -222,6 +223,7 @@ impl Root {
             agent: self.agent.clone(),
             incarnation: Incarnation(incarnation),
             session: "test".to_owned(),
+            spool: SpoolLimits::default(),
             program: PathBuf::from("/bin/false"),
         };
         let path = self.layout.launch(&self.agent.id);

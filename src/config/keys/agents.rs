@@ -63,6 +63,13 @@ pub static AGENTS: Part = Part {
             "Who is told of alerts.",
             "alert = { command = [\"notify-send\"] }",
         ),
+        key(
+            "spool",
+            Shape::Table(&SPOOL),
+            Absent::Otherwise("all its defaults"),
+            "How much the mailboxes may hold, and how long what has ended is kept.",
+            "spool = { bytes_max = \"16GiB\" }",
+        ),
     ],
 };
 
@@ -373,4 +380,84 @@ pub static ALERT: Part = Part {
         "A program that is run once for each new alert, with the text as its last argument; it has 30 seconds. A list, or one string that is split into words.",
         "command = [\"notify-send\", \"miyabi\"]",
     )],
+};
+
+/// The most envelopes that a bound of `[spool]` may allow.
+pub(in crate::config) const SPOOL_ENVELOPES_MAX: u32 = 10_000_000;
+
+/// `[spool]`.
+pub static SPOOL: Part = Part {
+    heading: "[spool]",
+    keys: &[
+        key(
+            "envelope_bytes_max",
+            Shape::Size,
+            Absent::Value("1MiB"),
+            "The largest message; what is larger is attached as a file. From 64KiB to 64MiB.",
+            "envelope_bytes_max = \"4MiB\"",
+        ),
+        key(
+            "mailbox_envelopes_max",
+            Shape::Count(1, SPOOL_ENVELOPES_MAX),
+            Absent::Value("100000"),
+            "How many envelopes may wait or be leased in one mailbox; the next sender is refused.",
+            "mailbox_envelopes_max = 5000",
+        ),
+        key(
+            "bytes_max",
+            Shape::Size,
+            Absent::Value("4GiB"),
+            "How much all mailboxes together may hold; the next message is refused.",
+            "bytes_max = \"16GiB\"",
+        ),
+        key(
+            "disk_reserve",
+            Shape::Size,
+            Absent::Value("64MiB"),
+            "Messages are refused while the disk has less room than this, or less than a twentieth of a small disk; `0B`: only a full disk refuses.",
+            "disk_reserve = \"1GiB\"",
+        ),
+        key(
+            "done_age_max",
+            Shape::Duration,
+            Absent::Value("7d"),
+            "How long acknowledged envelopes are kept; at least a day.",
+            "done_age_max = \"2d\"",
+        ),
+        key(
+            "done_envelopes_max",
+            Shape::Count(1, SPOOL_ENVELOPES_MAX),
+            Absent::Value("10000"),
+            "How many of them are kept in one mailbox, the newest ones.",
+            "done_envelopes_max = 1000",
+        ),
+        key(
+            "done_bytes_max",
+            Shape::Size,
+            Absent::Value("256MiB"),
+            "How much of them is kept in one mailbox, the newest ones.",
+            "done_bytes_max = \"64MiB\"",
+        ),
+        key(
+            "dead_age_max",
+            Shape::Duration,
+            Absent::Value("30d"),
+            "How long dead letters are kept; at least a day.",
+            "dead_age_max = \"90d\"",
+        ),
+        key(
+            "dead_envelopes_max",
+            Shape::Count(1, SPOOL_ENVELOPES_MAX),
+            Absent::Value("1000"),
+            "How many of them are kept in one mailbox, the newest ones.",
+            "dead_envelopes_max = 100",
+        ),
+        key(
+            "dead_bytes_max",
+            Shape::Size,
+            Absent::Value("64MiB"),
+            "How much of them is kept in one mailbox, the newest ones.",
+            "dead_bytes_max = \"16MiB\"",
+        ),
+    ],
 };

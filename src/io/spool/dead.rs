@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::envelope::Envelope;
 use crate::model::id::{EnvelopeId, Mailbox};
 use crate::model::time::Timestamp;
 
@@ -147,7 +148,7 @@ impl Spool {
         }
         // Counting goes on, so that no receipt from before can ever fit again.
         let stem = match EndedName::parse(&letter.name) {
-            Some(name) => name.stem.next(),
+            Some(name) => next_round(name.stem, &envelope),
             None => Stem::first(envelope.priority, envelope.id),
         };
         match room.disk.move_file(&path, &room.file(Folder::New, &stem)).map_err(SpoolError::io("requeue", &path))? {
@@ -158,8 +159,7 @@ impl Spool {
         room.disk.sync_folder(&new).map_err(SpoolError::io("sync folder", &new))?;
         let reason = reason_path(&path);
         room.disk.remove(&reason).map_err(SpoolError::io("remove", &reason))?;
-        let attempt = stem.attempt - 1;
-        let note = Note { at: now, attempt, holder: None, what: Happening::Requeued, reason: None };
+        let note = Note::new(now, stem.attempt - 1, Happening::Requeued);
         self.note(&room, stem.id, &note);
         self.shared.memory.of(&letter.mailbox).waits(stem);
         Ok(stem)
@@ -259,12 +259,16 @@ fn write_reason(room: &Room, target: &Path, reason: &DeadReason) -> Result<(), S
     written.map_err(SpoolError::io("write", &path))
 }
 
-fn dead_letter(room: &Room, name: &str) -> DeadLetter {
-    let path = room.file(Folder::Dead, &name);
-    let reason = match room.disk.read(&reason_path(&path), REASON_FILE_BYTES_MAX) {
+/// Reads the reason beside a letter, if it can be read.
+pub(super) fn reason_of(room: &Room, name: &str) -> Option<DeadReason> {
+    match room.disk.read(&reason_path(&room.file(Folder::Dead, &name)), REASON_FILE_BYTES_MAX) {
         Ok(Content::Whole(bytes)) => serde_json::from_slice(&bytes).ok(),
         Ok(Content::Cut(_) | Content::NotAFile) | Err(_) => None,
-    };
+    }
+}
+
+fn dead_letter(room: &Room, name: &str) -> DeadLetter {
+    let reason = reason_of(room, name);
     let mut letter = DeadLetter {
         mailbox: room.mailbox.clone(),
         name: name.to_owned(),
@@ -283,6 +287,14 @@ fn dead_letter(room: &Room, name: &str) -> DeadLetter {
         letter.died_at = Some(ended_at);
     }
     letter
+}
+
+/// Names the first attempt of the next round: every round has as many attempts as a new envelope. Who requeues an envelope
+/// means it whatever its time, so [`super::expiry`] counts in the first round only.
+fn next_round(stem: Stem, envelope: &Envelope) -> Stem {
+    let round = envelope.attempts_max.max(1);
+    let rounds = stem.attempt.div_ceil(round);
+    Stem { attempt: rounds.saturating_mul(round).saturating_add(1), ..stem }
 }
 
 /// Says whether a file in `dead/` is a reason and not a letter.

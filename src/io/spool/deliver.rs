@@ -15,10 +15,11 @@ use crate::model::id::{EnvelopeId, Mailbox};
 use crate::model::time::Timestamp;
 
 use super::durable::Moved;
+use super::expiry;
 use super::fault::SpoolError;
 use super::file;
 use super::keys::KeyClaim;
-use super::limits::{GROUP_BYTES_MAX, KEY_BYTES_MAX};
+use super::limits::{DELAY_MAX, GROUP_BYTES_MAX, KEY_BYTES_MAX};
 use super::name::{Folder, LaterName, Stem};
 use super::{Room, Spool};
 
@@ -81,10 +82,12 @@ impl Spool {
         not_before: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<Delivered, SpoolError> {
-        let bytes = self.admit(envelope)?;
+        let bytes = self.admit(envelope, not_before, now)?;
         let room = self.room(&envelope.to);
         self.ensure(&envelope.to)?;
-        self.check_space(&room, &[envelope.id], now)?;
+        self.check_count(&room, &[envelope.id], now)?;
+        self.check_bytes(&[(envelope, bytes.len())], now)?;
+        expiry::enter(&room, envelope);
         let _key_lock = match &envelope.idempotency_key {
             None => None,
             Some(key) => match self.claim_key(&room, envelope, key, now)? {
@@ -114,13 +117,15 @@ impl Spool {
         let mut contents = Vec::with_capacity(envelopes.len());
         let mut addressees: BTreeMap<&Mailbox, Vec<EnvelopeId>> = BTreeMap::new();
         for envelope in envelopes {
-            contents.push(self.admit(envelope)?);
+            contents.push(self.admit(envelope, None, now)?);
             addressees.entry(&envelope.to).or_default().push(envelope.id);
         }
         for (mailbox, ids) in addressees {
             self.ensure(mailbox)?;
-            self.check_space(&self.room(mailbox), ids.as_slice(), now)?;
+            self.check_count(&self.room(mailbox), ids.as_slice(), now)?;
         }
+        let sizes: Vec<_> = envelopes.iter().zip(&contents).map(|(envelope, bytes)| (envelope, bytes.len())).collect();
+        self.check_bytes(&sizes, now)?;
         let mut drafts = Vec::with_capacity(envelopes.len());
         let outcome = self
             .write_drafts(envelopes, &contents, &mut drafts)
@@ -144,7 +149,11 @@ impl Spool {
         let sync = if envelopes.len() < SHARED_SYNC_MIN { Sync::Now } else { Sync::Later };
         for (envelope, bytes) in envelopes.iter().zip(contents) {
             drafts.push(match envelope.idempotency_key {
-                None => Some(write_draft(&self.room(&envelope.to), envelope.id, bytes, sync)?),
+                None => {
+                    let room = self.room(&envelope.to);
+                    expiry::enter(&room, envelope);
+                    Some(write_draft(&room, envelope.id, bytes, sync)?)
+                }
                 Some(_) => None,
             });
         }
@@ -185,7 +194,7 @@ impl Spool {
     }
 
     /// Checks an envelope and returns the bytes of its file.
-    fn admit(&self, envelope: &Envelope) -> Result<Vec<u8>, SpoolError> {
+    fn admit(&self, envelope: &Envelope, not_before: Option<Timestamp>, now: Timestamp) -> Result<Vec<u8>, SpoolError> {
         let invalid = |reason: String| SpoolError::Invalid { id: envelope.id, reason };
         if envelope.schema != ENVELOPE_SCHEMA {
             return Err(invalid(format!("its schema is `{}`, not `{ENVELOPE_SCHEMA}`", envelope.schema)));
@@ -196,6 +205,12 @@ impl Spool {
         if envelope.group.as_ref().is_some_and(|group| group.len() > GROUP_BYTES_MAX) {
             return Err(invalid(format!("the name of its order group is longer than {GROUP_BYTES_MAX} bytes")));
         }
+        if not_before.is_some_and(|time| time > now + DELAY_MAX) {
+            return Err(invalid("it is delayed by more than ten years".to_owned()));
+        }
+        if let Some(reason) = expiry::contradiction(envelope, not_before, now) {
+            return Err(invalid(reason));
+        }
         let bytes = file::encode(envelope).map_err(|fault| invalid(with_causes(&fault)))?;
         let max = self.limits().envelope_bytes_max;
         if bytes.len() > max {
@@ -204,24 +219,6 @@ impl Spool {
         // What is accepted must be readable: JSON that is nested too deeply can be written but not read.
         file::decode(&bytes).map_err(|fault| invalid(with_causes(&fault)))?;
         Ok(bytes)
-    }
-
-    /// Refuses envelopes that would make a mailbox too full. Those accepted before are never refused.
-    fn check_space(&self, room: &Room, ids: &[EnvelopeId], now: Timestamp) -> Result<(), SpoolError> {
-        let max = self.limits().mailbox_envelopes_max;
-        let known = self.shared.memory.of(&room.mailbox);
-        if known.count(now).is_none_or(|count| count + ids.len() > max) {
-            known.counts(now, count_waiting(room)?);
-        }
-        let waiting = known.count(now).unwrap_or(0);
-        if waiting + ids.len() > max {
-            let more = ids.iter().filter(|id| !room.disk.is_there(&room.id(**id))).count();
-            if more > 0 && waiting + more > max {
-                return Err(SpoolError::MailboxFull { mailbox: room.mailbox.clone(), waiting, max });
-            }
-        }
-        known.came(ids.len());
-        Ok(())
     }
 
     /// Makes a draft an envelope, unless its id was accepted before.
@@ -328,14 +325,4 @@ fn find_remnant(room: &Room, id: EnvelopeId) -> Result<Option<PathBuf>, SpoolErr
         }
     }
     Ok(None)
-}
-
-/// Counts what waits or is leased, by names only.
-fn count_waiting(room: &Room) -> Result<usize, SpoolError> {
-    let mut count = 0;
-    for folder in [Folder::New, Folder::Later, Folder::Leased] {
-        let path = room.folder(folder);
-        count += room.disk.visible_names(&path).map_err(SpoolError::io("list", &path))?.len();
-    }
-    Ok(count)
 }

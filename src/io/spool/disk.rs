@@ -11,7 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags, flock, renameat_with};
+use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags, flock, renameat_with, statvfs};
 use rustix::io::Errno;
 
 use crate::model::time::Timestamp;
@@ -95,6 +95,16 @@ pub trait Disk: Debug + Send + Sync {
     /// What the system says.
     fn make_folder(&self, folder: &Path) -> io::Result<()>;
 
+    /// Says how much room the file system of a folder has.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn space(&self, folder: &Path) -> io::Result<Space> {
+        let facts = statvfs(folder)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(facts.f_frsize);
+        Ok(Space { free: bytes(facts.f_bavail), total: bytes(facts.f_blocks) })
+    }
+
     /// Waits until all names of a folder are on the disk.
     ///
     /// # Errors
@@ -135,6 +145,15 @@ pub trait Disk: Debug + Send + Sync {
     /// # Errors
     /// What the system says.
     fn overwrite(&self, path: &Path, file: &File, bytes: &[u8]) -> io::Result<()>;
+}
+
+/// How much room a file system has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// How many bytes this user may still write.
+    pub free: u64,
+    /// How many bytes it has in all.
+    pub total: u64,
 }
 
 /// What a locker does about others.
@@ -208,6 +227,8 @@ pub struct Stat {
     pub bytes: u64,
     /// When it was last written, to the second.
     pub written_at: Timestamp,
+    /// When it was last written, renamed or linked.
+    pub changed_at: Timestamp,
 }
 
 /// The file system itself.
@@ -287,6 +308,9 @@ impl Disk for RealDisk {
             links: facts.nlink(),
             bytes: facts.len(),
             written_at: Timestamp::from_millis(facts.mtime().saturating_mul(1_000)),
+            changed_at: Timestamp::from_millis(
+                facts.ctime().saturating_mul(1_000).saturating_add(facts.ctime_nsec() / 1_000_000),
+            ),
         })
     }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::model::id::{EnvelopeId, Mailbox};
+use crate::model::time::Timestamp;
 
 use super::holder::Holder;
 use super::load::LoadFault;
@@ -42,6 +43,28 @@ pub enum SpoolError {
         waiting: usize,
         /// How many there may be.
         max: usize,
+    },
+    /// The spool holds as many bytes as it may; nothing was accepted.
+    #[error("the spool {root} is full: it held {bytes} bytes at {measured_at}, at most {max} are allowed")]
+    SpoolFull {
+        /// The spool's folder.
+        root: PathBuf,
+        /// How many bytes its files have.
+        bytes: u64,
+        /// How many there may be.
+        max: u64,
+        /// When that was measured.
+        measured_at: Timestamp,
+    },
+    /// The disk has no more room than is kept for work orders, reports and the journal; nothing was accepted.
+    #[error("the disk of {root} has only {free} bytes left, and {reserve} are kept free of messages")]
+    DiskReserve {
+        /// The spool's folder.
+        root: PathBuf,
+        /// How many bytes are left.
+        free: u64,
+        /// How many must be.
+        reserve: u64,
     },
     /// The envelope is larger than allowed.
     #[error("envelope {id} has {bytes} bytes, at most {max} are allowed")]
@@ -161,6 +184,24 @@ impl SpoolError {
             } else {
                 Self::Io { doing, path, source }
             }
+        }
+    }
+
+    /// Says whether an envelope was refused before anything of it was written.
+    pub(super) const fn is_refusal_of_sender(&self) -> bool {
+        match self {
+            Self::MailboxFull { .. }
+            | Self::SpoolFull { .. }
+            | Self::DiskReserve { .. }
+            | Self::TooLarge { .. }
+            | Self::Invalid { .. } => true,
+            Self::Io { .. }
+            | Self::DiskFull { .. }
+            | Self::NotYours { .. }
+            | Self::WorkOrders { .. }
+            | Self::Unreadable { .. }
+            | Self::Gone { .. }
+            | Self::Restless { .. } => false,
         }
     }
 

@@ -1,13 +1,13 @@
 //! What happened to an envelope besides being delivered and ended: `history/ID.jsonl`, one line per event.
 //!
-//! It is for people. It is written after the event, not synced, and never decides anything.
+//! It is for people. It is written by whoever does the step, after it, not synced, and never decides anything.
 
 use std::io;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::id::EnvelopeId;
+use crate::model::id::{EnvelopeId, Mailbox};
 use crate::model::time::Timestamp;
 
 use super::disk::Content;
@@ -32,6 +32,23 @@ pub struct Note {
     /// Why, in the words of who did it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The envelope that answers this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply: Option<EnvelopeId>,
+}
+
+impl Note {
+    /// Builds a note that names nobody.
+    #[must_use]
+    pub const fn new(at: Timestamp, attempt: u32, what: Happening) -> Self {
+        Self { at, attempt, holder: None, what, reason: None, reply: None }
+    }
+
+    /// Names the holder.
+    #[must_use]
+    pub fn by(self, holder: &Holder) -> Self {
+        Self { holder: Some(holder.clone()), ..self }
+    }
 }
 
 /// What can happen to an envelope.
@@ -44,9 +61,20 @@ pub enum Happening {
     Nacked,
     /// Somebody took it out of `dead/`.
     Requeued,
+    /// The holder handed it to the agent's program.
+    Submitted,
+    /// Somebody sent an answer to it.
+    Answered,
+    /// The holder acknowledged it with work whose checks had passed.
+    Verified,
 }
 
 impl Spool {
+    /// Adds a line to the history of an envelope, for its sender and for people.
+    pub fn record(&self, mailbox: &Mailbox, id: EnvelopeId, note: &Note) {
+        self.note(&self.room(mailbox), id, note);
+    }
+
     /// Adds a line to an envelope's history; a failure is logged and changes nothing.
     pub(super) fn note(&self, room: &Room, id: EnvelopeId, note: &Note) {
         let path = path(room, id);

@@ -16,10 +16,11 @@ use crate::model::time::Timestamp;
 
 use super::disk::Wait;
 use super::durable::Moved;
+use super::expiry::{EXPIRED, is_expired};
 use super::fault::SpoolError;
 use super::history::{Happening, Note};
 use super::holder::Holder;
-use super::limits::TURN_WAIT_MAX;
+use super::limits::{DELAY_MAX, TURN_WAIT_MAX};
 use super::line::{Terms, Turn};
 use super::load::{LoadFault, Loaded, load_as};
 use super::memory::{Seen, earliest};
@@ -228,6 +229,12 @@ impl Spool {
         let room = &wanted.room;
         let path = room.file(Folder::New, &stem);
         match load_as(room, &path, stem.id, self.limits().envelope_bytes_max)? {
+            Loaded::Good(envelope) if is_expired(&envelope, stem, wanted.now) => {
+                seen.line.left(stem);
+                let buried = EndedName { stem, holder: None, ended_at: wanted.now };
+                self.bury(room, (Folder::New, &stem.to_string()), buried, EXPIRED)?;
+                Ok(None)
+            }
             Loaded::Good(envelope) => Ok(Some(*envelope)),
             Loaded::Bad(fault) => {
                 seen.line.left(stem);
@@ -391,6 +398,7 @@ impl Spool {
         for name in names_in(room, Folder::Later)? {
             match name.to_str().and_then(LaterName::parse) {
                 None => self.quarantine(room, Folder::Later, &name, now),
+                Some(later) if later.not_before > now + DELAY_MAX => self.bury_delayed(room, &later, now),
                 Some(later) if later.not_before <= now => {
                     *taken_back += 1;
                     let from = room.file(Folder::Later, &later);
@@ -424,11 +432,19 @@ impl Spool {
         }
         let target = room.file(Folder::New, &stem.next());
         if room.disk.move_file(&path, &target).map_err(SpoolError::io("take back", &path))? == Moved::Yes {
-            let holder = Some(holder.clone());
-            let note = Note { at: now, attempt: stem.attempt, holder, what: Happening::Expired, reason: None };
+            let note = Note::new(now, stem.attempt, Happening::Expired).by(holder);
             self.note(room, stem.id, &note);
         }
         Ok(())
+    }
+
+    /// Sets aside what would wait for so long that only a wrong clock can have meant it.
+    fn bury_delayed(&self, room: &Room, name: &LaterName, now: Timestamp) {
+        let buried = EndedName { stem: name.stem, holder: None, ended_at: now };
+        let reason = format!("it is delayed until {}: that is what a wrong clock writes", name.not_before);
+        if let Err(fault) = self.bury(room, (Folder::Later, &name.to_string()), buried, &reason) {
+            self.complain(&room.file(Folder::Later, name), &fault);
+        }
     }
 
     /// Moves what a name promised to be an envelope, and is none, out of the way.

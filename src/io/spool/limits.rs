@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use crate::model::plan::SpoolLimits;
+use crate::model::span;
+
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
@@ -17,6 +20,8 @@ pub const GROUP_BYTES_MAX: usize = 256;
 /// How long a lessee waits for its turn at a mailbox. Whoever has the turn needs it for less than a millisecond; if it
 /// was stopped or frozen meanwhile, the others go on without.
 pub const TURN_WAIT_MAX: Duration = Duration::from_secs(1);
+/// The longest delay of an envelope; one that seems longer was written under a wrong clock.
+pub const DELAY_MAX: Duration = span::MAX;
 
 /// The bounds of a spool. All processes that share a spool should use the same ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +30,10 @@ pub struct Limits {
     pub envelope_bytes_max: usize,
     /// The most envelopes that may wait or be leased in one mailbox; the next sender is refused.
     pub mailbox_envelopes_max: usize,
+    /// The most bytes that all mailboxes may hold; the next message is refused.
+    pub bytes_max: u64,
+    /// How many bytes of the disk are kept free of messages; 0: none. Of a small disk less is kept.
+    pub disk_reserve: u64,
     /// The longest lease; a longer one is cut to it. A lease that ends later than this from now was written under a
     /// wrong clock and counts as ended.
     pub lease_max: Duration,
@@ -38,11 +47,15 @@ pub struct Limits {
     pub done_age_max: Duration,
     /// How many envelopes stay in one `done/`, the newest ones.
     pub done_envelopes_max: usize,
+    /// How many bytes stay in one `done/`, those of the newest ones.
+    pub done_bytes_max: u64,
     /// How long envelopes stay in `dead/`.
     pub dead_age_max: Duration,
     /// How many envelopes stay in one `dead/`, the newest ones.
     pub dead_envelopes_max: usize,
-    /// Work orders and reports that ended less than this ago are not cleared away for their number.
+    /// How many bytes stay in one `dead/`, those of the newest ones.
+    pub dead_bytes_max: u64,
+    /// Work orders and reports that ended less than this ago are not cleared away for their number or size.
     pub record_age_min: Duration,
     /// After this, a file in `tmp/` belongs to a writer that died.
     pub draft_age_max: Duration,
@@ -55,17 +68,28 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
+        Self::from(&SpoolLimits::default())
+    }
+}
+
+impl From<&SpoolLimits> for Limits {
+    fn from(limits: &SpoolLimits) -> Self {
+        let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
         Self {
-            envelope_bytes_max: 1 << 20,
-            mailbox_envelopes_max: 100_000,
+            envelope_bytes_max: usize::try_from(limits.envelope_bytes_max.0).unwrap_or(usize::MAX),
+            mailbox_envelopes_max: count(limits.mailbox_envelopes_max),
+            bytes_max: limits.bytes_max.0,
+            disk_reserve: limits.disk_reserve.0,
+            done_age_max: limits.done_age_max,
+            done_envelopes_max: count(limits.done_envelopes_max),
+            done_bytes_max: limits.done_bytes_max.0,
+            dead_age_max: limits.dead_age_max,
+            dead_envelopes_max: count(limits.dead_envelopes_max),
+            dead_bytes_max: limits.dead_bytes_max.0,
             lease_max: DAY,
             backoff_min: Duration::from_secs(1),
             backoff_max: Duration::from_mins(10),
             key_window: DAY,
-            done_age_max: 7 * DAY,
-            done_envelopes_max: 10_000,
-            dead_age_max: 30 * DAY,
-            dead_envelopes_max: 1_000,
             record_age_min: 7 * DAY,
             draft_age_max: HOUR,
             sweep_removals_max: 10_000,

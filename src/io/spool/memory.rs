@@ -45,7 +45,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) struct Known {
     seen: Mutex<Seen>,
     news: Mutex<News>,
-    counted: Mutex<Option<(Timestamp, usize)>>,
+    counted: Mutex<Counted>,
+}
+
+/// How many envelopes wait or are leased, about.
+#[derive(Debug, Default)]
+struct Counted {
+    last: Option<(Timestamp, usize)>,
+    /// What came through this process since it told the others.
+    pending: usize,
 }
 
 /// What this process did since its last look.
@@ -88,19 +96,26 @@ impl Known {
 
     /// Returns how many envelopes a young count gave, with those that came since through this process.
     pub(super) fn count(&self, now: Timestamp) -> Option<usize> {
-        lock(&self.counted).filter(|(at, _)| *at <= now && now < *at + COUNT_AGE_MAX).map(|(_, count)| count)
+        lock(&self.counted).last.filter(|(at, _)| *at <= now && now < *at + COUNT_AGE_MAX).map(|(_, count)| count)
     }
 
     /// Enters a new count.
     pub(super) fn counts(&self, at: Timestamp, count: usize) {
-        *lock(&self.counted) = Some((at, count));
+        lock(&self.counted).last = Some((at, count));
     }
 
-    /// Enters that envelopes have come.
+    /// Enters that envelopes have come, which the others do not know of yet.
     pub(super) fn came(&self, more: usize) {
-        if let Some((_, count)) = &mut *lock(&self.counted) {
+        let mut counted = lock(&self.counted);
+        counted.pending += more;
+        if let Some((_, count)) = &mut counted.last {
             *count += more;
         }
+    }
+
+    /// Returns what the others have not been told yet of what came through this process.
+    pub(super) fn take_pending(&self) -> u64 {
+        std::mem::take(&mut lock(&self.counted).pending) as u64
     }
 }
 

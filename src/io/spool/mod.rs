@@ -25,11 +25,13 @@ use fault::SpoolError;
 use limits::Limits;
 use memory::Memory;
 use name::Folder;
+use usage::Bytes;
 
 pub mod dead;
 pub mod deliver;
 pub mod disk;
 mod durable;
+pub mod expiry;
 pub mod fault;
 pub mod file;
 pub mod history;
@@ -42,12 +44,18 @@ pub mod load;
 pub mod look;
 mod memory;
 pub mod name;
+mod numbers;
+pub mod pace;
 pub mod receipt;
+pub mod replies;
 pub mod retention;
 pub mod retire;
 pub mod settle;
 #[cfg(test)]
 mod testing;
+pub mod track;
+mod usage;
+pub mod wait;
 
 /// How often a look or a move is repeated when others are quicker, before it is given up.
 const RACES_MAX: usize = 16;
@@ -67,6 +75,7 @@ struct Shared {
     limits: Limits,
     disk: Arc<dyn Disk>,
     memory: Memory,
+    bytes: Bytes,
     complaints: Mutex<BTreeSet<PathBuf>>,
 }
 
@@ -86,8 +95,8 @@ impl Spool {
     /// Names the spool in a folder that is reached through a given disk. Touches nothing.
     #[must_use]
     pub fn with_disk(root: PathBuf, limits: Limits, disk: Arc<dyn Disk>) -> Self {
-        let (memory, complaints) = (Memory::default(), Mutex::default());
-        Self { shared: Arc::new(Shared { root, limits, disk, memory, complaints }) }
+        let (memory, bytes, complaints) = (Memory::default(), Bytes::default(), Mutex::default());
+        Self { shared: Arc::new(Shared { root, limits, disk, memory, bytes, complaints }) }
     }
 
     /// Returns the spool's folder.
@@ -183,6 +192,14 @@ impl Room {
 
     fn history(&self) -> PathBuf {
         self.base.join("history")
+    }
+
+    fn ttl(&self) -> PathBuf {
+        self.base.join("ttl")
+    }
+
+    fn seq(&self) -> PathBuf {
+        self.base.join("seq")
     }
 
     /// Writes a new file in `tmp/` whose name begins with a label, without waiting for the disk.

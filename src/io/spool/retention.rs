@@ -14,11 +14,14 @@ use super::fault::SpoolError;
 use super::history;
 use super::load::{Loaded, load};
 use super::name::{BadName, EndedName, Folder};
+use super::usage::room_for;
 use super::{Room, Spool};
 
-/// What one sweep removed.
+/// What one sweep did. Nothing but expired messages is moved; everything else is removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Swept {
+    /// Messages that nobody took in time; they are dead letters now.
+    pub expired: usize,
     /// Acknowledged envelopes.
     pub done: usize,
     /// Dead letters.
@@ -52,21 +55,42 @@ impl Spool {
     /// Fails if a folder cannot be read.
     pub fn sweep_retention(&self, now: Timestamp) -> Result<Swept, SpoolError> {
         let mut swept = Swept::default();
+        let limits = self.limits();
         for mailbox in self.mailboxes()? {
             let room = self.room(&mailbox);
-            swept.done += self.sweep_ended(&room, Folder::Done, self.left(swept), now)?;
-            swept.dead += self.sweep_ended(&room, Folder::Dead, self.left(swept), now)?;
+            swept.expired += self.expire(&mailbox, now)?;
+            swept.done += self.sweep_ended(&room, Folder::Done, limits.done_bytes_max, self.left(swept), now)?;
+            swept.dead += self.sweep_ended(&room, Folder::Dead, limits.dead_bytes_max, self.left(swept), now)?;
             swept.records += self.sweep_records(&room, self.left(swept), now)?;
             swept.drafts += self.sweep_drafts(&room, self.left(swept), now)?;
+            swept.records += self.sweep_counters(&room, self.left(swept), now)?;
         }
+        self.measure(now)?;
         Ok(swept)
+    }
+
+    /// Removes acknowledged messages, the oldest of each mailbox first, whatever their age: whoever has something to say
+    /// now matters more. Returns how many were removed.
+    pub(super) fn sweep_for_room(&self, now: Timestamp) -> Result<usize, SpoolError> {
+        let mut swept = Swept::default();
+        for mailbox in self.mailboxes()? {
+            swept.done += self.sweep_ended(&self.room(&mailbox), Folder::Done, 0, self.left(swept), now)?;
+        }
+        Ok(swept.done)
     }
 
     fn left(&self, swept: Swept) -> usize {
         self.shared.limits.sweep_removals_max.saturating_sub(swept.total())
     }
 
-    fn sweep_ended(&self, room: &Room, folder: Folder, left: usize, now: Timestamp) -> Result<usize, SpoolError> {
+    fn sweep_ended(
+        &self,
+        room: &Room,
+        folder: Folder,
+        bytes_max: u64,
+        left: usize,
+        now: Timestamp,
+    ) -> Result<usize, SpoolError> {
         let limits = self.limits();
         let (age_max, count_max) = match folder {
             Folder::Dead => (limits.dead_age_max, limits.dead_envelopes_max),
@@ -76,14 +100,24 @@ impl Spool {
         };
         let mut ended = list_ended(room, folder)?;
         ended.sort_by(|a, b| (b.ended_at, &b.name).cmp(&(a.ended_at, &a.name)));
+        let mut newest_bytes = 0_u64;
+        let is_over: Vec<bool> = ended
+            .iter()
+            .enumerate()
+            .map(|(newer, candidate)| {
+                let facts = room.disk.stat(&room.file(folder, &candidate.name));
+                newest_bytes = newest_bytes.saturating_add(facts.map_or(0, |facts| room_for(facts.bytes)));
+                newer >= count_max || newest_bytes > bytes_max
+            })
+            .collect();
         let mut removed = 0;
         // From the oldest on, so that a sweep that reaches its bound has removed the right ones.
-        for (newer, candidate) in ended.iter().enumerate().rev() {
+        for (candidate, is_over) in ended.iter().zip(is_over).rev() {
             if removed == left {
                 break;
             }
             let is_old = candidate.ended_at + age_max <= now;
-            if !is_old && newer < count_max {
+            if !is_old && !is_over {
                 break;
             }
             if !is_old && self.is_record_to_keep(room, folder, candidate, now) {
@@ -97,7 +131,7 @@ impl Spool {
         Ok(removed)
     }
 
-    /// Says whether something is too young to go for its number alone: work orders and reports are looked up again.
+    /// Says whether something is too young to go for its number or size alone: work orders and reports are looked up again.
     fn is_record_to_keep(&self, room: &Room, folder: Folder, candidate: &Ended, now: Timestamp) -> bool {
         if candidate.ended_at + self.limits().record_age_min <= now {
             return false;

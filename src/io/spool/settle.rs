@@ -164,9 +164,17 @@ impl Spool {
         }
         self.shared.memory.of(&room.mailbox).is_due(not_before);
         let reason = Some(super::dead::shortened(reason).to_owned());
-        let holder = Some(holder.clone());
-        self.note(room, stem.id, &Note { at: now, attempt: stem.attempt, holder, what: Happening::Nacked, reason });
+        let note = Note::new(now, stem.attempt, Happening::Nacked).by(holder);
+        self.note(room, stem.id, &Note { reason, ..note });
         Ok(Some(Nacked::Later(not_before)))
+    }
+
+    /// Makes sure that a receipt is still good: its lease goes on, or was acknowledged by its holder.
+    ///
+    /// # Errors
+    /// Refuses the receipt of a lease that is over.
+    pub fn check(&self, receipt: &Receipt) -> Result<(), SpoolError> {
+        self.standing(receipt).map(drop)
     }
 
     /// Finds out what has become of a receipt's lease; an error if it is over.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use miyabi::model::agent::{AgentSpec, DriverKind, RestartKind, RestartPolicy, StallAnswer};
 use miyabi::model::fault::Place;
 use miyabi::model::id::{AgentId, RepositoryName, Role, StageName, TaskId};
-use miyabi::model::plan::{MergeMode, Plan, RepositorySpec, ResourceLimits, SessionSpec, Stage, Workflow};
+use miyabi::model::plan::{MergeMode, Plan, RepositorySpec, ResourceLimits, SessionSpec, SpoolLimits, Stage, Workflow};
 use miyabi::model::task::{Assignee, NoChange, Priority, RepositoryChoice, RetryPolicy, TaskNode, TaskSpec, Work};
 
 use super::rng::Rng;
@@ -110,6 +110,7 @@ pub(super) fn plan(rng: &mut Rng) -> Plan {
     };
     Plan {
         resources: ResourceLimits::default(),
+        spool: SpoolLimits::default(),
         alert_command: Vec::new(),
         session: SessionSpec { name: "sim".to_owned(), socket: "sim".to_owned() },
         agents,

@@ -3,9 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
 
 mod bad_input;
+mod bounds;
 mod contract;
 mod crash;
+mod expiry;
 mod listing;
+mod numbers;
+mod odd;
 mod order;
 mod others;
 mod properties;

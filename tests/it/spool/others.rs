@@ -6,6 +6,10 @@ use std::process::Command;
 
 use miyabi::io::spool::holder::Holder;
 use miyabi::io::spool::look::Counts;
+use miyabi::io::spool::name::Folder;
+use miyabi::io::spool::replies::{Answer, Question};
+use miyabi::io::spool::track::Stage;
+use miyabi::model::envelope::Envelope;
 
 use super::{World, kaede, mailbox, names};
 
@@ -75,4 +79,56 @@ fn the_python_agent_sends_what_we_lease_and_serves_what_we_send() {
     let served: serde_json::Value = serde_json::from_str(&python("serve", &["cat"])).unwrap();
     assert_eq!(served, serde_json::to_value(&sent).unwrap());
     assert_eq!(names(&world.path().join("kaede/done")).len(), 2);
+}
+
+/// Takes the shell sender out of docs/spool.md.
+fn shell_sender(world: &World) -> PathBuf {
+    let page = fs::read_to_string(repository().join("docs/spool.md")).unwrap();
+    let script = page.split("```sh\n").nth(2).unwrap().split("```").next().unwrap();
+    assert!(script.contains("usage: send.sh"));
+    let path = world.folder.path().join("send.sh");
+    fs::write(&path, script).unwrap();
+    path
+}
+
+#[test]
+fn what_the_shell_sender_of_the_documentation_sends_is_leased_and_tracked() {
+    let world = World::new();
+    world.spool.ensure(&mailbox("kaede")).unwrap();
+    let said = "say \"お願い\" \\ now";
+    let mut send = Command::new("sh");
+    let id = run(send.arg(shell_sender(&world)).arg(world.path().join("kaede")).arg("momo").arg(said));
+    let id = id.trim().parse().unwrap();
+    assert_eq!(world.spool.track(id).unwrap().state, Stage::Written);
+    let leased = world.lease("kaede", &kaede(1)).unwrap();
+    assert_eq!((leased.envelope.id, leased.envelope.from.as_str()), (id, "momo"));
+    assert_eq!(leased.envelope.body, said);
+    world.spool.ack(&leased.receipt, None, world.now).unwrap();
+    assert_eq!(world.spool.track(id).unwrap().state, Stage::Acknowledged);
+}
+
+#[test]
+fn the_python_agent_answers_in_the_mailbox_and_the_conversation_of_the_sender() {
+    let world = World::new();
+    world.spool.ensure(&mailbox("sakura")).unwrap();
+    let question = Envelope { thread: Some("run 7".to_owned()), ..world.message("kaede") };
+    world.spool.deliver(&question, None, world.now).unwrap();
+    let expired = Envelope { expires_at: Some(world.now - super::MINUTE), ..world.message("kaede") };
+    world.spool.deliver(&expired, None, world.now - 2 * super::MINUTE).unwrap();
+    let agent = repository().join("examples/agent.py");
+    run(Command::new("python3")
+        .arg(agent)
+        .arg("answer")
+        .arg(world.path().join("kaede"))
+        .args(["kaede", "echo", "はい"]));
+    let mut waiting = Question::new(mailbox("sakura"), question.id);
+    let sakura = Holder::new("sakura", question.from_incarnation).unwrap();
+    let now = miyabi::io::clock::now();
+    let Some(Answer::Leased(answer)) = world.spool.lease_answer(&mut waiting, &sakura, super::MINUTE, now).unwrap()
+    else {
+        panic!("there is no answer")
+    };
+    assert_eq!((answer.envelope.body, answer.envelope.thread), (serde_json::json!("はい\n"), question.thread.clone()));
+    assert_eq!(world.folder_of(&question), Some(Folder::Done));
+    assert_ne!(world.folder_of(&expired), Some(Folder::Done), "what has expired is not worked on");
 }
