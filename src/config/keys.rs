@@ -137,6 +137,7 @@ mod tests {
             "[workflow]",
             "[resources]",
             "[alert]",
+            "[spool]",
             "restart",
         ];
         assert_eq!(headings, expected);

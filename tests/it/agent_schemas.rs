@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use miyabi::model::envelope::Envelope;
 use miyabi::model::order::WorkOrder;
 use miyabi::model::report::Report;
 use schemars::{Schema, schema_for};
@@ -22,6 +23,11 @@ fn assert_committed(name: &str, schema: &Schema) {
 #[test]
 fn the_schema_of_work_orders_is_committed() {
     assert_committed("work-order.schema.json", &schema_for!(WorkOrder));
+}
+
+#[test]
+fn the_schema_of_envelopes_is_committed() {
+    assert_committed("envelope.schema.json", &schema_for!(Envelope));
 }
 
 #[test]

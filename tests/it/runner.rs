@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use miyabi::io::spool::name::Folder;
+use miyabi::io::spool::track::Stage;
 use miyabi::model::agent::DriverKind;
 use miyabi::model::beat::{Activity, Step};
 use miyabi::model::id::{Incarnation, Mailbox};
@@ -91,6 +92,35 @@ fn an_agent_gets_its_order_its_messages_and_a_short_list_of_variables() {
         |mailbox: &str, id| root.spool.locate(&mailbox.parse().unwrap(), id).unwrap().map(|listed| listed.folder);
     assert_eq!(folder("kaede", mine), Some(Folder::Done));
     assert_eq!(folder("role.codegen", ours), Some(Folder::Done));
+}
+
+#[test]
+fn the_sender_of_a_message_sees_it_submitted_while_the_program_runs_and_verified_after_its_checks() {
+    let root = Root::shell(r#"cp "$MIYABI_ROOT"/data/spool/kaede/history/*.jsonl seen.jsonl"#);
+    let message = root.say(Mailbox::agent(&kaede()), "to you");
+    let order = root.prompt("true");
+    root.send(&order);
+    let _runner = root.start(7);
+    let commit = root.report(&order).commit.unwrap();
+    let seen = root.repository.git(["show", &format!("{commit}:seen.jsonl")]);
+    assert!(seen.contains(r#""what":"submitted""#) && seen.contains(r#""holder":"kaede.7""#), "{seen}");
+    root.wait_for_state(7, "idle");
+    let reached = root.spool.track(message).unwrap().reached;
+    assert_eq!(
+        reached,
+        [Stage::Written, Stage::Leased, Stage::Submitted, Stage::Acknowledged, Stage::Verified],
+        "its checks passed"
+    );
+
+    let root = Root::shell("echo x > y");
+    let message = root.say(Mailbox::agent(&kaede()), "to you");
+    root.send(&root.prompt("false"));
+    let _runner = root.start(7);
+    let reached = eventually("the acknowledgement", || {
+        let reached = root.spool.track(message).unwrap().reached;
+        reached.contains(&Stage::Acknowledged).then_some(reached)
+    });
+    assert!(!reached.contains(&Stage::Verified), "its check failed");
 }
 
 #[test]
