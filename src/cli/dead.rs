@@ -23,7 +23,7 @@ pub enum Verb {
     /// Shows one with its history
     #[command(after_help = "Example:\n  miyabi dead show 01JD8Y0Q6V4W3N5X7Z9B2C4D6F")]
     Show(One),
-    /// Lets one wait again, with as many attempts as a new one
+    /// Lets one wait again, with as many attempts as a new one, and also after its end of use
     #[command(after_help = "Example:\n  miyabi dead requeue 01JD8Y0Q6V4W3N5X7Z9B2C4D6F")]
     Requeue(One),
     /// Removes for good: one, those of a mailbox, or all

@@ -92,7 +92,23 @@ pub(super) const fn room_for(bytes: u64) -> u64 {
 impl Spool {
     /// Refuses messages for which the spool or the disk has no room. Work orders and reports are few, and the work of
     /// everybody hangs on them: for them only a full disk is full.
+    /// Those accepted before are never refused.
     pub(super) fn check_bytes(&self, envelopes: &[(&Envelope, usize)], now: Timestamp) -> Result<(), SpoolError> {
+        let was_accepted = |(envelope, _): &(&Envelope, usize)| {
+            let room = self.room(&envelope.to);
+            room.disk.is_there(&room.id(envelope.id))
+        };
+        match self.has_room(envelopes, now) {
+            Err(SpoolError::SpoolFull { .. } | SpoolError::DiskReserve { .. })
+                if envelopes.iter().all(was_accepted) =>
+            {
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn has_room(&self, envelopes: &[(&Envelope, usize)], now: Timestamp) -> Result<(), SpoolError> {
         let more: u64 = envelopes
             .iter()
             .filter(|(envelope, _)| envelope.kind == EnvelopeKind::Message)

@@ -162,3 +162,39 @@ fn a_message_can_be_read_from_standard_input() {
     root.command(&["send", "kaede", "-"]).write_stdin("line 1\nline 2\n").assert().success();
     assert_eq!(root.json(&["lease", "kaede"])["body"], "line 1\nline 2\n");
 }
+
+#[test]
+fn every_verb_on_messages_works_without_a_supervisor_and_while_agents_toml_is_broken() {
+    let root = Root::new();
+    root.run(&["send", "kaede", "makes the mailbox"]);
+    let first = receipt(&root, "kaede");
+    root.write("agents.toml", "[spool]\nbytes_max = 7\n[[agent\n");
+    let fine = |arguments: &[&str]| {
+        let output = root.run(arguments);
+        assert_eq!(code(&output), 0, "{arguments:?}: {}", text(&output.stderr));
+        text(&output.stdout).trim().to_owned()
+    };
+    let first = fine(&["extend", &first]);
+    fine(&["reply", &first, "answer"]);
+    assert_eq!(root.json(&["lease", "operator"])["body"], "answer");
+    let id = fine(&["send", "kaede", "x", "--ttl", "1h", "--attach", "agents.toml", "--thread", "t"]);
+    fine(&["inbox", "kaede", "--thread", "t", "--verify"]);
+    fine(&["sent"]);
+    fine(&["sent", &id, "--wait", "written"]);
+    let second = receipt(&root, "kaede");
+    fine(&["nack", &second, "--reason", "later"]);
+    fine(&["dead", "list"]);
+    fine(&["dead", "purge", "--all"]);
+    fine(&["ack", &first]);
+}
+
+#[test]
+fn completions_know_the_verbs_on_messages_and_their_options() {
+    let root = Root::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = text(&root.run(&["completions", shell]).stdout);
+        for word in ["sent", "reply", "wait-reply", "attach", "ttl", "verify"] {
+            assert!(script.contains(word), "{shell} does not complete `{word}`");
+        }
+    }
+}

@@ -36,6 +36,10 @@ fn a_full_spool_refuses_messages_and_takes_them_again_when_there_is_room() {
     let Err(SpoolError::SpoolFull { bytes, max, .. }) = try_send(&world, &late) else { panic!("it is full") };
     assert_eq!((bytes, max), (64 * KIB, 64 * KIB));
     assert!(names(&world.path().join("kaede/tmp")).is_empty() && world.folder_of(&late).is_none());
+    // Who repeats what was accepted is told so.
+    let first = world.spool.list(&mailbox("kaede")).unwrap().remove(0).id;
+    let accepted = world.spool.read(&mailbox("kaede"), first).unwrap().unwrap();
+    assert_eq!(try_send(&world, &accepted).unwrap(), Delivered::Already { first });
     // What the work of everybody hangs on still comes through.
     for kind in [EnvelopeKind::WorkOrder, EnvelopeKind::Report] {
         assert_eq!(try_send(&world, &Envelope { kind, ..world.message("kaede.work") }).unwrap(), Delivered::New);
