@@ -13,9 +13,6 @@ use tracing_subscriber::{Layer, fmt};
 /// The beginning of the log files' names; the day follows.
 pub const FILE_PREFIX: &str = "miyabi.log";
 
-/// How many days of logs are kept.
-pub const DAYS_KEPT: usize = 7;
-
 /// What is logged when nobody says otherwise.
 const LEVEL_DEFAULT: &str = "info";
 
@@ -28,6 +25,8 @@ pub struct Logging {
     pub filter: Option<String>,
     /// The form of the lines in the file.
     pub format: Format,
+    /// How many days of files are kept; one file a day.
+    pub days_kept: usize,
     /// Whether lines also go to standard error.
     pub standard_error: StandardError,
 }
@@ -85,7 +84,9 @@ pub enum TelemetryError {
 /// # Errors
 /// Names the folder or the filter.
 pub fn start(logging: &Logging) -> Result<WorkerGuard, TelemetryError> {
-    let file = rolling_file(&logging.folder)?;
+    // Old files are looked for before the first one is made; a folder that is missing would be complained about.
+    std::fs::create_dir_all(&logging.folder).ok();
+    let file = rolling_file(&logging.folder, logging.days_kept)?;
     // A full disk or a slow one must never hold up the supervisor's loop, so another thread writes.
     let (file, guard) = tracing_appender::non_blocking(file);
     let file = match logging.format {
@@ -96,9 +97,7 @@ pub fn start(logging: &Logging) -> Result<WorkerGuard, TelemetryError> {
         StandardError::Silent => None,
         StandardError::Terminal => Some(terminal_layer(false)),
         StandardError::ColoredTerminal => Some(terminal_layer(true)),
-        StandardError::Journal => {
-            Some(fmt::layer().compact().with_ansi(false).without_time().with_writer(std::io::stderr).boxed())
-        }
+        StandardError::Journal => Some(journal_layer()),
     };
     tracing_subscriber::registry()
         .with(filter(logging.filter.as_deref())?)
@@ -109,6 +108,20 @@ pub fn start(logging: &Logging) -> Result<WorkerGuard, TelemetryError> {
     Ok(guard)
 }
 
+/// Talks to the system's journal in its own protocol, so that fields stay fields: `journalctl MIYABI_AGENT=kaede`.
+fn journal_layer<S>() -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+{
+    match tracing_journald::layer() {
+        Ok(layer) => {
+            layer.with_field_prefix(Some("MIYABI".to_owned())).with_syslog_identifier("miyabi".to_owned()).boxed()
+        }
+        // Without its socket (a sandbox, another init) lines on standard error still reach whoever collects them.
+        Err(_) => fmt::layer().compact().with_ansi(false).without_time().with_writer(std::io::stderr).boxed(),
+    }
+}
+
 fn terminal_layer<S>(colors: bool) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: tracing::Subscriber + for<'a> LookupSpan<'a>,
@@ -116,11 +129,11 @@ where
     fmt::layer().compact().with_target(false).with_ansi(colors).with_writer(std::io::stderr).boxed()
 }
 
-fn rolling_file(folder: &Path) -> Result<RollingFileAppender, TelemetryError> {
+fn rolling_file(folder: &Path, days_kept: usize) -> Result<RollingFileAppender, TelemetryError> {
     RollingFileAppender::builder()
         .rotation(Rotation::DAILY)
         .filename_prefix(FILE_PREFIX)
-        .max_log_files(DAYS_KEPT)
+        .max_log_files(days_kept)
         .build(folder)
         .map_err(|source| TelemetryError::Folder { folder: folder.to_owned(), source })
 }
@@ -141,10 +154,12 @@ mod tests {
         for day in 1..=9 {
             std::fs::write(folder.path().join(format!("{FILE_PREFIX}.2020-01-0{day}")), "old").unwrap();
         }
-        let mut file = rolling_file(folder.path()).unwrap();
+        let mut file = rolling_file(folder.path(), 3).unwrap();
         file.write_all(b"a line\n").unwrap();
         let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert!(names.len() <= DAYS_KEPT, "{names:?}");
+        assert_eq!(names.len(), 3, "{names:?}");
+        let today = names.iter().filter(|name| !name.to_string_lossy().contains("2020-01-0")).count();
+        assert_eq!(today, 1, "{names:?}");
     }
 
     #[test]

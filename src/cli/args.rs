@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use super::{
-    agent, attach, completions, config, dag, dead, doctor, down, events, inbox, init, install, lease, logs, receipt,
-    reply, report, runner, send, sent, status, submit, task,
+    agent, attach, completions, config, dag, dead, doctor, down, events, inbox, init, install, journal, lease, logs,
+    receipt, reload, reply, report, runner, send, sent, status, submit, task,
 };
 
 const AFTER_HELP: &str = "\
@@ -48,6 +48,8 @@ pub enum Verb {
     Up,
     /// Lets running work end, then stops the agents and the supervisor
     Down(down::Args),
+    /// Reads agents.toml and dag/ again; only what has changed is touched
+    Reload(reload::Args),
     /// Shows agents, queues and tasks at a glance
     Status(status::Args),
     /// Attaches to the tmux session
@@ -91,6 +93,9 @@ pub enum Verb {
     /// Checks agents.toml, or prints the JSON schema of a file
     #[command(subcommand)]
     Config(config::Verb),
+    /// Checks and repairs the record of what has happened
+    #[command(subcommand)]
+    Journal(journal::Verb),
     /// Looks for what is missing on this machine, and says what to do
     Doctor(doctor::Args),
     /// Installs the systemd units

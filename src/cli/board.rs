@@ -48,7 +48,13 @@ fn heading(status: &Status, now: Timestamp, color: Color, width: Option<usize>) 
         supervisor.version
     );
     let room = width.unwrap_or(usize::MAX).saturating_sub(10);
-    format!("{}{}\n", color.paint(Tone::Heading, "supervisor"), color.paint(tone, &cut(&rest, room)))
+    let mut text = format!("{}{}\n", color.paint(Tone::Heading, "supervisor"), color.paint(tone, &cut(&rest, room)));
+    if let Some(found) = &supervisor.found {
+        let line = one_line(&format!("at its start {found}"));
+        text.push_str(&color.paint(Tone::Faint, &cut(&line, width.unwrap_or(usize::MAX))));
+        text.push('\n');
+    }
+    text
 }
 
 /// Lists agents.

@@ -1,5 +1,7 @@
 //! `miyabi down`.
 
+mod service;
+
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -16,6 +18,7 @@ use crate::io::clock;
 use crate::model::request::{Answer, Request};
 use crate::model::span;
 use crate::model::time::Timestamp;
+use service::Job;
 
 /// How often progress is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -30,6 +33,9 @@ pub struct Args {
     /// How long to wait for the end [default: as long as it takes]
     #[arg(long, value_name = "TIME", value_parser = span::parse)]
     pub timeout: Option<Duration>,
+    /// Called by systemd for this unit: a restart leaves the agents at work
+    #[arg(long, value_name = "UNIT", hide = true)]
+    pub service: Option<String>,
 }
 
 /// Asks the supervisor to drain, and waits for its end.
@@ -37,6 +43,22 @@ pub struct Args {
 /// # Errors
 /// Exit code 3 without a supervisor, 1 when it has not ended in time.
 pub fn run(context: &Context, args: &Args) -> Result {
+    if let Some(unit) = &args.service {
+        match service::job_of(context, unit) {
+            // systemd sends SIGTERM next, which leaves the agents at work.
+            Job::Restart => return detaching(context, "systemd restarts the supervisor: the agents go on working"),
+            Job::None => return detaching(context, "systemd has no job for the supervisor: the agents go on working"),
+            // Ended work cannot be taken back, and agents that go on can still be stopped: in doubt they go on.
+            Job::Unknown(reason) => {
+                let text = format!(
+                    "systemd does not say whether this is a stop or a restart ({reason}): the agents go on working; \
+                     `systemctl stop miyabi-orchestra-tmux` ends them"
+                );
+                return detaching(context, &text);
+            }
+            Job::Stop => {}
+        }
+    }
     let client = context.client()?;
     let status: Status = client.ask(Call::Status)?;
     let pid = status.supervisor.pid;
@@ -61,6 +83,11 @@ pub fn run(context: &Context, args: &Args) -> Result {
         Form::Json => context.out.json(&serde_json::json!({ "pid": pid, "state": "stopped" }))?,
         Form::Text => context.out.line("stopped")?,
     }
+    Ok(Ended::Well)
+}
+
+fn detaching(context: &Context, text: &str) -> Result {
+    context.out.note(text);
     Ok(Ended::Well)
 }
 

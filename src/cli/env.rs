@@ -22,7 +22,7 @@ pub struct Environment {
     pub log_format: Option<String>,
     /// `MIYABI_GITHUB_API`: another server than GitHub's own.
     pub github_api: Option<String>,
-    /// `GITHUB_TOKEN`.
+    /// The service manager's credential `github_token`, which nobody else sees; else `GITHUB_TOKEN`.
     pub github_token: Option<String>,
     /// `NO_COLOR`: set and not empty means no colours.
     pub no_color: bool,
@@ -70,8 +70,18 @@ impl Environment {
             stdin_is_terminal: std::io::stdin().is_terminal(),
             stdout_is_terminal: std::io::stdout().is_terminal(),
             stderr_is_terminal: std::io::stderr().is_terminal(),
-            ..Self::from_variables(all)
+            ..Self::from_variables(all).with_credentials()
         }
+    }
+
+    /// Takes what the service manager hands over in files that only this process can read.
+    fn with_credentials(mut self) -> Self {
+        let folder = self.all.get("CREDENTIALS_DIRECTORY").filter(|folder| !folder.is_empty());
+        let token = folder.and_then(|folder| std::fs::read_to_string(PathBuf::from(folder).join("github_token")).ok());
+        if let Some(token) = token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()) {
+            self.github_token = Some(token);
+        }
+        self
     }
 
     fn from_variables(all: BTreeMap<String, String>) -> Self {
@@ -132,6 +142,20 @@ mod tests {
     fn an_empty_variable_is_as_good_as_none() {
         let environment = of(&[("NO_COLOR", ""), ("MIYABI_ROOT", ""), ("CLICOLOR_FORCE", "0")]);
         assert!(!environment.no_color && !environment.color_forced && environment.root.is_none());
+    }
+
+    #[test]
+    fn a_credential_is_preferred_and_stays_out_of_the_variables() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().display().to_string();
+        let environment = of(&[("CREDENTIALS_DIRECTORY", &path), ("GITHUB_TOKEN", "open")]).with_credentials();
+        assert_eq!(environment.github_token.as_deref(), Some("open"));
+        for (text, token) in [(" \n", "open"), ("secret\n", "secret")] {
+            std::fs::write(folder.path().join("github_token"), text).unwrap();
+            let environment = of(&[("CREDENTIALS_DIRECTORY", &path), ("GITHUB_TOKEN", "open")]).with_credentials();
+            assert_eq!(environment.github_token.as_deref(), Some(token));
+            assert!(!environment.all.values().any(|value| value.contains("secret")));
+        }
     }
 
     #[test]

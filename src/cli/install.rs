@@ -9,7 +9,7 @@ use std::process::Command;
 use super::context::Context;
 use super::failure::{Ended, Failure, Kind, Result};
 use super::output::{Form, Tone};
-use units::{Facts, Unit, render};
+use units::{Facts, Scope, Unit, render};
 use write::{Written, write_if_new};
 
 /// Where systemd looks for units of the machine's own.
@@ -21,13 +21,16 @@ const SYSTEMD_RUNS: &str = "/run/systemd/system";
 /// The arguments of `install`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Keys for the agents go into /etc/miyabi-orchestra/environment (mode 0600), one NAME=VALUE a line.\n\n\
+    after_help = "With `--user NAME` the machine's systemd runs it in that account; with `--user` alone your own systemd does, \
+    without root.\nKeys for the agents go into /etc/miyabi-orchestra/environment (your own: ~/.config/miyabi-orchestra/environment), \
+    mode 0600, one\nNAME=VALUE a line; the supervisor's own GitHub token into github_token beside it.\n\n\
     Examples:\n  sudo miyabi install --user \"$USER\" --root ~/project\n  \
+    miyabi install --user --root ~/project\n  \
     miyabi install --user \"$USER\" --root ~/project --dry-run\n  sudo miyabi install --uninstall"
 )]
 pub struct Args {
-    /// The account in which the supervisor and the agents run
-    #[arg(long, value_name = "NAME", required_unless_present = "uninstall")]
+    /// The account in which the supervisor and the agents run; without a name: yours, under your own systemd
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", required_unless_present = "uninstall")]
     pub user: Option<String>,
     /// The folder with agents.toml
     #[arg(long = "root", id = "install_root", value_name = "DIR", required_unless_present = "uninstall")]
@@ -35,15 +38,41 @@ pub struct Args {
     /// Shows what would be written and changes nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Where the program is installed: PREFIX/bin/miyabi
-    #[arg(long, value_name = "PREFIX", default_value = "/usr/local")]
-    pub prefix: PathBuf,
+    /// Where the program is installed: PREFIX/bin/miyabi [default: /usr/local, or ~/.local]
+    #[arg(long, value_name = "PREFIX")]
+    pub prefix: Option<PathBuf>,
     /// Stops the services and removes the units; the root and the program stay
-    #[arg(long, conflicts_with_all = ["user", "install_root"])]
+    #[arg(long, conflicts_with = "install_root")]
     pub uninstall: bool,
     /// Another folder for the units
-    #[arg(long, value_name = "DIR", default_value = UNIT_FOLDER, hide = true)]
-    pub unit_folder: PathBuf,
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub unit_folder: Option<PathBuf>,
+}
+
+/// Where everything goes.
+struct Places {
+    scope: Scope,
+    units: PathBuf,
+    prefix: PathBuf,
+}
+
+impl Places {
+    fn new(context: &Context, args: &Args) -> Result<Self> {
+        let scope = if args.user.as_deref() == Some("") { Scope::Person } else { Scope::System };
+        let home = || {
+            let home = context.environment.home.clone();
+            home.ok_or_else(|| Failure::say(Kind::Failed, "HOME is not set").hint("your own systemd looks below it"))
+        };
+        let (units, prefix) = match scope {
+            Scope::System => (PathBuf::from(UNIT_FOLDER), PathBuf::from("/usr/local")),
+            Scope::Person => (home()?.join(".config/systemd/user"), home()?.join(".local")),
+        };
+        Ok(Self {
+            scope,
+            units: args.unit_folder.clone().unwrap_or(units),
+            prefix: args.prefix.clone().unwrap_or(prefix),
+        })
+    }
 }
 
 /// Installs or removes the units.
@@ -51,23 +80,42 @@ pub struct Args {
 /// # Errors
 /// Exit code 5 without root's rights, 4 for an unknown user or a wrong configuration.
 pub fn run(context: &Context, args: &Args) -> Result {
-    if !args.dry_run && !rustix::process::geteuid().is_root() {
-        return Err(Failure::say(Kind::Refused, "only root may install services")
-            .hint("put `sudo` in front, or see what would be done with `--dry-run`"));
+    let places = Places::new(context, args)?;
+    if places.scope == Scope::System && !args.dry_run && !rustix::process::geteuid().is_root() {
+        return Err(Failure::say(Kind::Refused, "only root may install services of the machine")
+            .hint("put `sudo` in front, use your own systemd with `--user` alone, or look with `--dry-run`"));
     }
     match (&args.user, &args.root) {
-        (Some(user), Some(root)) => install(context, args, &units::facts(context, user, root, &args.prefix)?),
-        (None, _) | (_, None) => uninstall(context, args),
+        (Some(user), Some(root)) => {
+            let user = match places.scope {
+                Scope::System => user.clone(),
+                Scope::Person => own_name()?,
+            };
+            let facts = units::facts(context, places.scope, &user, root, &places.prefix)?;
+            install(context, args, &places, &facts)
+        }
+        (None, _) | (_, None) if args.uninstall => uninstall(context, args, &places),
+        (None, _) | (_, None) => {
+            Err(Failure::say(Kind::Usage, "which root is meant?").hint("add `--root DIR`, the folder with agents.toml"))
+        }
     }
 }
 
-fn install(context: &Context, args: &Args, facts: &Facts) -> Result {
+fn own_name() -> Result<String> {
+    let output = Command::new("id")
+        .arg("-un")
+        .output()
+        .map_err(|error| Failure::new(Kind::Failed, anyhow::Error::new(error).context("cannot run id")))?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn install(context: &Context, args: &Args, places: &Places, facts: &Facts) -> Result {
     let mut changed = Vec::new();
     let program = write::program_is_new(&context.environment.program, &facts.program)?;
     if program {
         changed.push(facts.program.clone());
     }
-    let units = Unit::ALL.map(|unit| (args.unit_folder.join(unit.file_name()), render(unit, facts)));
+    let units = Unit::ALL.map(|unit| (places.units.join(unit.file_name()), render(unit, facts)));
     if args.dry_run {
         return dry_run(context, &changed, &units);
     }
@@ -80,12 +128,20 @@ fn install(context: &Context, args: &Args, facts: &Facts) -> Result {
             Written::Same => {}
         }
     }
-    systemctl(context, &["daemon-reload"])?;
+    systemctl(context, places, &["daemon-reload"])?;
     report(context, &changed, "installed")?;
     if context.out.form == Form::Text {
         let next = if changed.is_empty() { "restart" } else { "enable --now" };
-        let command = format!("systemctl {next} miyabi-orchestra");
-        context.out.line(&format!("now run {}", context.out.color.paint(Tone::Active, &command)))?;
+        let paint = |command: &str| context.out.color.paint(Tone::Active, command);
+        let command = match places.scope {
+            Scope::System => format!("systemctl {next} miyabi-orchestra"),
+            Scope::Person => format!("systemctl --user {next} miyabi-orchestra"),
+        };
+        context.out.line(&format!("now run {}", paint(&command)))?;
+        if places.scope == Scope::Person && !changed.is_empty() {
+            let linger = paint("sudo loginctl enable-linger \"$USER\"");
+            context.out.line(&format!("and, for the time when you are not logged in, {linger}"))?;
+        }
     }
     Ok(Ended::Well)
 }
@@ -106,12 +162,9 @@ fn dry_run(context: &Context, changed: &[PathBuf], units: &[(PathBuf, String)]) 
     Ok(Ended::Well)
 }
 
-fn uninstall(context: &Context, args: &Args) -> Result {
-    let present: Vec<PathBuf> = Unit::ALL
-        .map(|unit| args.unit_folder.join(unit.file_name()))
-        .into_iter()
-        .filter(|path| path.exists())
-        .collect();
+fn uninstall(context: &Context, args: &Args, places: &Places) -> Result {
+    let present: Vec<PathBuf> =
+        Unit::ALL.map(|unit| places.units.join(unit.file_name())).into_iter().filter(|path| path.exists()).collect();
     if args.dry_run {
         for path in &present {
             context.out.line(&format!("# would stop and remove {}", path.display()))?;
@@ -121,13 +174,13 @@ fn uninstall(context: &Context, args: &Args) -> Result {
     if !present.is_empty() {
         // The supervisor first: it drains, and must not see the tmux server go while it is at work.
         for unit in Unit::ALL {
-            systemctl(context, &["disable", "--now", unit.file_name()])?;
+            systemctl(context, places, &["disable", "--now", unit.file_name()])?;
         }
     }
     for path in &present {
         std::fs::remove_file(path)?;
     }
-    systemctl(context, &["daemon-reload"])?;
+    systemctl(context, places, &["daemon-reload"])?;
     report(context, &present, "removed")?;
     Ok(Ended::Well)
 }
@@ -146,12 +199,16 @@ fn report(context: &Context, paths: &[PathBuf], word: &str) -> Result<()> {
 }
 
 /// Runs systemctl where systemd runs; elsewhere (a chroot, an image being built) the files are enough.
-fn systemctl(context: &Context, arguments: &[&str]) -> Result<()> {
+fn systemctl(context: &Context, places: &Places, arguments: &[&str]) -> Result<()> {
     if !std::path::Path::new(SYSTEMD_RUNS).exists() {
         context.out.note(&format!("systemd does not run here; `systemctl {}` was left out", arguments.join(" ")));
         return Ok(());
     }
-    let output = Command::new("systemctl")
+    let mut command = Command::new("systemctl");
+    if places.scope == Scope::Person {
+        command.arg("--user");
+    }
+    let output = command
         .args(arguments)
         .output()
         .map_err(|error| Failure::new(Kind::Failed, anyhow::Error::new(error).context("cannot run systemctl")))?;

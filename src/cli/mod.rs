@@ -23,11 +23,13 @@ pub mod failure;
 pub mod inbox;
 pub mod init;
 pub mod install;
+pub mod journal;
 pub mod lease;
 pub mod logs;
 pub mod mail;
 pub mod output;
 pub mod receipt;
+pub mod reload;
 pub mod reply;
 pub mod report;
 pub mod runner;
@@ -77,6 +79,7 @@ fn perform(context: &Context, verb: Verb) -> failure::Result {
         Verb::Init(args) => init::run(context, &args),
         Verb::Up => up::run(context),
         Verb::Down(args) => down::run(context, &args),
+        Verb::Reload(args) => reload::run(context, &args),
         Verb::Status(args) => status::run(context, &args),
         Verb::Attach(args) => attach::run(context, &args),
         Verb::Submit(args) => submit::run(context, args),
@@ -96,6 +99,7 @@ fn perform(context: &Context, verb: Verb) -> failure::Result {
         Verb::Logs(args) => logs::run(context, &args),
         Verb::Events(args) => events::run(context, &args),
         Verb::Config(verb) => config::run(context, &verb),
+        Verb::Journal(verb) => journal::run(context, &verb),
         Verb::Doctor(args) => doctor::run(context, &args),
         Verb::Install(args) => install::run(context, &args),
         Verb::Completions(args) => completions::run(context, &args),

@@ -18,7 +18,7 @@ pub fn run(context: &Context) -> Result {
     let layout = context.layout()?;
     // Read once more by the supervisor; here only so that a person sees every fault at once, before anything starts.
     let plan = context.plan()?;
-    let _guard = telemetry::start(&logging(&layout, &context.environment)?)?;
+    let _guard = telemetry::start(&logging(&layout, &context.environment, plan.log_days)?)?;
     greet(context, &layout, plan.agents.len());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let options = Options {
@@ -51,7 +51,7 @@ fn greet(context: &Context, layout: &Layout, agents: usize) {
 }
 
 /// Decides how the supervisor logs in this environment.
-fn logging(layout: &Layout, environment: &Environment) -> Result<Logging> {
+fn logging(layout: &Layout, environment: &Environment, days: u32) -> Result<Logging> {
     let format = match environment.log_format.as_deref() {
         None | Some("compact") => Format::Compact,
         Some("json") => Format::Json,
@@ -70,7 +70,8 @@ fn logging(layout: &Layout, environment: &Environment) -> Result<Logging> {
     } else {
         StandardError::Silent
     };
-    Ok(Logging { folder: layout.logs(), filter: environment.log.clone(), format, standard_error })
+    let days_kept = usize::try_from(days).unwrap_or(usize::MAX);
+    Ok(Logging { folder: layout.logs(), filter: environment.log.clone(), format, days_kept, standard_error })
 }
 
 impl From<TelemetryError> for Failure {
@@ -98,10 +99,14 @@ fn not_started(context: &Context, error: StartError) -> Failure {
         StartError::Folder { .. } | StartError::Lock(_) | StartError::Socket(_) => Failure::new(Kind::Failed, error)
             .hint("the root must be a folder that you can write; `miyabi doctor` looks"),
         StartError::Tmux(_) => Failure::new(Kind::Failed, error).hint("`miyabi doctor` says what is missing"),
-        StartError::Journal(_) | StartError::Fact { .. } | StartError::Illegal { .. } => {
-            Failure::new(Kind::Failed, error)
-                .hint("data/miyabi.db holds what must survive a crash; keep a copy of it before you change anything")
-        }
+        StartError::Newer { .. } => Failure::new(Kind::Failed, error).hint("nothing was changed"),
+        StartError::Journal(_)
+        | StartError::Fact { .. }
+        | StartError::Missing { .. }
+        | StartError::NothingLeft { .. }
+        | StartError::Repair { .. }
+        | StartError::Illegal { .. } => Failure::new(Kind::Failed, error)
+            .hint("nothing was changed; `miyabi journal check` looks closer, `miyabi journal repair` keeps all that can be kept"),
         StartError::Broken(_) | StartError::System { .. } => {
             Failure::new(Kind::Failed, error).hint("start it again: what was recorded is not lost; the log is in logs/")
         }

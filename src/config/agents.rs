@@ -1,6 +1,7 @@
 //! agents.toml: the team, its repositories and its workflow.
 
 mod agent;
+mod limits;
 mod repository;
 mod resources;
 mod spool;
@@ -65,6 +66,7 @@ fn read_plan(root: &Path, report: &mut Report<'_>) -> Option<Plan> {
     let resources = resources::read(&file, report);
     let alert_command = resources::read_alert(&file, report);
     let spool = spool::read(&file, report);
+    let log_days = resources::read_log(&file, report);
     Some(Plan {
         session: session?,
         agents: agents?,
@@ -73,6 +75,7 @@ fn read_plan(root: &Path, report: &mut Report<'_>) -> Option<Plan> {
         resources: resources?,
         alert_command: alert_command?,
         spool: spool?,
+        log_days: log_days?,
     })
 }
 

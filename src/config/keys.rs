@@ -138,7 +138,9 @@ mod tests {
             "[resources]",
             "[alert]",
             "[spool]",
+            "[log]",
             "restart",
+            "limits",
         ];
         assert_eq!(headings, expected);
     }

@@ -79,6 +79,8 @@ pub enum Call {
         /// Which tasks; empty: all.
         ids: Vec<TaskId>,
     },
+    /// agents.toml and the dependency files are read again; answered with [`crate::model::request::Answer`].
+    Reload,
     /// A change; answered with [`crate::model::request::Answer`].
     Request(Request),
     /// Answered with [`Pong`]: the supervisor's loop turns.
@@ -97,6 +99,7 @@ impl Call {
             | Self::Why { .. }
             | Self::Report { .. }
             | Self::Agents
+            | Self::Reload
             | Self::Request(_)
             | Self::Ping => false,
         }
@@ -188,6 +191,9 @@ pub struct SupervisorView {
     /// The path of the tmux server's socket that holds the panes, if it is known.
     #[serde(default)]
     pub tmux_socket: Option<String>,
+    /// What it found of an earlier supervisor's team when it came, in one line.
+    #[serde(default)]
+    pub found: Option<String>,
 }
 
 /// How the supervisor is.

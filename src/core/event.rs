@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::model::agent::AgentSpec;
 use crate::model::beat::Beat;
 use crate::model::fault::Fault;
 use crate::model::id::{AgentId, EnvelopeId, Incarnation, RepositoryName, TaskId};
+use crate::model::plan::Plan;
 use crate::model::report::Report;
 use crate::model::request::{Request, RequestId};
 use crate::model::task::TaskFile;
@@ -117,6 +119,17 @@ pub enum Event {
         /// The branch that is checked out in each repository, or why there is none.
         branches: Branches,
     },
+    /// Somebody asked for agents.toml and the dependency files to be read again, and agents.toml has no fault.
+    PlanRead {
+        /// Ties the answer to it.
+        id: RequestId,
+        /// What agents.toml says now.
+        plan: Box<Plan>,
+        /// Every dependency file, read with that plan.
+        files: Vec<FileRead>,
+        /// The branch that is checked out in each repository, or why there is none.
+        branches: Branches,
+    },
 }
 
 /// The branch that is checked out in each repository, or why there is none.
@@ -147,6 +160,8 @@ pub struct PaneFound {
     pub pane: String,
     /// Its runner's process id.
     pub pid: u32,
+    /// With which settings it was started, if that is known.
+    pub launched: Option<Box<AgentSpec>>,
 }
 
 /// Where a work order lies in the spool.

@@ -8,7 +8,7 @@ use crate::model::task::TaskSpec;
 use crate::model::time::Timestamp;
 
 /// The version of [`Fact`]'s JSON form; older versions are still read.
-pub const FACT_VERSION: i64 = 1;
+pub const FACT_VERSION: i64 = 2;
 
 /// Something that has happened and must never be forgotten.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -57,6 +57,18 @@ pub enum Fact {
     AgentReleased {
         /// Who.
         agent: AgentId,
+    },
+    /// agents.toml was read again and is in force.
+    TeamChanged {
+        /// What changed, for people.
+        text: String,
+    },
+    /// The supervisor came back and found what an earlier one had left.
+    TeamFound {
+        /// The agents that were adopted at work.
+        adopted: Vec<AgentId>,
+        /// What differed from what the journal says, a line each, for people.
+        repaired: Vec<String>,
     },
     /// A task is known from now on.
     TaskAccepted {
@@ -243,6 +255,10 @@ pub enum DownCause {
     Drain,
     /// Its pane was not found at the supervisor's start.
     Lost,
+    /// It was taken out of agents.toml.
+    Removed,
+    /// Its settings in agents.toml were changed.
+    Reconfigured,
 }
 
 impl DownCause {
@@ -256,7 +272,7 @@ impl DownCause {
             | Self::Overdue
             | Self::SpawnFailed { .. }
             | Self::Clean => true,
-            Self::Operator | Self::Drain | Self::Lost => false,
+            Self::Operator | Self::Drain | Self::Lost | Self::Removed | Self::Reconfigured => false,
         }
     }
 
@@ -273,6 +289,8 @@ impl DownCause {
             Self::Operator => "was stopped by the operator".to_owned(),
             Self::Drain => "was stopped with the supervisor".to_owned(),
             Self::Lost => "was gone when the supervisor came back".to_owned(),
+            Self::Removed => "was taken out of the team".to_owned(),
+            Self::Reconfigured => "was stopped because its settings have changed".to_owned(),
         }
     }
 }
@@ -357,12 +375,28 @@ pub struct Told {
     pub text: String,
 }
 
+/// Tells what a supervisor found when it came back.
+#[must_use]
+pub fn found_text(adopted: &[AgentId], repaired: &[String]) -> String {
+    let names: Vec<&str> = adopted.iter().map(AgentId::as_str).collect();
+    let adopted = match names.as_slice() {
+        [] => "no agent was found at work".to_owned(),
+        [..] => format!("{} agents were found at work: {}", names.len(), names.join(", ")),
+    };
+    match repaired {
+        [] => format!("{adopted}; everything agrees"),
+        [..] => format!("{adopted}; repaired: {}", repaired.join("; ")),
+    }
+}
+
 impl Fact {
     /// Tells the fact to people and programs.
     #[must_use]
     pub fn tell(&self) -> Told {
         match self {
             Self::Begun { .. } => Told::new("begun", "the journal was begun".to_owned()),
+            Self::TeamChanged { text } => Told::new("team-changed", format!("agents.toml was read again: {text}")),
+            Self::TeamFound { adopted, repaired } => Told::new("team-found", found_text(adopted, repaired)),
             Self::SpawnRequested { .. }
             | Self::AgentUp { .. }
             | Self::AgentDown { .. }

@@ -12,6 +12,7 @@ use super::effect::{Effect, Stop};
 use super::event::{Evidence, OrderPlace, PaneFound};
 use super::fact::{Budget, DownCause, Fact, Hold};
 use super::restart::{self, Restart};
+use super::team;
 
 /// How long the answer to an effect may take before the effect is asked for again.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -145,11 +146,13 @@ pub(super) struct Live {
     pub(super) since: Timestamp,
     /// The newest order whose report is in: the agent is free although it may still say that it is busy.
     pub(super) finished: Option<EnvelopeId>,
+    /// Whether it runs with other settings than those in force: it is started again as soon as it is idle.
+    pub(super) outdated: bool,
 }
 
 impl Live {
     pub(super) const fn new(state: Liveness, since: Timestamp) -> Self {
-        Self { state, since, finished: None }
+        Self { state, since, finished: None, outdated: false }
     }
 }
 
@@ -181,40 +184,96 @@ impl Core {
         self.durable.agents.get(agent).and_then(|record| record.hold)
     }
 
-    /// Takes what was found at the start: matching panes are adopted, everything else is cleared away.
-    pub(super) fn reconcile_panes(&mut self, panes: &[PaneFound], orders: &[(AgentId, EnvelopeId, OrderPlace)]) {
+    /// Takes what was found at the start: matching panes are adopted, everything else is cleared away. Returns who was
+    /// adopted, and what differed from the journal, for people.
+    pub(super) fn reconcile_panes(
+        &mut self,
+        panes: &[PaneFound],
+        orders: &[(AgentId, EnvelopeId, OrderPlace)],
+    ) -> (Vec<AgentId>, Vec<String>) {
         let mut names: Vec<AgentId> = self.agents.keys().cloned().collect();
+        names.extend(self.durable.agents.keys().filter(|agent| self.was_running(agent)).cloned());
         names.extend(panes.iter().map(|pane| pane.agent.clone()));
         names.extend(orders.iter().map(|(agent, _, _)| agent.clone()));
         names.sort();
         names.dedup();
+        let (mut adopted, mut repaired) = (Vec::new(), Vec::new());
         for agent in names {
             let found: Vec<&PaneFound> = panes.iter().filter(|pane| pane.agent == agent).collect();
-            let order = orders.iter().find(|(owner, _, _)| *owner == agent);
-            let foreign_lease = order.is_some_and(
-                |(_, _, place)| matches!(place, OrderPlace::Leased(holder) if *holder != self.incarnation(&agent)),
-            );
-            match (found.as_slice(), self.plan.agent(&agent)) {
-                ([pane], Some(spec)) if self.is_current(&agent, pane.incarnation) && !foreign_lease => {
-                    let deadline = self.now + spec.start_timeout / START_SLICES;
-                    self.push(Effect::AdoptPane {
-                        agent: agent.clone(),
-                        incarnation: pane.incarnation,
-                        pane: pane.pane.clone(),
-                        pid: pane.pid,
-                    });
-                    let pane = Pane { id: pane.pane.clone(), pid: pane.pid };
-                    self.enter(&agent, Liveness::Starting { pane, deadline, slice: 1 });
+            let order = orders.iter().find(|(owner, _, _)| *owner == agent).map(|(_, _, place)| *place);
+            let known = self.plan.agent(&agent).is_some();
+            match (found.as_slice(), self.difference(&agent, &found, order)) {
+                ([pane], None) => {
+                    self.take_over(pane);
+                    adopted.push(agent);
                 }
-                ([], Some(_)) if order.is_none() && !self.was_running(&agent) => {
+                ([], None) if known => {
                     let state = self.hold_of(&agent).map_or(Liveness::Absent, Liveness::Held);
                     self.enter(&agent, state);
                 }
-                ([], None) if order.is_none() && !self.was_running(&agent) => {
+                ([], None) => {
                     self.agents.remove(&agent);
                 }
-                ([] | [_, ..], _) => self.clear(&agent, DownCause::Lost),
+                ([] | [_, ..], difference) => {
+                    repaired.extend(difference);
+                    self.clear(&agent, DownCause::Lost);
+                }
             }
+        }
+        (adopted, repaired)
+    }
+
+    /// Tells where pane, lease and journal disagree about an agent; nothing when they do not.
+    fn difference(&self, agent: &AgentId, found: &[&PaneFound], order: Option<OrderPlace>) -> Option<String> {
+        let expected = self.incarnation(agent);
+        match found {
+            [] if self.was_running(agent) && matches!(order, Some(OrderPlace::Leased(_))) => {
+                Some(format!("{agent} has a lease and no pane"))
+            }
+            [] if self.was_running(agent) => Some(format!("{agent} has no pane any more")),
+            [] if order.is_some() => Some(format!("{agent} has an order and is down")),
+            [] => None,
+            [pane] if !self.durable.agents.contains_key(agent) => {
+                Some(format!("pane {} is of {agent}, whom nobody knows", pane.pane))
+            }
+            [pane] if pane.incarnation != expected => Some(format!(
+                "pane {} is {agent}'s start {}, and {expected} is the newest",
+                pane.pane, pane.incarnation
+            )),
+            [pane] if !self.is_current(agent, pane.incarnation) => {
+                Some(format!("pane {} is of {agent}, who was said to be down", pane.pane))
+            }
+            [_] => match order {
+                Some(OrderPlace::Leased(holder)) if holder != expected => {
+                    Some(format!("{agent}'s lease is held by its start {holder}, and {expected} has the pane"))
+                }
+                // Reports were taken before: what is neither waiting nor held was lost, and nobody will report it.
+                Some(OrderPlace::Done | OrderPlace::Dead) => Some(format!("{agent} has a pane, and its lease is gone")),
+                Some(OrderPlace::Missing) if self.has_begun_order(agent) => {
+                    Some(format!("{agent} has a pane, and its lease is gone"))
+                }
+                Some(OrderPlace::Leased(_) | OrderPlace::New | OrderPlace::Missing) | None => None,
+            },
+            [_, ..] => Some(format!("{agent} has {} panes", found.len())),
+        }
+    }
+
+    fn take_over(&mut self, found: &PaneFound) {
+        let agent = &found.agent;
+        // An agent that is no longer in the team may end its work first.
+        let spec = self.plan.agent(agent);
+        let outdated = team::is_outdated(found.launched.as_deref(), spec);
+        let deadline = self.now + self.start_slice(agent);
+        self.push(Effect::AdoptPane {
+            agent: agent.clone(),
+            incarnation: found.incarnation,
+            pane: found.pane.clone(),
+            pid: found.pid,
+        });
+        let pane = Pane { id: found.pane.clone(), pid: found.pid };
+        self.enter(agent, Liveness::Starting { pane, deadline, slice: 1 });
+        if let Some(live) = self.agents.get_mut(agent) {
+            live.outdated = outdated;
         }
     }
 
@@ -230,6 +289,9 @@ impl Core {
         self.record(Fact::SpawnRequested { agent: agent.clone(), incarnation, budget });
         self.push(Effect::SpawnPane { agent: agent.clone(), incarnation });
         self.enter(agent, Liveness::Spawning { deadline, tries: 1, early: None });
+        if let Some(live) = self.agents.get_mut(agent) {
+            live.outdated = false;
+        }
     }
 
     pub(super) fn on_pane_spawned(&mut self, agent: &AgentId, incarnation: Incarnation, pane: Pane) {

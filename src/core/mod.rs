@@ -21,6 +21,7 @@ mod requests;
 pub mod restart;
 pub mod snapshot;
 pub mod state;
+mod team;
 mod view;
 pub mod work;
 
@@ -53,6 +54,8 @@ pub struct Core {
     files: Files,
     faults: Vec<crate::model::fault::Fault>,
     branches: Branches,
+    /// What was found of an earlier supervisor's team, in one line.
+    found: Option<String>,
     effects: VecDeque<Effect>,
     broken: Option<IllegalFact>,
 }
@@ -79,6 +82,7 @@ impl Core {
             files: Files::new(),
             faults: Vec::new(),
             branches: Branches::new(),
+            found: None,
             effects: VecDeque::new(),
             broken: None,
         };
@@ -155,6 +159,7 @@ impl Core {
             Event::MergeEnded { task, attempt, result } => self.on_merge_ended(&task, attempt, result),
             Event::DagRead { files, branches } => self.on_dag_read(files, &branches),
             Event::Asked { id, request, branches } => self.on_request(id, request, &branches),
+            Event::PlanRead { id, plan, files, branches } => self.on_plan_read(id, *plan, files, &branches),
         }
         self.steer();
     }
@@ -219,7 +224,11 @@ impl Core {
             })
             .collect();
         self.retire_again();
-        self.reconcile_panes(panes, &orders);
+        let (adopted, repaired) = self.reconcile_panes(panes, &orders);
+        if !adopted.is_empty() || !repaired.is_empty() {
+            self.found = Some(fact::found_text(&adopted, &repaired));
+            self.record(Fact::TeamFound { adopted, repaired });
+        }
         for (agent, _, place) in &orders {
             let adopted = self.agents.get(agent).is_some_and(|live| live.state.pane().is_some());
             let task = self.index.open_order(agent).map(|(task, _)| task.clone());
@@ -289,6 +298,9 @@ impl Core {
     }
 
     fn steer_agent(&mut self, agent: &AgentId) {
+        if self.drain.is_none() && self.steer_out(agent) {
+            return;
+        }
         let Some(live) = self.agents.get(agent) else { return };
         let hold = self.hold_of(agent);
         match (&live.state, self.drain) {

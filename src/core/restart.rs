@@ -31,7 +31,10 @@ pub fn after_end(
     seed: u64,
 ) -> Restart {
     match (policy.policy, cause) {
-        (_, DownCause::Operator | DownCause::Lost | DownCause::Drain) => return Restart::At(now, Budget::Free),
+        (
+            _,
+            DownCause::Operator | DownCause::Lost | DownCause::Drain | DownCause::Removed | DownCause::Reconfigured,
+        ) => return Restart::At(now, Budget::Free),
         (RestartKind::Temporary, _) | (RestartKind::Transient, DownCause::Clean) => return Restart::Hold(Hold::Ended),
         (
             RestartKind::Permanent | RestartKind::Transient,

@@ -15,8 +15,11 @@ pub struct Snapshot {
     pub at: Timestamp,
     /// Whether the supervisor is on its way down.
     pub draining: bool,
-    /// The agents, in the order of agents.toml.
+    /// The agents, in the order of agents.toml, then those who are on their way out.
     pub agents: Vec<AgentView>,
+    /// What was found of an earlier supervisor's team at the start, in one line.
+    #[serde(default)]
+    pub found: Option<String>,
     /// The tasks, in the order in which they were accepted.
     pub tasks: Vec<TaskView>,
     /// Faults of dependency files whose newest version is not in force.

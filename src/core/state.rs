@@ -265,7 +265,7 @@ impl Durable {
             | Fact::MergeParked { task, .. }
             | Fact::Merged { task, .. } => self.apply_to_attempt(task, &recorded.fact, at),
             Fact::ReportAccepted { report, then } => self.accept_report(report, then, at),
-            Fact::ReportStale { .. } => Ok(()),
+            Fact::ReportStale { .. } | Fact::TeamChanged { .. } | Fact::TeamFound { .. } => Ok(()),
         }
     }
 

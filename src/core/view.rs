@@ -23,10 +23,17 @@ impl Core {
         Snapshot {
             at: now,
             draining: self.drain.is_some(),
-            agents: self.plan.agents.iter().map(|spec| self.agent_view(&spec.id, now)).collect(),
+            agents: self.shown_agents().map(|agent| self.agent_view(agent, now)).collect(),
             tasks: tasks.into_iter().map(|(task, record)| self.task_view(task, record)).collect(),
             faults: self.faults.clone(),
+            found: self.found.clone(),
         }
+    }
+
+    /// Returns the team in the order of agents.toml, then those who are on their way out.
+    fn shown_agents(&self) -> impl Iterator<Item = &AgentId> {
+        let leaving = self.agents.keys().filter(|agent| self.plan.agent(agent).is_none());
+        self.plan.agents.iter().map(|spec| &spec.id).chain(leaving)
     }
 
     /// Says whether nothing moves: no order is open, no task could start or waits for a time, no merge can go on.
@@ -72,6 +79,13 @@ impl Core {
             | AgentState::Suspect
             | AgentState::Stopping => None,
         };
+        let reason = reason.or_else(|| match spec {
+            None => Some("is leaving the team".to_owned()),
+            Some(_) if live.is_some_and(|live| live.outdated) => {
+                Some("is started again with its new settings as soon as it is idle".to_owned())
+            }
+            Some(_) => None,
+        });
         AgentView {
             id: agent.clone(),
             name: spec.map_or_else(|| agent.to_string(), |spec| spec.name.clone()),

@@ -75,6 +75,9 @@ impl Core {
             return false;
         }
         let Some(live) = self.agents.get(agent) else { return false };
+        if live.outdated {
+            return false;
+        }
         match &live.state {
             Liveness::Up { activity: Activity::Idle, .. } => true,
             Liveness::Up { activity: Activity::Busy { order, .. }, .. } => live.finished == Some(*order),
@@ -312,7 +315,9 @@ impl Core {
             how: Retire::Dead { reason: reason.to_owned() },
         };
         let begun = match place {
-            Some(OrderPlace::New | OrderPlace::Missing) => false,
+            Some(OrderPlace::New) => false,
+            // Intended and not yet written, or taken away after it was begun: the same envelope is never written again.
+            Some(OrderPlace::Missing) => self.has_begun_order(agent),
             Some(OrderPlace::Leased(_) | OrderPlace::Done | OrderPlace::Dead) | None => true,
         };
         match (begun, cause) {
@@ -326,7 +331,7 @@ impl Core {
                 self.withdraw(&task, &reason);
                 self.push(retire(&reason));
             }
-            (true, DownCause::Operator | DownCause::Drain) => {
+            (true, DownCause::Operator | DownCause::Drain | DownCause::Removed | DownCause::Reconfigured) => {
                 let reason = format!("interrupted: {agent} {}", cause.text());
                 self.withdraw(&task, &reason);
                 self.push(retire(&reason));

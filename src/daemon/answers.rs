@@ -11,7 +11,7 @@ use crate::core::Core;
 use crate::core::snapshot::{AgentState, TaskState};
 use crate::core::state::{AttemptRecord, TaskRecord};
 use crate::core::work::branch_of;
-use crate::io::clock;
+use crate::io::{clock, systemd};
 use crate::model::id::TaskId;
 use crate::model::request::RequestId;
 
@@ -79,6 +79,12 @@ impl Supervisor {
                     }
                 });
             }
+            Call::Reload => {
+                let id = self.waiting.add(answer);
+                systemd::reloading();
+                self.reloads.insert(id);
+                self.hands.read_team(&mut self.tasks, id);
+            }
             Call::Request(request) => {
                 let id = self.waiting.add(answer);
                 self.hands.prepare(&mut self.tasks, self.core.plan(), id, request);
@@ -95,6 +101,7 @@ impl Supervisor {
                 since: self.since,
                 state: if snapshot.draining { SupervisorState::Draining } else { SupervisorState::Running },
                 tmux_socket: Some(self.hands.tmux_socket().to_owned()),
+                found: snapshot.found.clone(),
             },
             tasks: snapshot.task_counts(),
             agents: snapshot.agents,

@@ -15,13 +15,13 @@ use crate::model::fault::with_causes;
 use crate::model::id::{AgentId, EnvelopeId};
 use crate::model::layout::Layout;
 use crate::model::plan::Plan;
-use crate::model::request::{Request, RequestId};
+use crate::model::request::{Answer, RefusalKind, Request, RequestId};
 use crate::tasks::Tasks;
 
 use super::desk::{Desk, Job};
 use super::eyes;
 use super::panes::Panes;
-use super::start::Options;
+use super::start::{self, Options};
 use super::turn::Input;
 
 /// Everything that effects need.
@@ -130,6 +130,24 @@ impl Hands {
         });
     }
 
+    /// Reads agents.toml and the dependency files for [`Event::PlanRead`]; a fault of agents.toml is answered at once.
+    pub(super) fn read_team(&self, tasks: &mut Tasks, id: RequestId) {
+        let (layout, inputs) = (self.layout.clone(), self.inputs.clone());
+        tasks.start("reload", move |_| async move {
+            let input = match tokio::task::block_in_place(|| start::read_plan(&layout)) {
+                Ok(plan) => {
+                    let branches = branches(&plan).await;
+                    let (files, _) = tokio::task::block_in_place(|| eyes::read_files(&layout, &plan));
+                    Input::Event(Event::PlanRead { id, plan: Box::new(plan), files, branches })
+                }
+                Err(error) => Input::Refused(id, not_read(&error)),
+            };
+            if inputs.send(input).await.is_err() {
+                tracing::debug!("the loop has ended; agents.toml was read in vain");
+            }
+        });
+    }
+
     /// Looks up what a request needs to be decided, then hands it to the loop.
     pub(super) fn prepare(&self, tasks: &mut Tasks, plan: &Plan, id: RequestId, request: Request) {
         let inputs = self.inputs.clone();
@@ -203,6 +221,17 @@ async fn branches(plan: &Plan) -> Branches {
         branches.insert(repository.name.clone(), branch);
     }
     branches
+}
+
+/// Says why agents.toml is not put in force.
+fn not_read(error: &start::StartError) -> Answer {
+    let reason = match error.faults() {
+        [] => with_causes(error),
+        [only] => only.to_string(),
+        [first, rest @ ..] => format!("{first}, and {} more faults", rest.len()),
+    };
+    let hint = Some("nothing has changed; `miyabi config check` shows every fault".to_owned());
+    Answer::Refused { reason, hint, kind: RefusalKind::Invalid }
 }
 
 /// Says that something could not be found out.

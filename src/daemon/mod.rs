@@ -1,6 +1,6 @@
 //! The supervisor: the only place where decisions (`core`) and effects (`io`) meet.
 //!
-//! Reading order: [`start`] puts the house in order and hands over to the loop; `turn` is the loop; `hands` runs the
+//! [`repair`] looks after a journal that does not restore. Reading order: [`start`] puts the house in order and hands over to the loop; `turn` is the loop; `hands` runs the
 //! effects, with `desk` for the spool and `panes` for tmux; `eyes` reads what lies in folders; `answers` and `streams`
 //! serve those who ask.
 
@@ -9,6 +9,7 @@ mod desk;
 mod eyes;
 mod hands;
 mod panes;
+pub mod repair;
 pub mod start;
 mod streams;
 mod turn;

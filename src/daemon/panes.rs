@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::core::effect::Stop;
 use crate::core::event::{Event, Evidence, PaneFound};
+use crate::io::cgroup;
 use crate::io::clock;
 use crate::io::process::{self, ProcessId};
 use crate::io::tmux::{SpawnPane, Tmux, TmuxError, TmuxSpec};
@@ -28,6 +29,9 @@ use super::turn::Input;
 
 /// How long what an agent left may take to end by itself before it is killed.
 const REMAINS_GRACE: Duration = Duration::from_millis(1_500);
+
+/// Names the unit of the tmux server where a service manager keeps it.
+const SERVER_UNIT: &str = "MIYABI_TMUX_UNIT";
 
 /// The variables that everything in a pane may see, besides those that the agent's `env` names.
 const COMMON: [&str; 9] = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TMUX_TMPDIR"];
@@ -75,6 +79,7 @@ impl Panes {
             session: plan.session.name.clone(),
             root: layout.root().to_owned(),
             env: common,
+            server_is_kept: environment.get(SERVER_UNIT).is_some_and(|unit| !unit.is_empty()),
         };
         let socket = spec.socket_path().display().to_string();
         Self {
@@ -115,8 +120,21 @@ impl Panes {
         Ok(panes
             .into_iter()
             .filter(|pane| !pane.dead)
-            .map(|pane| PaneFound { agent: pane.agent, incarnation: pane.incarnation, pane: pane.pane, pid: pane.pid })
+            .map(|pane| PaneFound {
+                launched: self.launched(&pane.agent, pane.incarnation),
+                agent: pane.agent,
+                incarnation: pane.incarnation,
+                pane: pane.pane,
+                pid: pane.pid,
+            })
             .collect())
+    }
+
+    /// Reads with which settings an incarnation was started.
+    fn launched(&self, agent: &AgentId, incarnation: Incarnation) -> Option<Box<AgentSpec>> {
+        let text = std::fs::read(self.layout.launch(agent)).ok()?;
+        let launch: Launch = serde_json::from_slice(&text).ok()?;
+        (launch.schema == LAUNCH_SCHEMA && launch.incarnation == incarnation).then(|| Box::new(launch.agent))
     }
 
     pub(super) fn spawn(&self, tasks: &mut Tasks, plan: &Plan, agent: AgentId, incarnation: Incarnation) {
@@ -254,7 +272,18 @@ impl Panes {
     pub(super) fn clear(&self, tasks: &mut Tasks, agent: AgentId, incarnation: Incarnation, order: Option<EnvelopeId>) {
         let this = self.clone();
         tasks.start("clear", move |_| async move {
-            match process::end_marked(&this.marks(&agent), REMAINS_GRACE).await {
+            let first = process::end_marked(&this.marks(&agent), REMAINS_GRACE).await;
+            // Under systemd the agent has a group of its own, which goes with it; what forks faster than it is found ends here.
+            if let Some(server) = this.tmux.server_pid().await
+                && let Err(error) = cgroup::remove(server, &agent).await
+            {
+                tracing::warn!(error = with_causes(&error), %agent, "the agent's control group cannot be removed");
+            }
+            let ended = match first {
+                Ok(ended) => Ok(ended),
+                Err(_) => process::end_marked(&this.marks(&agent), REMAINS_GRACE).await,
+            };
+            match ended {
                 Ok(0) => {}
                 Ok(ended) => tracing::info!(%agent, %incarnation, ended, "processes that the agent left were ended"),
                 Err(error) => {

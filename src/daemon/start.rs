@@ -100,6 +100,43 @@ pub enum StartError {
         #[source]
         source: serde_json::Error,
     },
+    /// A fact or snapshot of the journal is from a later version.
+    #[error(
+        "fact {seq} of the journal has version {version}, and this program knows {known} at most: use the newer one"
+    )]
+    Newer {
+        /// Its number.
+        seq: i64,
+        /// Its version.
+        version: i64,
+        /// What this program knows.
+        known: i64,
+    },
+    /// Facts are not there.
+    #[error("facts {first} to {last} of the journal are missing")]
+    Missing {
+        /// The first of them.
+        first: i64,
+        /// The last of them.
+        last: i64,
+    },
+    /// Nothing of the journal can be read.
+    #[error("nothing of the journal can be read; a copy is in {folder}")]
+    NothingLeft {
+        /// Where the copy is.
+        folder: PathBuf,
+    },
+    /// The journal's files cannot be copied or replaced.
+    #[error("cannot {what} {path}")]
+    Repair {
+        /// What was tried.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// A fact of the journal does not fit the ones before it.
     #[error("fact {seq} of the journal does not fit")]
     Illegal {
@@ -127,6 +164,31 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+}
+
+impl StartError {
+    /// Returns the faults of agents.toml, if it is those that this is about.
+    #[must_use]
+    pub fn faults(&self) -> &[Fault] {
+        match self {
+            Self::Config { faults, .. } => faults,
+            Self::AlreadyRunning { .. }
+            | Self::NoConfig { .. }
+            | Self::Folder { .. }
+            | Self::Lock(_)
+            | Self::Journal(_)
+            | Self::Fact { .. }
+            | Self::Newer { .. }
+            | Self::Missing { .. }
+            | Self::NothingLeft { .. }
+            | Self::Repair { .. }
+            | Self::Illegal { .. }
+            | Self::Broken(_)
+            | Self::Tmux(_)
+            | Self::Socket(_)
+            | Self::System { .. } => &[],
+        }
+    }
 }
 
 /// Runs the supervisor until it is told to end.
@@ -177,7 +239,7 @@ fn make_folders(layout: &Layout) -> Result<(), StartError> {
     Ok(())
 }
 
-fn read_plan(layout: &Layout) -> Result<Plan, StartError> {
+pub(super) fn read_plan(layout: &Layout) -> Result<Plan, StartError> {
     let path = layout.config();
     let text = std::fs::read_to_string(&path).map_err(|source| StartError::NoConfig { path: path.clone(), source })?;
     config::agents::parse("agents.toml", &text, layout.root()).map_err(|faults| StartError::Config {
@@ -188,8 +250,11 @@ fn read_plan(layout: &Layout) -> Result<Plan, StartError> {
 }
 
 /// Adds up the newest snapshot and the facts behind it. A journal that is new gets its seed.
-async fn restore(journal: &mut Journal) -> Result<Durable, StartError> {
+pub(super) async fn restore(journal: &mut Journal) -> Result<Durable, StartError> {
     let (mut durable, mut seq) = match journal.latest_snapshot().await? {
+        Some(snapshot) if snapshot.version > STATE_VERSION => {
+            return Err(StartError::Newer { seq: snapshot.seq, version: snapshot.version, known: STATE_VERSION });
+        }
         Some(snapshot) if snapshot.version == STATE_VERSION => {
             let durable = serde_json::from_str(&snapshot.body)
                 .map_err(|source| StartError::Fact { seq: snapshot.seq, source })?;
@@ -200,13 +265,21 @@ async fn restore(journal: &mut Journal) -> Result<Durable, StartError> {
     let first = seq;
     loop {
         let page = journal.facts_after(seq, FACTS_PAGE).await?;
-        let Some(last) = page.last().map(|stored| stored.seq) else { break };
+        if page.is_empty() {
+            break;
+        }
         for stored in page {
+            if stored.version > FACT_VERSION {
+                return Err(StartError::Newer { seq: stored.seq, version: stored.version, known: FACT_VERSION });
+            }
+            if stored.seq != seq + 1 {
+                return Err(StartError::Missing { first: seq + 1, last: stored.seq - 1 });
+            }
+            seq = stored.seq;
             let recorded: Recorded =
                 serde_json::from_str(&stored.body).map_err(|source| StartError::Fact { seq: stored.seq, source })?;
             durable.apply(&recorded).map_err(|source| StartError::Illegal { seq: stored.seq, source })?;
         }
-        seq = last;
     }
     if seq == 0 {
         let seed = clock::fresh_run_id().0.0;

@@ -18,7 +18,7 @@ use crate::io::{clock, systemd};
 use crate::model::beat::Activity;
 use crate::model::id::TaskId;
 use crate::model::layout::Layout;
-use crate::model::request::{Request, RequestId};
+use crate::model::request::{Answer, Request, RequestId};
 use crate::model::time::Timestamp;
 use crate::tasks::Tasks;
 
@@ -56,6 +56,8 @@ pub(super) enum Input {
     Event(Event),
     /// A request with the branches that were looked up for it.
     Asked(RequestId, Request, Branches),
+    /// agents.toml has faults: nothing changes, and this is the answer.
+    Refused(RequestId, Answer),
     /// The dependency files were read, in these versions.
     DagRead { files: Vec<FileRead>, branches: Branches, seen: Seen },
     /// SIGTERM: end, and leave the agents at their work.
@@ -84,6 +86,10 @@ pub(super) struct Supervisor {
     ready: bool,
     status: String,
     interrupted: bool,
+    /// The readings of agents.toml that were asked for and not answered yet.
+    pub(super) reloads: BTreeSet<RequestId>,
+    /// Why the newest reading of agents.toml was refused.
+    refused: Option<String>,
 }
 
 /// How a turn of the loop ends.
@@ -115,6 +121,8 @@ impl Supervisor {
             ready: false,
             status: String::new(),
             interrupted: false,
+            reloads: BTreeSet::new(),
+            refused: None,
         }
     }
 
@@ -217,6 +225,7 @@ impl Supervisor {
                     self.eyes.dag_was_read(seen, now);
                     self.core.handle_event(Event::DagRead { files, branches }, now);
                 }
+                Input::Refused(id, answer) => self.tell(id, &answer),
                 Input::Detach => return Next::Detach,
                 Input::Interrupt if self.interrupted => return Next::Detach,
                 Input::Interrupt => {
@@ -264,10 +273,16 @@ impl Supervisor {
             let seq = start::append(&mut self.journal, &facts).await?;
             for recorded in &facts {
                 let told = recorded.fact.tell();
+                let attempt = told.task.as_ref().and_then(|task| self.core.task_record(task)?.current());
+                let agent = told.agent.as_ref().or(attempt.map(|attempt| &attempt.agent));
+                let incarnation =
+                    told.incarnation.or(attempt.and_then(|attempt| attempt.started).map(|(_, start)| start));
                 tracing::info!(
                     kind = told.kind,
-                    agent = told.agent.as_ref().map(tracing::field::display),
+                    agent = agent.map(tracing::field::display),
+                    incarnation = incarnation.map(tracing::field::display),
                     task = told.task.as_ref().map(tracing::field::display),
+                    order = attempt.map(|attempt| tracing::field::display(attempt.envelope)),
                     "{}",
                     told.text
                 );
@@ -281,13 +296,40 @@ impl Supervisor {
             self.hands.run(effect, &mut self.tasks, &self.core);
         }
         for (id, answer) in answers {
-            if let Some(answerer) = self.waiting.take(id) {
-                answerer.value(&answer);
-            }
+            self.tell(id, &answer);
         }
         self.waiters.tell(&self.core, &changed);
         self.tell_systemd();
         Ok(next)
+    }
+
+    /// Answers a request, and tells the service manager how a reading of agents.toml went.
+    fn tell(&mut self, id: RequestId, answer: &Answer) {
+        if self.reloads.remove(&id) {
+            self.refused = match answer {
+                Answer::Accepted { .. } | Answer::Submitted { .. } => None,
+                Answer::Refused { reason, .. } => {
+                    tracing::warn!(reason, "agents.toml was read again and is not in force");
+                    Some(reason.clone())
+                }
+            };
+            if self.ready {
+                let text = self.status_text();
+                systemd::ready(&text);
+                self.status = text;
+            }
+        }
+        if let Some(answerer) = self.waiting.take(id) {
+            answerer.value(answer);
+        }
+    }
+
+    fn status_text(&self) -> String {
+        let text = super::answers::status_line(&self.core);
+        match &self.refused {
+            None => text,
+            Some(reason) => format!("{text}; not reloaded: {reason}"),
+        }
     }
 
     /// Keeps the journal short: a snapshot now and then, and old facts go.
@@ -345,7 +387,7 @@ impl Supervisor {
         if !self.ready && !self.core.is_settled() {
             return;
         }
-        let text = super::answers::status_line(&self.core);
+        let text = self.status_text();
         if self.ready && text == self.status {
             return;
         }

@@ -1,6 +1,7 @@
 //! The effects: one outside thing per file. Nothing here decides.
 
 pub mod attachment;
+pub mod cgroup;
 pub mod clock;
 pub mod git;
 pub mod github;

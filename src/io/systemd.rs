@@ -14,6 +14,14 @@ pub fn status(status: &str) {
     send(&[NotifyState::Status(status)]);
 }
 
+/// Says that the configuration is being read again; [`ready`] ends it.
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => send(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::warn!(%error, "the service manager cannot be told"),
+    }
+}
+
 /// Says that the loop has finished a turn.
 pub fn watchdog() {
     send(&[NotifyState::Watchdog]);

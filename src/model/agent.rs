@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::id::{AgentId, Role};
+use super::size::Size;
 use super::span;
 
 /// Everything the configuration says of one agent, defaults filled in.
@@ -45,11 +46,56 @@ pub struct AgentSpec {
     pub stall: Duration,
     /// What follows then.
     pub on_stall: StallAnswer,
+    /// What the agent may use of the machine.
+    #[serde(default)]
+    pub limits: Limits,
     /// When and how often the agent is started again.
     pub restart: RestartPolicy,
 }
 
+/// What an agent, with all that it starts, may use of the machine. The kernel sees to it, on cgroup v2 under systemd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Limits {
+    /// The most memory; beyond it the kernel kills.
+    #[serde(default)]
+    pub memory_max: Option<Size>,
+    /// The memory from which on the kernel slows the agent down and takes back what it can.
+    #[serde(default)]
+    pub memory_high: Option<Size>,
+    /// The most processes and threads; beyond it none can be started.
+    #[serde(default)]
+    pub tasks_max: Option<u32>,
+    /// The share of the processors while there are not enough of them for all, 1 to 10000; 100 for whoever has none.
+    #[serde(default)]
+    pub cpu_weight: Option<u32>,
+}
+
+impl Limits {
+    /// Says whether there is any.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        *self != Self::default()
+    }
+}
+
 impl AgentSpec {
+    /// Says whether a runner that was started with these settings does all that `other` asks: what differs, if anything,
+    /// is looked at by the supervisor alone.
+    #[must_use]
+    pub fn runs_like(&self, other: &Self) -> bool {
+        let common = Self {
+            labels: other.labels.clone(),
+            heartbeat_timeout: other.heartbeat_timeout,
+            start_timeout: other.start_timeout,
+            timeout: other.timeout,
+            stall: other.stall,
+            on_stall: other.on_stall,
+            restart: other.restart.clone(),
+            ..self.clone()
+        };
+        common == *other
+    }
+
     /// Says whether the agent is ever given work.
     #[must_use]
     pub fn takes_work(&self) -> bool {

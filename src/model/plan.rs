@@ -28,6 +28,16 @@ pub struct Plan {
     /// How much the spool may hold, and for how long.
     #[serde(default)]
     pub spool: SpoolLimits,
+    /// How many days the supervisor's log files are kept.
+    #[serde(default = "log_days")]
+    pub log_days: u32,
+}
+
+/// How many days log files are kept when nobody says otherwise.
+pub const LOG_DAYS: u32 = 7;
+
+const fn log_days() -> u32 {
+    LOG_DAYS
 }
 
 impl Plan {

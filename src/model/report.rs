@@ -116,6 +116,10 @@ pub enum FailureKind {
     CheckFailed,
     /// The time limit was reached.
     TimedOut,
+    /// The agent used more memory than its limit; the kernel killed what was over it.
+    OutOfMemory,
+    /// The agent could not start more processes than its limit.
+    TasksLimit,
     /// git or the file system failed under us.
     Infrastructure,
 }

@@ -11,12 +11,15 @@ use super::environment::{self, Files};
 use super::output::Output;
 use super::pane::Pane;
 use super::post::Post;
+use crate::io::cgroup::{AgentGroup, Strikes};
 use crate::io::git::Author;
 use crate::io::spool::receipt::Receipt;
 use crate::model::agent::AgentSpec;
 use crate::model::id::Incarnation;
 use crate::model::layout::Layout;
 use crate::model::order::WorkOrder;
+use crate::model::report::FailureKind;
+use crate::model::size;
 
 /// What stays the same for the life of a runner.
 #[derive(Debug)]
@@ -27,12 +30,36 @@ pub(super) struct Context {
     pub(super) environment: BTreeMap<String, String>,
     pub(super) pane: Pane,
     pub(super) post: Post,
+    /// The control group that the agent's limits hold for; absent: process groups have to do.
+    pub(super) group: Option<AgentGroup>,
 }
 
 impl Context {
     /// Who an agent's commits are by.
     pub(super) fn author(&self) -> Author {
         Author { name: self.agent.name.clone(), email: environment::email(&self.agent) }
+    }
+
+    /// Counts what the agent's limits have struck so far.
+    pub(super) fn strikes(&self) -> Strikes {
+        self.group.as_ref().map(AgentGroup::strikes).unwrap_or_default()
+    }
+
+    /// Tells why an attempt's program had no chance, if its limits struck since an earlier count.
+    pub(super) fn struck(&self, before: Strikes) -> Option<(FailureKind, String)> {
+        let strikes = self.strikes().since(before);
+        let limits = &self.agent.limits;
+        if strikes.oom_kills > 0 {
+            let limit = limits.memory_max.map_or_else(|| "there was".to_owned(), size::format);
+            let text = format!("out of memory: the kernel killed {} processes beyond {limit}", strikes.oom_kills);
+            return Some((FailureKind::OutOfMemory, text));
+        }
+        if strikes.forks_refused > 0 {
+            let limit = limits.tasks_max.map_or_else(|| "allowed".to_owned(), |limit| limit.to_string());
+            let text = format!("tasks limit: no more than {limit} processes and threads could be started");
+            return Some((FailureKind::TasksLimit, text));
+        }
+        None
     }
 
     /// Opens the places where the output of an attempt's programs goes.

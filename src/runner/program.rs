@@ -17,7 +17,9 @@ use tokio::sync::watch;
 use super::event::Pull;
 use super::leftovers;
 use super::output::Output;
+use crate::io::cgroup::AgentGroup;
 use crate::io::process;
+use crate::model::fault::with_causes;
 
 /// How much output is read at once.
 const PIECE_BYTES: usize = 16 * 1024;
@@ -58,8 +60,8 @@ pub(super) enum Ended {
 pub(super) type Leash = watch::Receiver<Option<Pull>>;
 
 /// Runs a program to its end, and to the end of everything that it started.
-pub(super) async fn run(program: &Program, mut leash: Leash, output: &mut Output) -> Ended {
-    match start(program) {
+pub(super) async fn run(program: &Program, group: Option<&AgentGroup>, mut leash: Leash, output: &mut Output) -> Ended {
+    match begin(program, group) {
         Ok((mut child, pid, reader)) => {
             let mut pump = pin!(pump(reader, output));
             let mut end = pin!(until_end(pid, &mut leash));
@@ -72,6 +74,10 @@ pub(super) async fn run(program: &Program, mut leash: Leash, output: &mut Output
             };
             // The leader is not reaped yet, so its number still names this group and no other.
             signal(pid, Signal::KILL);
+            // Reaches what has left the group, and what forks faster than it can be counted.
+            if let Some(Err(error)) = group.map(AgentGroup::kill_work) {
+                tracing::warn!(error = %with_causes(&error), "what a program left cannot be killed at one stroke");
+            }
             let status = child.wait().await;
             leftovers::end(pid).await;
             if !pumped {
@@ -84,6 +90,13 @@ pub(super) async fn run(program: &Program, mut leash: Leash, output: &mut Output
             let name = program.argv.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             Ended::NotStarted(format!("cannot start `{name}`: {error}"))
         }
+    }
+}
+
+fn begin(program: &Program, group: Option<&AgentGroup>) -> io::Result<(Child, Pid, pipe::Receiver)> {
+    match group {
+        None => start(program),
+        Some(group) => group.inside(|| start(program)).map_err(io::Error::other)?,
     }
 }
 

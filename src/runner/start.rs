@@ -20,12 +20,18 @@ use super::pane::{self, Pane, Style, Tone};
 use super::post::Post;
 use super::show;
 use crate::drivers::dashboard;
+use crate::io::cgroup::{self, AgentGroup};
 use crate::io::clock;
 use crate::io::spool::Spool;
 use crate::io::spool::limits::Limits;
+use crate::model::agent::AgentSpec;
+use crate::model::fault::with_causes;
 use crate::model::id::{AgentId, Incarnation};
 use crate::model::launch::{LAUNCH_SCHEMA, Launch};
 use crate::model::layout::Layout;
+
+/// Set to `1` by the tmux server's unit: what lies below the unit's control group is ours.
+const DELEGATED: &str = "MIYABI_DELEGATED";
 
 /// How many threads a runner has beside those for blocking calls: the loop must turn while a step computes.
 const THREADS: usize = 2;
@@ -149,7 +155,8 @@ async fn live(layout: Layout, launch: Launch, environment: BTreeMap<String, Stri
     };
     let machine = Machine::new(settings, clock::now());
     let post = Post::new(Spool::with_limits(layout.spool(), Limits::from(&spool)), &agent, incarnation);
-    let context = Arc::new(Context { layout, agent, incarnation, environment, pane: pane.clone(), post });
+    let group = enter_group(&agent, &environment, &pane);
+    let context = Arc::new(Context { layout, agent, incarnation, environment, pane: pane.clone(), post, group });
     let mut shell = Shell::new(Arc::clone(&context), machine);
     let sender = shell.sender.clone();
     shell.tasks.start("pane", |stop| pane::write(pieces, stop));
@@ -172,6 +179,32 @@ async fn live(layout: Layout, launch: Launch, environment: BTreeMap<String, Stri
     }
     sender.send(News::Event(Event::Ready)).await.ok();
     shell.drive(FAREWELL).await
+}
+
+/// Enters the agent's control group where systemd has delegated one to us.
+fn enter_group(agent: &AgentSpec, environment: &BTreeMap<String, String>, pane: &Pane) -> Option<AgentGroup> {
+    let told = |reason: &str| {
+        if agent.limits.is_any() {
+            let text = format!("the limits of {} do not hold: {reason}", agent.id);
+            tracing::warn!("{text}");
+            pane.say(Tone::Bad, &text);
+        }
+    };
+    if environment.get(DELEGATED).is_none_or(|value| value != "1") {
+        told("the tmux server was not started by its systemd unit");
+        return None;
+    }
+    if !cgroup::is_unified() {
+        told("this machine has no cgroup v2");
+        return None;
+    }
+    match AgentGroup::enter(&agent.id, &agent.limits) {
+        Ok(group) => Some(group),
+        Err(error) => {
+            told(&with_causes(&error));
+            None
+        }
+    }
 }
 
 /// The signals that mean "stop": from the supervisor, from a pane that is closed, from a person at the pane.

@@ -12,6 +12,7 @@ use super::output::Output;
 use super::pane::Tone;
 use super::program::{self, Ended, Leash, Program};
 use crate::drivers::{Files, Start, Verdict, prompt, registry};
+use crate::io::cgroup::Strikes;
 use crate::io::clock;
 use crate::io::spool::lease::Leased;
 use crate::model::fault::with_causes;
@@ -58,8 +59,9 @@ pub(super) async fn run(context: &Context, assignment: &Assignment, leash: Leash
             }
         }
         Begin::Program(program) => {
-            let ended = program::run(&program, leash, &mut output).await;
-            judge(context, assignment, &files, ended, &mut output).await
+            let before = context.strikes();
+            let ended = program::run(&program, context.group.as_ref(), leash, &mut output).await;
+            judge(context, assignment, &files, (ended, before), &mut output).await
         }
     }
 }
@@ -124,7 +126,7 @@ async fn judge(
     context: &Context,
     assignment: &Assignment,
     files: &AttemptFiles,
-    ended: Ended,
+    (ended, before): (Ended, Strikes),
     output: &mut Output,
 ) -> Ran {
     let mut ran = Ran { output: output.take_tail(), ..Ran::default() };
@@ -145,6 +147,10 @@ async fn judge(
                 Verdict::Failed { reason } => ran.failure = fail(FailureKind::AgentFailed, reason),
             }
         }
+    }
+    // Whatever the program said of its own end: this is why.
+    if let (Some(failure), Some((kind, reason))) = (&mut ran.failure, context.struck(before)) {
+        *failure = Failure { kind, reason: format!("{reason}; {}", failure.reason) };
     }
     match read_claim(&files.report).await {
         Ok(claim) => ran.claim = claim,

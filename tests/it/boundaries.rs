@@ -47,6 +47,8 @@ const IMPORTS: [(&str, &[&str]); 14] = [
             // `doctor` asks whether the token works.
             "io::github",
             "daemon::start",
+            // `journal check` and `repair` look at it as a start would.
+            "daemon::repair",
             "runner::start",
             "telemetry",
         ],

@@ -142,7 +142,7 @@ async fn a_damaged_file_is_named_with_what_to_do() {
     let error = Journal::open(&path).await.unwrap_err();
     let text = error.to_string();
     assert!(matches!(error, JournalError::Corrupt { .. }), "{error:?}");
-    assert!(text.contains(path.to_str().unwrap()) && text.contains(".recover"), "{text}");
+    assert!(text.contains(path.to_str().unwrap()) && text.contains("journal repair"), "{text}");
 }
 
 #[tokio::test]

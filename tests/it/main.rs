@@ -13,6 +13,7 @@ mod git_worktree;
 mod journal;
 mod process;
 mod repository;
+mod restore;
 mod runner;
 mod runner_support;
 mod sim;

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use miyabi::io::clock;
 use miyabi::io::spool::Spool;
 use miyabi::io::spool::name::Folder;
-use miyabi::model::agent::{AgentSpec, DriverKind, RestartKind, RestartPolicy, StallAnswer};
+use miyabi::model::agent::{AgentSpec, DriverKind, Limits, RestartKind, RestartPolicy, StallAnswer};
 use miyabi::model::beat::Beat;
 use miyabi::model::envelope::{ENVELOPE_SCHEMA, Envelope, EnvelopeKind};
 use miyabi::model::id::{AgentId, EnvelopeId, Incarnation, Mailbox, Role, RunId, StageName, TaskId};
@@ -97,6 +97,7 @@ impl Root {
             timeout: Duration::from_secs(60),
             stall: Duration::from_secs(600),
             on_stall: StallAnswer::Escalate,
+            limits: Limits::default(),
             restart: RestartPolicy {
                 policy: RestartKind::Permanent,
                 intensity: 5,

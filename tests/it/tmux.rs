@@ -38,6 +38,7 @@ impl Place {
             session: "miyabi".to_owned(),
             root: self.path().join("根 #{pid} root"),
             env: BTreeMap::from([("PATH".to_owned(), path), ("HOME".to_owned(), self.path().display().to_string())]),
+            server_is_kept: false,
         }
     }
 
@@ -588,4 +589,14 @@ async fn people_can_attach_with_the_command_that_is_offered_and_leave_nothing_of
     tmux.spawn_pane(&SpawnPane { argv, ..pane(&place, "sakura", 1) }).await.unwrap();
     let environment = file(&out).await;
     assert!(!environment.contains("/a/persons/keys"), "{environment}");
+}
+
+#[tokio::test]
+async fn a_server_that_somebody_else_keeps_is_waited_for_and_never_started() {
+    let place = Place::new();
+    let kept = Tmux::new(TmuxSpec { server_is_kept: true, ..place.spec() });
+    let (connected, ()) = tokio::join!(kept.connect(), async {
+        place.tmux(&["start-server", ";", "set-option", "-s", "exit-empty", "off"]);
+    });
+    assert_eq!(connected.unwrap(), Connected::Joined);
 }

@@ -25,6 +25,7 @@ pub(super) fn look(context: &Context) -> Vec<Finding> {
         version(environment, "tmux", "-V", TMUX_VERSION_MIN),
         version(environment, "git", "--version", GIT_VERSION_MIN),
         locale(environment),
+        cgroups(std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").ok().as_deref()),
         inotify("/proc/sys/fs/inotify/max_user_watches", "/proc/sys/fs/inotify/max_user_instances"),
     ]
 }
@@ -51,6 +52,27 @@ fn read_version(text: &str) -> Option<(u32, u32)> {
     let mut numbers = text[start..].split('.');
     let number = |part: &str| part.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok();
     Some((number(numbers.next()?)?, number(numbers.next()?)?))
+}
+
+/// Says whether the kernel can hold single agents to their limits.
+fn cgroups(controllers: Option<&str>) -> Finding {
+    let missing: Vec<&str> = ["cpu", "memory", "pids"]
+        .into_iter()
+        .filter(|name| !controllers.unwrap_or_default().split_ascii_whitespace().any(|found| found == *name))
+        .collect();
+    match (controllers, missing.as_slice()) {
+        (Some(_), []) => Finding::ok("cgroups", "cgroup v2: the `limits` of agents hold under systemd"),
+        (Some(_), [..]) => Finding::warn(
+            "cgroups",
+            format!("cgroup v2 without {}", missing.join(", ")),
+            "the `limits` of agents do not hold; boot without `cgroup_disable`",
+        ),
+        (None, _) => Finding::warn(
+            "cgroups",
+            "no cgroup v2",
+            "the `limits` of agents do not hold; boot with `systemd.unified_cgroup_hierarchy=1`",
+        ),
+    }
 }
 
 fn locale(environment: &Environment) -> Finding {
@@ -98,6 +120,14 @@ mod tests {
             ("tmux master", None),
         ] {
             assert_eq!(read_version(text), version, "{text}");
+        }
+    }
+
+    #[test]
+    fn limits_need_all_three_controllers() {
+        assert_eq!(cgroups(Some("cpuset cpu io memory pids\n")).verdict, Verdict::Ok);
+        for bad in [None, Some("cpuset io memory pids"), Some("")] {
+            assert_eq!(cgroups(bad).verdict, Verdict::Warn, "{bad:?}");
         }
     }
 

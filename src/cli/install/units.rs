@@ -37,9 +37,20 @@ impl Unit {
     }
 }
 
+/// Whose systemd runs the units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// The machine's: it starts with the machine, and each part can be held tight.
+    System,
+    /// A person's own: needs no root.
+    Person,
+}
+
 /// What is filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Facts {
+    /// Whose systemd runs the units.
+    pub(super) scope: Scope,
     /// The account.
     pub(super) user: String,
     /// The account's home.
@@ -58,7 +69,7 @@ pub(super) struct Facts {
 ///
 /// # Errors
 /// Exit code 4 for an unknown user or a root that is none.
-pub(super) fn facts(context: &Context, user: &str, root: &Path, prefix: &Path) -> Result<Facts> {
+pub(super) fn facts(context: &Context, scope: Scope, user: &str, root: &Path, prefix: &Path) -> Result<Facts> {
     let root = context.environment.folder.join(root);
     let root = root.canonicalize().map_err(|error| {
         Failure::new(Kind::Invalid, anyhow::Error::new(error).context(format!("no folder {}", root.display())))
@@ -74,6 +85,7 @@ pub(super) fn facts(context: &Context, user: &str, root: &Path, prefix: &Path) -
         Failure::say(Kind::Failed, "there is no tmux on PATH").hint("install it with your system's package manager")
     })?;
     let facts = Facts {
+        scope,
         home: home_of(user)?,
         user: user.to_owned(),
         root,
@@ -130,7 +142,17 @@ pub(super) fn render(unit: Unit, facts: &Facts) -> String {
         ("@TMUX@", argument(&facts.tmux.display().to_string())),
         ("@SOCKET@", argument(&facts.socket)),
     ];
-    words.iter().fold(unit.template().to_owned(), |text, (word, value)| text.replace(word, value))
+    let (kept, left_out) = match facts.scope {
+        Scope::System => ("@SYSTEM@", "@PERSON@"),
+        Scope::Person => ("@PERSON@", "@SYSTEM@"),
+    };
+    let lines: Vec<&str> = unit
+        .template()
+        .lines()
+        .filter(|line| !line.starts_with(left_out))
+        .map(|line| line.strip_prefix(kept).unwrap_or(line))
+        .collect();
+    words.iter().fold(lines.join("\n") + "\n", |text, (word, value)| text.replace(word, value))
 }
 
 /// Doubles what systemd would take for a specifier.
@@ -157,6 +179,7 @@ mod tests {
 
     fn facts_in(root: &str) -> Facts {
         Facts {
+            scope: Scope::System,
             user: "taro".to_owned(),
             home: "/home/taro".into(),
             root: root.into(),
@@ -168,9 +191,13 @@ mod tests {
 
     #[test]
     fn nothing_is_left_to_fill_in() {
-        for unit in Unit::ALL {
-            let text = render(unit, &facts_in("/srv/project"));
-            let left: Vec<&str> = text.lines().filter(|line| !line.starts_with('#') && line.contains('@')).collect();
+        for (unit, scope) in Unit::ALL.into_iter().flat_map(|unit| [(unit, Scope::System), (unit, Scope::Person)]) {
+            let text = render(unit, &Facts { scope, ..facts_in("/srv/project") });
+            // The sign also begins the names of systemd's sets of system calls.
+            let left: Vec<&str> = text
+                .lines()
+                .filter(|line| !line.starts_with('#') && !line.starts_with("SystemCallFilter=") && line.contains('@'))
+                .collect();
             assert!(left.is_empty(), "{left:?}");
         }
     }

@@ -8,6 +8,7 @@ use super::super::report::{Note, Report};
 use super::super::section::{Field, Section};
 use super::super::source::Span;
 use super::super::tree::{Node, Value};
+use super::limits;
 use super::timing::Timing;
 use super::{AGENTS_MAX, display_name, tables, text_node};
 use crate::model::agent::{AgentSpec, DriverKind};
@@ -68,6 +69,7 @@ fn read_one(
         timeout: timing.timeout.value,
         stall: timing.stall.value,
         on_stall: timing.on_stall.value,
+        limits: limits::read(&section, report),
         restart: timing.restart(),
     })
 }

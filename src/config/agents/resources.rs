@@ -1,4 +1,4 @@
-//! `[resources]` and `[alert]`.
+//! `[resources]`, `[alert]` and `[log]`.
 
 use super::super::keys;
 use super::super::read;
@@ -6,7 +6,7 @@ use super::super::report::{Note, Report};
 use super::super::section::{Field, Section};
 use super::agent::words_of_command;
 use crate::model::fault_code::Mistake;
-use crate::model::plan::ResourceLimits;
+use crate::model::plan::{LOG_DAYS, ResourceLimits};
 use crate::model::size::{self, Size};
 
 /// Reads `[resources]`; nothing if it contradicts itself.
@@ -43,6 +43,19 @@ fn pair(
         }
         (Field::Given(low, _), Field::Given(resume, _)) => Some((low, resume)),
         (Field::Broken, _) | (_, Field::Broken) => None,
+    }
+}
+
+/// Reads `[log]`: how many days are kept.
+pub(super) fn read_log(file: &Section<'_>, report: &mut Report<'_>) -> Option<u32> {
+    let Some(entry) = file.entry("log") else { return Some(LOG_DAYS) };
+    let section = Section::open(&entry.key, &entry.node, entry.key_span, keys::agents::LOG.keys, report);
+    let days = section
+        .field("keep_days", report, |key, node, report| read::count(key, 1..=keys::agents::LOG_DAYS_MAX, node, report));
+    match days {
+        Field::Given(days, _) => Some(days),
+        Field::Absent => Some(LOG_DAYS),
+        Field::Broken => None,
     }
 }
 

@@ -7,6 +7,18 @@ const fn from_defaults(key: Key) -> Key {
     Key { absent: Absent::Otherwise("that of `[defaults]`"), ..key }
 }
 
+/// The longest time that log files can be kept, in days.
+pub(in crate::config) const LOG_DAYS_MAX: u32 = 3_650;
+
+/// With fewer processes and threads no coding agent could start.
+pub(in crate::config) const TASKS_MIN: u32 = 16;
+
+/// The most processes and threads that Linux can have.
+pub(in crate::config) const TASKS_MAX: u32 = 4_194_304;
+
+/// The largest weight that the kernel knows.
+pub(in crate::config) const CPU_WEIGHT_MAX: u32 = 10_000;
+
 /// The most restarts that a budget may allow.
 pub(in crate::config) const INTENSITY_MAX: u32 = 1_000_000;
 
@@ -69,6 +81,13 @@ pub static AGENTS: Part = Part {
             Absent::Otherwise("all its defaults"),
             "How much the mailboxes may hold, and how long what has ended is kept.",
             "spool = { bytes_max = \"16GiB\" }",
+        ),
+        key(
+            "log",
+            Shape::Table(&LOG),
+            Absent::Otherwise("all its defaults"),
+            "The supervisor's log files.",
+            "log = { keep_days = 30 }",
         ),
     ],
 };
@@ -228,6 +247,13 @@ pub static AGENT: Part = Part {
         from_defaults(TIMEOUT),
         from_defaults(STALL),
         from_defaults(ON_STALL),
+        key(
+            "limits",
+            Shape::Table(&LIMITS),
+            Absent::Otherwise("none"),
+            "What the agent, with all that it starts, may use of the machine; holds under systemd with cgroup v2.",
+            "limits = { memory_max = \"8GiB\" }",
+        ),
         from_defaults(RESTART_KEY),
     ],
 };
@@ -366,6 +392,53 @@ pub static RESOURCES: Part = Part {
             Absent::Value("256MiB"),
             "Work goes on when the machine has this much memory to give again; at least `memory_low`.",
             "memory_resume = \"2GiB\"",
+        ),
+    ],
+};
+
+/// `[log]`.
+pub static LOG: Part = Part {
+    heading: "[log]",
+    keys: &[key(
+        "keep_days",
+        Shape::Count(1, LOG_DAYS_MAX),
+        Absent::Value("7"),
+        "How many days of the supervisor's log are kept; a file a day. Holds from the next start on.",
+        "keep_days = 30",
+    )],
+};
+
+/// `limits`.
+pub static LIMITS: Part = Part {
+    heading: "limits",
+    keys: &[
+        key(
+            "memory_max",
+            Shape::Size,
+            Absent::Otherwise("none"),
+            "The most memory; beyond it the kernel kills a process of the agent, and the attempt fails with `out of memory`. At least 16MiB.",
+            "memory_max = \"8GiB\"",
+        ),
+        key(
+            "memory_high",
+            Shape::Size,
+            Absent::Otherwise("none"),
+            "The memory from which on the agent is slowed down instead of killed; below `memory_max`.",
+            "memory_high = \"6GiB\"",
+        ),
+        key(
+            "tasks_max",
+            Shape::Count(TASKS_MIN, TASKS_MAX),
+            Absent::Otherwise("none"),
+            "The most processes and threads at a time; beyond it none can be started.",
+            "tasks_max = 4000",
+        ),
+        key(
+            "cpu_weight",
+            Shape::Count(1, CPU_WEIGHT_MAX),
+            Absent::Value("100"),
+            "The share of the processors while there are not enough for all.",
+            "cpu_weight = 50",
         ),
     ],
 };

@@ -5,6 +5,7 @@
 
 mod open;
 mod read;
+pub mod salvage;
 
 use std::path::{Path, PathBuf};
 
@@ -59,14 +60,22 @@ pub enum JournalError {
     },
     /// The file is no sound database.
     #[error(
-        "the journal {path} is damaged ({detail}): keep a copy of it and of its -wal and -shm files, then either repair \
-         it with `sqlite3 {path} .recover`, or move all three away to begin with an empty history"
+        "the journal {path} is damaged ({detail}): `miyabi journal repair` keeps it and makes a new one of all that can be read"
     )]
     Corrupt {
         /// The database file.
         path: PathBuf,
         /// What the check found.
         detail: String,
+    },
+    /// The supervisor was killed, and the log with its newest facts is gone.
+    #[error(
+        "the newest facts of the journal {path} are missing: its -wal file is gone. Put it back beside it, or let \
+         `miyabi journal repair` go on without them"
+    )]
+    LogMissing {
+        /// The database file.
+        path: PathBuf,
     },
     /// A row holds something that this program never wrote.
     #[error("fact {seq} of the journal {path} has an unreadable time `{at}`")]
@@ -133,6 +142,8 @@ pub struct StoredSnapshot {
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
+    // Goes before the connection, whose end takes the log away.
+    mark: open::Mark,
     connection: Mutex<SqliteConnection>,
     last: i64,
 }
@@ -143,8 +154,8 @@ impl Journal {
     /// # Errors
     /// When the file cannot be opened, is damaged, or was written by a later version of this program.
     pub async fn open(path: &Path) -> Result<Self, JournalError> {
-        let (connection, last) = open::open(path).await?;
-        Ok(Self { path: path.to_owned(), connection: Mutex::new(connection), last })
+        let (connection, last, mark) = open::open(path).await?;
+        Ok(Self { path: path.to_owned(), mark, connection: Mutex::new(connection), last })
     }
 
     /// Returns the number of the last fact, zero before the first.
@@ -265,11 +276,19 @@ impl Journal {
         JournalReader::open(&self.path).await
     }
 
+    /// Returns the files that SQLite and we keep beside the database.
+    #[must_use]
+    pub fn companions(path: &Path) -> Vec<PathBuf> {
+        ["-wal", "-shm", open::MARK].iter().map(|ending| open::beside(path, ending)).collect()
+    }
+
     /// Closes the journal, so that all of it lies in the one file.
     ///
     /// # Errors
     /// When the database cannot be closed; nothing that was appended is lost.
     pub async fn close(self) -> Result<(), JournalError> {
+        // From here on the log may go.
+        drop(self.mark);
         self.connection.into_inner().close().await.map_err(|source| failed(&self.path, "close the database", source))
     }
 

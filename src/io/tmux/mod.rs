@@ -55,6 +55,9 @@ pub struct TmuxSpec {
     pub root: PathBuf,
     /// The environment of the server, and so of every pane: PATH, HOME, LANG and what else is on the list.
     pub env: BTreeMap<String, String>,
+    /// Whether somebody else, a service manager, starts the server and starts it again: then we wait for it and never start
+    /// one, which would live, with all agents, where we live.
+    pub server_is_kept: bool,
 }
 
 impl TmuxSpec {

@@ -1,6 +1,7 @@
 //! The server and the session: started, found again, told from those of others.
 
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use tmux_interface::{DisplayMessage, KillPane, NewSession, NewWindow, SetOption, SplitWindow};
 
@@ -24,6 +25,12 @@ const FIRST_PROGRAM: [&str; 3] = ["--", "sleep", "60"];
 
 /// How many lines of each pane people can scroll back.
 const HISTORY_LINES: u32 = 20_000;
+
+/// How long a server that somebody else keeps may take to come back.
+const SERVER_PATIENCE: Duration = Duration::from_secs(20);
+
+/// The wait between two looks for such a server.
+const SERVER_LOOK: Duration = Duration::from_millis(20);
 
 /// Columns and rows of the panes as long as nobody is attached.
 const SCREEN: (usize, usize) = (200, 50);
@@ -66,9 +73,25 @@ impl Tmux {
         }
         // What is left of a connection belongs to the server that is gone.
         *self.client.lock().await = None;
+        if self.spec.server_is_kept {
+            self.await_server().await?;
+            self.learn_server().await?;
+            return Ok(Connected::Joined);
+        }
         oneshot::start_server(&self.spec).await?;
         self.learn_server().await?;
         Ok(Connected::StartedServer)
+    }
+
+    /// Waits for a server that a service manager starts again. A socket gives no sign of a listener, so it is looked at.
+    async fn await_server(&self) -> Result<(), TmuxError> {
+        let listens = async {
+            while !oneshot::server_listens(&self.spec).await {
+                tokio::time::sleep(SERVER_LOOK).await;
+            }
+        };
+        let none = |_| TmuxError::NoServer { socket: self.spec.socket_path() };
+        tokio::time::timeout(SERVER_PATIENCE, listens).await.map_err(none)
     }
 
     /// Returns the server, asking for it if nobody did yet.
@@ -78,6 +101,11 @@ impl Tmux {
             Some(server) if server.process.is_some_and(|process| process::is_alive(&process)) => Ok(server),
             Some(_) | None => self.learn_server().await,
         }
+    }
+
+    /// Returns the server's process id, as long as it lives.
+    pub async fn server_pid(&self) -> Option<u32> {
+        self.server().await.ok()?.process.map(|process| process.pid)
     }
 
     async fn learn_server(&self) -> Result<Server, TmuxError> {

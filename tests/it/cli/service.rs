@@ -33,6 +33,46 @@ fn systemd_finds_nothing_wrong_with_the_units() {
     assert!(complaints.is_empty(), "{complaints:#?}");
 }
 
+/// What `systemd-analyze security` may say at most, in tenths: the supervisor runs no foreign code; coding agents need more.
+const EXPOSURE_MAX: [(&str, u32); 2] = [("miyabi-orchestra.service", 20), ("miyabi-orchestra-tmux.service", 35)];
+
+#[test]
+fn the_units_are_held_as_tight_as_they_can_be() {
+    let root = Root::new();
+    let folder = units(&root);
+    for (unit, most) in EXPOSURE_MAX {
+        let path = folder.join(unit);
+        // Root would be judged for being root; the judgement is of the rest.
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace("\nUser=root\n", "\nUser=daemon\n")).unwrap();
+        let output = Command::new("systemd-analyze")
+            .args(["security", "--offline=true", "--no-pager", &format!("--threshold={most}")])
+            .arg(&path)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{unit}: {}", text_of(&output));
+    }
+}
+
+fn text_of(output: &std::process::Output) -> String {
+    format!("{}{}", text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn ones_own_systemd_gets_units_without_an_account_and_without_what_needs_root() {
+    let root = Root::new();
+    let output =
+        root.command(&["install", "--user", "--root", ".", "--dry-run"]).env("HOME", "/home/x").output().unwrap();
+    let shown = text(&output.stdout);
+    assert!(shown.contains("/home/x/.config/systemd/user/miyabi-orchestra.service"), "{shown}");
+    assert!(shown.contains("/home/x/.local/bin/miyabi"), "{shown}");
+    assert!(shown.contains("\nWantedBy=default.target\n"), "{shown}");
+    for absent in ["\nUser=", "\nPrivateTmp=", "\nCapabilityBoundingSet=", "network-online.target"] {
+        assert!(!shown.contains(absent), "{absent:?} in {shown}");
+    }
+    assert!(code(&root.run(&["install", "--user"])) == 2);
+}
+
 #[test]
 fn only_root_installs_and_nothing_is_written_in_a_rehearsal() {
     let root = Root::new();

@@ -69,6 +69,7 @@ fn status(pid: u32) -> Status {
             since: clock::now() - Duration::from_secs(3 * 3600 + 60),
             state: SupervisorState::Running,
             tmux_socket: None,
+            found: None,
         },
         agents: vec![agent("kaede", "カエデ", AgentState::Busy), agent("botan", "ボタン", AgentState::Idle)],
         tasks,

@@ -18,6 +18,7 @@ fn agents_with(part: &Part, key: &Key, line: &str) -> String {
         "agents.toml" if key.name == "agent" => format!("{line}\n"),
         "agents.toml" => format!("{line}\n{}", agent("")),
         "[[agent]]" => format!("{}{line}\n", agent(key.name)),
+        "limits" => format!("{}[agent.limits]\n{line}\n", agent("")),
         "restart" => format!("{}[defaults.restart]\n{line}\n", agent("")),
         "[[repository]]" if key.name == "path" => format!("{}[[repository]]\n{line}\n", agent("")),
         "[[repository]]" => format!("{}[[repository]]\npath = \"p\"\n{line}\n", agent("")),

@@ -5,22 +5,22 @@ use std::process::Command;
 
 use super::root::Root;
 
-const ECHO: &str = "driver = \"echo\"";
+pub(super) const ECHO: &str = "driver = \"echo\"";
 
 /// A chain whose middle task waits for a file, so that a test can kill something while it runs.
-fn chain(root: &Root) -> String {
+pub(super) fn chain(root: &Root) -> String {
     let gate = root.path("gate").display().to_string();
     format!(
         "tasks:\n  one: {{run: 'echo one > chain.txt'}}\n  two: {{run: 'echo two >> chain.txt; echo $$ > {gate}.pid; until test -e {gate}; do sleep 0.05; done', needs: one}}\n  three: {{run: 'echo three >> chain.txt', needs: two}}\n"
     )
 }
 
-fn kill(pid: &str) {
+pub(super) fn kill(pid: &str) {
     let killed = Command::new("kill").args(["-KILL", pid]).status().unwrap();
     assert!(killed.success(), "nothing to kill at {pid}");
 }
 
-fn begin() -> Root {
+pub(super) fn begin() -> Root {
     let mut root = Root::new(&[("kaede", "codegen", ECHO)]);
     root.up();
     root.drop_file("chain.yaml", &chain(&root));
@@ -30,7 +30,7 @@ fn begin() -> Root {
     root
 }
 
-fn finish(root: &Root, attempts: u64) {
+pub(super) fn finish(root: &Root, attempts: u64) {
     fs::write(root.path("gate"), "").unwrap();
     root.wait_event("merged", "chain/three");
     assert_eq!(fs::read_to_string(root.path("repo/chain.txt")).unwrap(), "one\ntwo\nthree\n");

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use miyabi::core::event::Event as News;
+use miyabi::model::agent::AgentSpec;
 use miyabi::model::beat::{Activity, Step};
 use miyabi::model::envelope::Envelope;
 use miyabi::model::id::{AgentId, EnvelopeId, Incarnation};
@@ -23,6 +24,8 @@ pub(super) struct Pane {
     pub(super) pid: u32,
     pub(super) agent: AgentId,
     pub(super) incarnation: Incarnation,
+    /// The settings with which it was started.
+    pub(super) spec: AgentSpec,
     pub(super) machine: Machine,
     pub(super) clock: Clock,
     pub(super) alive: bool,
@@ -86,7 +89,7 @@ impl World {
 
     fn make_pane(&mut self, agent: &AgentId, incarnation: Incarnation) -> u32 {
         let pid = u32::try_from(self.panes.len()).unwrap() + 1;
-        let spec = self.plan.agent(agent).expect("only agents of the plan are started").clone();
+        let spec = self.settings_of(agent);
         let mut clock = Clock::new(self.t, self.skew);
         let settings = Settings {
             agent: agent.clone(),
@@ -105,6 +108,7 @@ impl World {
                 pid,
                 agent: agent.clone(),
                 incarnation,
+                spec: spec.clone(),
                 machine,
                 clock,
                 alive: true,

@@ -32,6 +32,8 @@ pub(super) struct Checks {
     rest: Option<Rest>,
     /// When restarts were counted, since the budget began anew.
     restarts: BTreeMap<AgentId, Vec<Timestamp>>,
+    /// Whose settings were changed, or who was not in the team for a while.
+    pub(super) touched: BTreeSet<AgentId>,
     failures: BTreeMap<RunId, u32>,
     /// What was seen of an agent since its newest beat.
     looks: BTreeMap<(AgentId, Incarnation), Vec<Evidence>>,
@@ -133,7 +135,7 @@ impl World {
 
     /// Called after a turn whose effects are done: nobody can lease an order whose attempt has ended.
     pub(super) fn check_mailboxes(&mut self) {
-        for agent in self.plan.agents.iter().map(|agent| agent.id.clone()).collect::<Vec<_>>() {
+        for agent in self.full.agents.iter().map(|agent| agent.id.clone()).collect::<Vec<_>>() {
             let stray = self.spool.open(&agent).into_iter().find(|order| self.shadow.open_order(*order).is_none());
             if let Some(order) = stray {
                 self.checks.fail(format!("{agent} still has order {order}, whose attempt has ended"));
@@ -173,6 +175,7 @@ impl World {
             }
             Fact::AgentDown { agent, incarnation, cause, .. } => {
                 self.check_down(agent, *incarnation, cause);
+                self.check_change(agent, cause);
                 if *cause == DownCause::Operator {
                     self.checks.restarts.remove(agent);
                 }
@@ -198,7 +201,7 @@ impl World {
         if budget == Budget::Free {
             return;
         }
-        let Some(policy) = self.plan.agent(agent).map(|spec| spec.restart.clone()) else { return };
+        let policy = self.settings_of(agent).restart;
         let restarts = self.checks.restarts.entry(agent.clone()).or_default();
         restarts.push(at);
         let inside = restarts.iter().filter(|restart| at.since(**restart) < policy.period).count();
@@ -234,7 +237,12 @@ impl World {
                     self.checks.fail(format!("{agent}#{incarnation} was alive when it was said: it {}", cause.text()));
                 }
             }
-            DownCause::SpawnFailed { .. } | DownCause::Operator | DownCause::Drain | DownCause::Lost => {}
+            DownCause::SpawnFailed { .. }
+            | DownCause::Operator
+            | DownCause::Drain
+            | DownCause::Lost
+            | DownCause::Removed
+            | DownCause::Reconfigured => {}
         }
     }
 
@@ -354,7 +362,7 @@ impl World {
                 return self.checks.fail(text);
             }
         }
-        let open: Vec<EnvelopeId> = self.plan.agents.iter().flat_map(|agent| self.spool.open(&agent.id)).collect();
+        let open: Vec<EnvelopeId> = self.full.agents.iter().flat_map(|agent| self.spool.open(&agent.id)).collect();
         if !open.is_empty() {
             self.checks.fail(format!("orders lie open in the end: {open:?}"));
         }
@@ -363,6 +371,7 @@ impl World {
             self.checks.fail(text);
         }
         self.check_commits();
+        self.check_team();
     }
 
     fn check_commits(&mut self) {

@@ -19,6 +19,7 @@ mod rng;
 mod scenario;
 mod spool;
 mod supervisor;
+mod team;
 mod world;
 
 use world::{Summary, World};

@@ -81,6 +81,14 @@ impl Dag {
         }
     }
 
+    /// Takes every mistake out.
+    pub(super) fn mend(&mut self) {
+        self.version += 1;
+        for text in self.texts.values_mut() {
+            text.broken = false;
+        }
+    }
+
     /// Says whether this life of the supervisor has something new to read.
     pub(super) fn read_by(&mut self, life: u64, branches: &Branches) -> bool {
         let now = Some((life, self.version, branches.clone()));
@@ -274,6 +282,7 @@ impl World {
         self.mend();
         let was_calm = std::mem::replace(&mut self.calm, true);
         self.odds = Odds::CALM;
+        self.team_is_whole();
         let agents: Vec<AgentId> = self.plan.agents.iter().map(|agent| agent.id.clone()).collect();
         for agent in agents {
             self.ask(Request::AgentResume { agent });

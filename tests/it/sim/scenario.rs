@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use miyabi::model::agent::{AgentSpec, DriverKind, RestartKind, RestartPolicy, StallAnswer};
+use miyabi::model::agent::{AgentSpec, DriverKind, Limits, RestartKind, RestartPolicy, StallAnswer};
 use miyabi::model::fault::Place;
 use miyabi::model::id::{AgentId, RepositoryName, Role, StageName, TaskId};
 use miyabi::model::plan::{MergeMode, Plan, RepositorySpec, ResourceLimits, SessionSpec, SpoolLimits, Stage, Workflow};
@@ -122,6 +122,7 @@ pub(super) fn plan(rng: &mut Rng) -> Plan {
         workflow: Workflow {
             stages: vec![Stage { name: StageName::new("code").unwrap(), role: Role::new("codegen").unwrap() }],
         },
+        log_days: 7,
     }
 }
 
@@ -143,6 +144,7 @@ fn agent(rng: &mut Rng, id: &str, role: &str) -> AgentSpec {
         timeout: Duration::from_secs(u64::try_from(rng.between(300, 900)).unwrap()),
         stall: Duration::from_secs(1_200),
         on_stall: StallAnswer::Escalate,
+        limits: Limits::default(),
         restart: RestartPolicy {
             policy: rng.pick(&kinds).unwrap(),
             intensity: u32::try_from(rng.between(2, 8)).unwrap(),

@@ -75,6 +75,7 @@ impl World {
                 incarnation: pane.incarnation,
                 pane: format!("%{}", pane.pid),
                 pid: pane.pid,
+                launched: Some(Box::new(pane.spec.clone())),
             })
             .collect();
         for (id, report) in self.spool.take_reports(life, self.t) {

@@ -89,6 +89,8 @@ pub(super) enum Happening {
     Continued { pid: u32 },
     /// The operator does something.
     Operator,
+    /// agents.toml is changed.
+    TeamEdited,
     /// Something breaks.
     Breaks,
     /// The repositories may be touched again, and the disk has room.
@@ -117,7 +119,11 @@ pub(super) struct World {
     pub(super) calm: bool,
     queue: BTreeMap<(i64, u64), Happening>,
     serial: u64,
+    /// What agents.toml says.
     pub(super) plan: Plan,
+    /// The team as it was drawn.
+    pub(super) full: Plan,
+    pub(super) team_rng: Rng,
     /// The supervisor's decisions, while its process lives.
     pub(super) core: Option<Box<Core>>,
     pub(super) life: u64,
@@ -171,6 +177,8 @@ impl World {
             calm: false,
             queue: BTreeMap::new(),
             serial: 0,
+            full: plan.clone(),
+            team_rng: Rng::new(seed ^ 0x7ea3),
             plan,
             core: None,
             life: 0,
@@ -196,6 +204,7 @@ impl World {
         world.soon(0, Happening::Start);
         world.soon(10 * SECOND, Happening::Operator);
         world.soon(MINUTE, Happening::Breaks);
+        world.soon(10 * MINUTE, Happening::TeamEdited);
         world.soon(TROUBLED, Happening::Calm);
         world
     }
@@ -266,6 +275,7 @@ impl World {
             Happening::ProgramEnds { program } => self.program_ends(program),
             Happening::Continued { pid } => self.continue_runner(pid),
             Happening::Operator => self.operator_acts(),
+            Happening::TeamEdited => self.team_is_edited(),
             Happening::Breaks => self.something_breaks(),
             Happening::Mended => self.mend(),
             Happening::Calm => self.calm_down(),
