@@ -258,7 +258,13 @@ impl Spool {
     pub(super) fn measure(&self, now: Timestamp) -> Result<(), SpoolError> {
         let path = self.root().join(".usage");
         let disk = &self.shared.disk;
-        let Some(file) = disk.lock(&path, Wait::Forever).map_err(SpoolError::io("lock", &path))? else { return Ok(()) };
+        let file = match disk.lock(&path, Wait::Forever) {
+            Ok(Some(file)) => file,
+            Ok(None) => return Ok(()),
+            // Nothing was ever sent.
+            Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(fault) => return Err(SpoolError::io("lock", &path)(fault)),
+        };
         let record = Record { measured: self.add_up()?, at: now, added: 0 };
         disk.overwrite(&path, &file, record.text().as_bytes()).map_err(SpoolError::io("write", &path))
     }
