@@ -11,6 +11,7 @@ use super::output::{Form, Tone, printable};
 use super::when;
 use crate::io::clock;
 use crate::io::spool::lease::Leased;
+use crate::io::spool::lessee::Lessee;
 use crate::model::span;
 
 /// The arguments of `lease`.
@@ -18,7 +19,7 @@ use crate::model::span;
 #[command(
     after_help = "The message stays yours for the time of the lease; then it waits again for whoever comes next.\n\
     With nothing to take, nothing is printed (`null` with --json) and the exit code is 0.\n\n\
-    Examples:\n  miyabi lease kaede\n  receipt=$(miyabi lease kaede --json | jq -r .receipt)\n  miyabi ack \"$receipt\""
+    Examples:\n  miyabi lease kaede\n  miyabi lease role.review --wait 10m\n  receipt=$(miyabi lease kaede --json | jq -r .receipt)\n  miyabi ack \"$receipt\""
 )]
 pub struct Args {
     /// The mailbox: an agent, `role.ROLE`, or `operator`
@@ -30,6 +31,9 @@ pub struct Args {
     /// Reads attached files and says whether they are what was sent
     #[arg(long)]
     pub verify: bool,
+    /// Waits so long for a message if there is none
+    #[arg(long, value_name = "TIME", value_parser = span::parse)]
+    pub wait: Option<Duration>,
 }
 
 /// Leases a message.
@@ -40,7 +44,11 @@ pub fn run(context: &Context, args: &Args) -> Result {
     let spool = mail::spool(context)?;
     let mailbox = mail::open_mailbox(context, &spool, &args.mailbox)?;
     spool.ensure(&mailbox)?;
-    let leased = spool.lease(&mailbox, &mail::actor(context)?, args.time, clock::now())?;
+    let actor = mail::actor(context)?;
+    let leased = match args.wait {
+        None => spool.lease(&mailbox, &actor, args.time, clock::now())?,
+        Some(patience) => Lessee::new(spool, mailbox.clone())?.next(&actor, args.time, patience)?,
+    };
     let files = Look::new(args.verify);
     match (leased, context.out.form) {
         (Some(leased), Form::Json) => context.out.json(&to_json(&leased, files))?,

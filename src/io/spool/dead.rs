@@ -156,7 +156,7 @@ impl Spool {
             Moved::Gone | Moved::Taken => return Err(SpoolError::Gone { path }),
         }
         let new = room.folder(Folder::New);
-        room.disk.sync_folder(&new).map_err(SpoolError::io("sync folder", &new))?;
+        self.sync_folder(&new)?;
         let reason = reason_path(&path);
         room.disk.remove(&reason).map_err(SpoolError::io("remove", &reason))?;
         let note = Note::new(now, stem.attempt - 1, Happening::Requeued);
@@ -233,7 +233,7 @@ impl Spool {
             match room.disk.move_file(&source, &target).map_err(SpoolError::io("move to", &target))? {
                 Moved::Yes => {
                     let folder = room.folder(Folder::Dead);
-                    room.disk.sync_folder(&folder).map_err(SpoolError::io("sync folder", &folder))?;
+                    self.sync_folder(&folder)?;
                     return Ok(Moved::Yes);
                 }
                 Moved::Gone => {

@@ -8,12 +8,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use crate::io::clock;
 use crate::model::envelope::{ENVELOPE_SCHEMA, Envelope};
 use crate::model::fault::with_causes;
 use crate::model::id::{EnvelopeId, Mailbox};
 use crate::model::time::Timestamp;
 
+use super::commit::Draft;
 use super::durable::Moved;
 use super::expiry;
 use super::fault::SpoolError;
@@ -22,9 +25,6 @@ use super::keys::KeyClaim;
 use super::limits::{DELAY_MAX, GROUP_BYTES_MAX, KEY_BYTES_MAX};
 use super::name::{Folder, LaterName, Stem};
 use super::{Room, Spool};
-
-/// From how many envelopes on a batch waits once for the whole file system, not once for each file.
-const SHARED_SYNC_MIN: usize = 16;
 
 /// What became of a delivery. Either way the envelope is on the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,18 +92,54 @@ impl Spool {
             None => None,
             Some(key) => match self.claim_key(&room, envelope, key, now)? {
                 KeyClaim::UsedBy(first) => {
-                    sync_folders(&room, &[Folder::New, Folder::Later])?;
+                    self.sync_folders(&room, &[Folder::New, Folder::Later])?;
                     return Ok(Delivered::Already { first });
                 }
                 KeyClaim::Ours(lock) => Some(lock),
             },
         };
-        let draft = write_draft(&room, envelope.id, &bytes, Sync::Now)?;
+        let draft = write_draft(&room, envelope.id, &bytes)?;
+        self.sync_drafts(vec![Arc::clone(&draft)])?;
         let arrival = Arrival::of(envelope, not_before, now);
-        let delivered = self.enter(&room, &draft, envelope.id, arrival)?;
+        let delivered = self.enter(&room, &draft.path, envelope.id, arrival)?;
         // Also for one that came before: its sender may have died, or not have come to this step yet.
-        sync_folders(&room, synced_after(delivered, arrival))?;
+        self.sync_folders(&room, synced_after(delivered, arrival))?;
         Ok(delivered)
+    }
+
+    /// Delivers an envelope under an id of its own, which `write` is told. It is on the disk when this returns.
+    ///
+    /// Nobody has seen the id before, so nobody can have sent it before, and it need not be remembered: whoever wants to
+    /// try again after an error chooses the id and uses [`Spool::deliver`], or an idempotency key.
+    ///
+    /// # Errors
+    /// As [`Spool::deliver`].
+    pub fn send(
+        &self,
+        write: impl FnOnce(EnvelopeId) -> Envelope,
+        not_before: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<(Envelope, Delivered), SpoolError> {
+        let id = clock::fresh_envelope_id();
+        let envelope = Envelope { id, ..write(id) };
+        if envelope.idempotency_key.is_some() {
+            let delivered = self.deliver(&envelope, not_before, now)?;
+            return Ok((envelope, delivered));
+        }
+        let bytes = self.admit(&envelope, not_before, now)?;
+        let room = self.room(&envelope.to);
+        self.ensure(&envelope.to)?;
+        self.check_count(&room, &[id], now)?;
+        self.check_bytes(&[(&envelope, bytes.len())], now)?;
+        expiry::enter(&room, &envelope);
+        let draft = write_draft(&room, id, &bytes)?;
+        self.sync_drafts(vec![Arc::clone(&draft)])?;
+        let arrival = Arrival::of(&envelope, not_before, now);
+        let delivered = self.arrive(&room, &draft.path, id, arrival).inspect_err(|_| {
+            room.disk.remove(&draft.path).ok();
+        })?;
+        self.sync_folders(&room, synced_after(delivered, arrival))?;
+        Ok((envelope, delivered))
     }
 
     /// Delivers many envelopes with few waits for the disk. All are on the disk when this returns.
@@ -127,50 +163,48 @@ impl Spool {
         let sizes: Vec<_> = envelopes.iter().zip(&contents).map(|(envelope, bytes)| (envelope, bytes.len())).collect();
         self.check_bytes(&sizes, now)?;
         let mut drafts = Vec::with_capacity(envelopes.len());
-        let outcome = self
-            .write_drafts(envelopes, &contents, &mut drafts)
-            .and_then(|()| self.enter_batch(envelopes, &drafts, now));
-        if outcome.is_err() {
-            // Best effort: what stays is a stray draft.
-            for draft in drafts.iter().flatten() {
-                self.shared.disk.remove(draft).ok();
-            }
-        }
-        outcome
-    }
-
-    /// Writes the drafts of the envelopes without key, and waits until they are on the disk.
-    fn write_drafts(
-        &self,
-        envelopes: &[Envelope],
-        contents: &[Vec<u8>],
-        drafts: &mut Vec<Option<PathBuf>>,
-    ) -> Result<(), SpoolError> {
-        let sync = if envelopes.len() < SHARED_SYNC_MIN { Sync::Now } else { Sync::Later };
-        for (envelope, bytes) in envelopes.iter().zip(contents) {
+        for (envelope, bytes) in envelopes.iter().zip(&contents) {
             drafts.push(match envelope.idempotency_key {
                 None => {
                     let room = self.room(&envelope.to);
                     expiry::enter(&room, envelope);
-                    Some(write_draft(&room, envelope.id, bytes, sync)?)
+                    Some(write_draft(&room, envelope.id, bytes))
                 }
                 Some(_) => None,
             });
         }
-        match sync {
-            Sync::Now => Ok(()),
-            Sync::Later => self
-                .shared
-                .disk
-                .sync_file_system(self.root())
-                .map_err(SpoolError::io("sync the file system of", self.root())),
+        if drafts.iter().flatten().any(Result::is_err) {
+            // What a full disk has taken so far must not lie about until the next sweep.
+            for draft in drafts.iter().flatten().flatten() {
+                self.shared.disk.remove(&draft.path).ok();
+            }
         }
+        let drafts = drafts.into_iter().map(Option::transpose).collect::<Result<Vec<_>, _>>()?;
+        self.sync_drafts(drafts.iter().flatten().cloned().collect())?;
+        self.enter_batch(envelopes, &drafts, now).inspect_err(|_| {
+            // Best effort: what stays is a stray draft.
+            for draft in drafts.iter().flatten() {
+                self.shared.disk.remove(&draft.path).ok();
+            }
+        })
+    }
+
+    /// Waits until drafts are on the disk; removes them if that fails.
+    fn sync_drafts(&self, drafts: Vec<Arc<Draft>>) -> Result<(), SpoolError> {
+        let Some(first) = drafts.first().map(Arc::clone) else { return Ok(()) };
+        let paths: Vec<PathBuf> = drafts.iter().map(|draft| draft.path.clone()).collect();
+        self.shared.commits.sync_files(&*self.shared.disk, drafts).map_err(|fault| {
+            for path in paths {
+                self.shared.disk.remove(&path).ok();
+            }
+            SpoolError::io("write", &first.path)(fault)
+        })
     }
 
     fn enter_batch(
         &self,
         envelopes: &[Envelope],
-        drafts: &[Option<PathBuf>],
+        drafts: &[Option<Arc<Draft>>],
         now: Timestamp,
     ) -> Result<Vec<Delivered>, SpoolError> {
         let mut touched = BTreeSet::new();
@@ -181,14 +215,14 @@ impl Spool {
                 Some(draft) => {
                     let room = self.room(&envelope.to);
                     let arrival = Arrival::of(envelope, None, now);
-                    let delivered = self.enter(&room, draft, envelope.id, arrival)?;
+                    let delivered = self.enter(&room, &draft.path, envelope.id, arrival)?;
                     touched.extend(synced_after(delivered, arrival).iter().map(|folder| room.folder(*folder)));
                     delivered
                 }
             });
         }
         for folder in touched {
-            self.shared.disk.sync_folder(&folder).map_err(SpoolError::io("sync folder", &folder))?;
+            self.sync_folder(&folder)?;
         }
         Ok(all)
     }
@@ -219,6 +253,10 @@ impl Spool {
         // What is accepted must be readable: JSON that is nested too deeply can be written but not read.
         file::decode(&bytes).map_err(|fault| invalid(with_causes(&fault)))?;
         Ok(bytes)
+    }
+
+    fn sync_folders(&self, room: &Room, folders: &[Folder]) -> Result<(), SpoolError> {
+        folders.iter().try_for_each(|folder| self.sync_folder(&room.folder(*folder)))
     }
 
     /// Makes a draft an envelope, unless its id was accepted before.
@@ -275,24 +313,9 @@ impl Spool {
     }
 }
 
-/// When the content of a draft must be on the disk.
-#[derive(Debug, Clone, Copy)]
-enum Sync {
-    Now,
-    Later,
-}
-
-/// Writes an envelope's bytes to a new file in `tmp/`.
-fn write_draft(room: &Room, id: EnvelopeId, bytes: &[u8], sync: Sync) -> Result<PathBuf, SpoolError> {
-    let (draft, file) = room.write_draft(&id, bytes).map_err(SpoolError::io("write to", &room.tmp()))?;
-    match sync {
-        Sync::Now => room.disk.sync_file(&draft, &file).map_err(|fault| {
-            room.disk.remove(&draft).ok();
-            SpoolError::io("write", &draft)(fault)
-        })?,
-        Sync::Later => {}
-    }
-    Ok(draft)
+/// Writes an envelope's bytes to a new file in `tmp/`, without waiting for the disk.
+fn write_draft(room: &Room, id: EnvelopeId, bytes: &[u8]) -> Result<Arc<Draft>, SpoolError> {
+    room.write_draft(&id, bytes).map(Arc::new).map_err(SpoolError::io("write to", &room.tmp()))
 }
 
 /// Says which folders must be synced before a delivery can be called durable.
@@ -302,14 +325,6 @@ const fn synced_after(delivered: Delivered, arrival: Arrival) -> &'static [Folde
         (Delivered::New, Folder::New | Folder::Leased | Folder::Done | Folder::Dead) => &[Folder::New],
         (Delivered::Already { .. }, _) => &[Folder::New, Folder::Later],
     }
-}
-
-fn sync_folders(room: &Room, folders: &[Folder]) -> Result<(), SpoolError> {
-    for folder in folders {
-        let folder = room.folder(*folder);
-        room.disk.sync_folder(&folder).map_err(SpoolError::io("sync folder", &folder))?;
-    }
-    Ok(())
 }
 
 /// Finds the draft that is the same file as an accepted id's entry.

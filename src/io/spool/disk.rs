@@ -111,11 +111,12 @@ pub trait Disk: Debug + Send + Sync {
     /// What the system says; then nothing may be assumed of the names.
     fn sync_folder(&self, folder: &Path) -> io::Result<()>;
 
-    /// Waits until everything written to a folder's file system is on the disk; one wait for many files.
+    /// Waits until everything written to an open file's file system is on the disk; one wait for many files. `path` is
+    /// where it was opened.
     ///
     /// # Errors
-    /// What the system says; then nothing may be assumed of any of it.
-    fn sync_file_system(&self, folder: &Path) -> io::Result<()>;
+    /// What went wrong with any file of the file system since this one was opened; then nothing may be assumed of any.
+    fn sync_file_system(&self, path: &Path, file: &File) -> io::Result<()>;
 
     /// Adds bytes to the end of a private file, which is made if it is missing. Does not wait for the disk.
     ///
@@ -322,8 +323,8 @@ impl Disk for RealDisk {
         File::open(folder)?.sync_all()
     }
 
-    fn sync_file_system(&self, folder: &Path) -> io::Result<()> {
-        Ok(rustix::fs::syncfs(File::open(folder)?)?)
+    fn sync_file_system(&self, _path: &Path, file: &File) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(file)?)
     }
 
     fn append(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {

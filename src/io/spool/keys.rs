@@ -66,7 +66,7 @@ impl Spool {
             if record.id == envelope.id {
                 // Its writer may have died before the record was on the disk.
                 room.disk.sync_file(&path, &file).map_err(SpoolError::io("write", &path))?;
-                room.disk.sync_folder(&room.keys()).map_err(SpoolError::io("sync folder", &room.keys()))?;
+                self.sync_folder(&room.keys())?;
                 return Ok(KeyClaim::Ours(KeyLock(file)));
             }
             // We have the lock, so a draft that is still there was left by a sender that died.
@@ -76,7 +76,7 @@ impl Spool {
             }
         }
         write(room, &path, &file, &Record { id: envelope.id, at: now }).map_err(SpoolError::io("write", &path))?;
-        room.disk.sync_folder(&room.keys()).map_err(SpoolError::io("sync folder", &room.keys()))?;
+        self.sync_folder(&room.keys())?;
         Ok(KeyClaim::Ours(KeyLock(file)))
     }
 

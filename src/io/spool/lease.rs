@@ -20,10 +20,11 @@ use super::expiry::{EXPIRED, is_expired};
 use super::fault::SpoolError;
 use super::history::{Happening, Note};
 use super::holder::Holder;
+use super::lessee::Feed;
 use super::limits::{DELAY_MAX, TURN_WAIT_MAX};
 use super::line::{Terms, Turn};
 use super::load::{LoadFault, Loaded, load_as};
-use super::memory::{Seen, earliest};
+use super::memory::{Freshness, Known, Seen, earliest};
 use super::name::{EndedName, Folder, LaterName, LeasedName, Stem};
 use super::receipt::Receipt;
 use super::{RACES_MAX, Room, Spool};
@@ -66,6 +67,8 @@ struct Wanted<'a> {
     now: Timestamp,
     count: usize,
     taken: Vec<Leased>,
+    /// Keeps what is known up to date.
+    feed: Option<&'a mut Feed>,
     /// Whether this call has looked for itself.
     looked: bool,
     /// How many candidates it has seen.
@@ -114,10 +117,21 @@ impl Spool {
         lease: Duration,
         now: Timestamp,
     ) -> Result<Vec<Leased>, SpoolError> {
+        self.lease_known(&self.shared.memory.of(mailbox), None, mailbox, (holder, count, lease), now)
+    }
+
+    /// Leases by what is known of a mailbox, and by what a feed tells of it.
+    pub(super) fn lease_known(
+        &self,
+        known: &Known,
+        feed: Option<&mut Feed>,
+        mailbox: &Mailbox,
+        (holder, count, lease): (&Holder, usize, Duration),
+        now: Timestamp,
+    ) -> Result<Vec<Leased>, SpoolError> {
         let until = now + lease.min(self.limits().lease_max);
         let (room, taken) = (self.room(mailbox), Vec::new());
-        let mut wanted = Wanted { room, holder, until, now, count, taken, looked: false, candidates: 0 };
-        let known = self.shared.memory.of(mailbox);
+        let mut wanted = Wanted { room, holder, until, now, count, taken, feed, looked: false, candidates: 0 };
         while wanted.taken.len() < count {
             let mut seen = known.seen();
             let end = self.have_turn(&mut wanted, &mut seen);
@@ -167,12 +181,26 @@ impl Spool {
     fn have_turn(&self, wanted: &mut Wanted<'_>, seen: &mut Seen) -> Result<TurnEnd, SpoolError> {
         let mut lock = self.take_turn(&wanted.room, seen.lock_is_stuck)?;
         seen.lock_is_stuck = lock.is_none() && wanted.room.disk.is_there(&wanted.room.lock());
+        // We have the lock: what others did in their turns has been told by now.
+        wanted.hear(seen);
         let mark = lock.as_ref().map_or(&[][..], |lock| &lock.mark);
-        if seen.is_fresh(mark, wanted.now, self.limits().listing_age_max) {
-            self.see_flights(wanted, seen, Look::Leased)?;
-        } else {
-            self.look_anew(wanted, seen, lock.as_mut())?;
+        let freshness = match &wanted.feed {
+            Some(feed) if feed.is_live() => seen.freshness_of_feed(wanted.now),
+            Some(_) | None if seen.is_fresh(mark, wanted.now, self.limits().listing_age_max) => Freshness::Fresh,
+            Some(_) | None => Freshness::Stale,
+        };
+        match freshness {
+            Freshness::Fresh => self.see_flights(wanted, seen, Look::Leased)?,
+            Freshness::Due => {
+                let due = self.take_back(&wanted.room, wanted.now, lock.as_mut())?;
+                seen.due_next(due);
+                wanted.hear(seen);
+                self.see_flights(wanted, seen, Look::LeasedAndLater)?;
+            }
+            Freshness::Stale => self.look_anew(wanted, seen, lock.as_mut())?,
         }
+        // Who hears of every change need not look to know that nothing waits.
+        wanted.looked |= wanted.feed.as_ref().is_some_and(|feed| feed.is_live());
         let mut held = 0;
         while wanted.taken.len() < wanted.count {
             let Some(stem) = seen.line.first() else {
@@ -183,6 +211,10 @@ impl Spool {
                 self.look_anew(wanted, seen, lock.as_mut())?;
                 continue;
             };
+            if !wanted.looked && seen.is_overtaken(stem) {
+                self.look_anew(wanted, seen, lock.as_mut())?;
+                continue;
+            }
             wanted.candidates += 1;
             if wanted.candidates > CANDIDATES_MAX {
                 return Ok(TurnEnd::Enough);
@@ -254,7 +286,7 @@ impl Spool {
         if !wanted.is_ordered() {
             return Ok(());
         }
-        let mut look = look;
+        let mut look = if std::mem::take(&mut seen.must_see_later) { Look::LeasedAndLater } else { look };
         for _ in 0..RACES_MAX {
             let leased = names_in(&wanted.room, Folder::Leased)?.into_iter();
             let leased: Vec<LeasedName> = leased.filter_map(|name| LeasedName::parse(name.to_str()?)).collect();
@@ -309,25 +341,45 @@ impl Spool {
     }
 
     /// Takes back what is due and lists what waits.
-    fn look_anew(&self, wanted: &mut Wanted<'_>, seen: &mut Seen, lock: Option<&mut Lock>) -> Result<(), SpoolError> {
+    fn look_anew(
+        &self,
+        wanted: &mut Wanted<'_>,
+        seen: &mut Seen,
+        mut lock: Option<&mut Lock>,
+    ) -> Result<(), SpoolError> {
         wanted.looked = true;
-        let (room, now) = (&wanted.room, wanted.now);
+        let due = self.take_back(&wanted.room, wanted.now, lock.as_deref_mut())?;
+        let mark = lock.map(|lock| lock.mark.clone()).unwrap_or_default();
+        let (waiting, newcomers) = self.list_waiting(&wanted.room, wanted.now)?;
+        wanted.hear(seen);
+        if let Some(feed) = wanted.feed.as_deref_mut().filter(|feed| feed.is_live()) {
+            let is_missed = |stem: &&Stem| {
+                // What came and went during the listing was told of, and is not there any more.
+                seen.line.is_news(**stem) && wanted.room.disk.is_there(&wanted.room.file(Folder::New, *stem))
+            };
+            let missed = if seen.was_followed { waiting.iter().filter(is_missed).count() } else { 0 };
+            if missed > 0 {
+                feed.missed(missed);
+            }
+        }
+        seen.was_followed = wanted.feed.as_ref().is_some_and(|feed| feed.is_live());
+        seen.line.list(waiting, newcomers);
+        seen.look(wanted.now, mark, due);
+        self.see_flights(wanted, seen, Look::LeasedAndLater)
+    }
+
+    /// Takes back what is due. Returns when the next is.
+    fn take_back(&self, room: &Room, now: Timestamp, lock: Option<&mut Lock>) -> Result<Option<Timestamp>, SpoolError> {
         let mut taken_back = 0;
         let due = earliest(
             self.take_back_expired(room, now, &mut taken_back)?,
             self.take_back_due(room, now, &mut taken_back)?,
         );
-        let mut mark = Vec::new();
-        if let Some(lock) = lock {
-            if taken_back > 0 {
-                self.leave_mark(room, lock)?;
-            }
-            mark.clone_from(&lock.mark);
+        match lock {
+            Some(lock) if taken_back > 0 => self.leave_mark(room, lock)?,
+            Some(_) | None => {}
         }
-        let (waiting, newcomers) = self.list_waiting(room, now)?;
-        seen.line.list(waiting, newcomers);
-        seen.look(now, mark, due);
-        self.see_flights(wanted, seen, Look::LeasedAndLater)
+        Ok(due)
     }
 
     /// Tells the lessees of other processes that older envelopes wait again: they must look anew.
@@ -341,8 +393,15 @@ impl Spool {
     /// envelope may be in it whose elder came too late for it. Who lists again sees all that came before those of the
     /// first listing.
     fn list_waiting(&self, room: &Room, now: Timestamp) -> Result<(BTreeSet<Stem>, BTreeSet<Stem>), SpoolError> {
-        let names = names_in(room, Folder::New)?;
+        let folder = room.folder(Folder::New);
+        let mut names = match room.disk.names(&folder) {
+            Ok(names) => names,
+            Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(fault) => return Err(SpoolError::io("list", &folder)(fault)),
+        };
+        // Hidden ones count here: they are listed as well.
         let is_one_moment = names.len() <= NAMES_AT_ONCE;
+        names.retain(|name| !name.as_encoded_bytes().starts_with(b"."));
         let mut waiting = BTreeSet::new();
         for name in names {
             match name.to_str().and_then(Stem::parse) {
@@ -469,6 +528,13 @@ impl Spool {
 }
 
 impl Wanted<'_> {
+    /// Enters what the feed has to tell.
+    fn hear(&mut self, seen: &mut Seen) {
+        if let Some(feed) = &mut self.feed {
+            feed.tell(seen);
+        }
+    }
+
     /// Says whether the mailbox keeps the order of groups.
     fn is_ordered(&self) -> bool {
         self.room.mailbox.worked_by().is_none()

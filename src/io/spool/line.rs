@@ -107,6 +107,11 @@ impl Line {
         was_known
     }
 
+    /// Says whether nothing was known of an envelope that waits.
+    pub(super) fn is_news(&self, stem: Stem) -> bool {
+        !self.unread.contains(&stem) && !self.newcomers.contains_key(&stem) && !self.read.contains_key(&stem.id)
+    }
+
     /// Says how many wait.
     pub(super) fn len(&self) -> usize {
         self.unread.len() + self.newcomers.len() + self.read.len()

@@ -71,11 +71,7 @@ impl Known {
     pub(super) fn seen(&self) -> MutexGuard<'_, Seen> {
         let mut seen = lock(&self.seen);
         let News { came, due } = std::mem::take(&mut *lock(&self.news));
-        // It joins the line with a look and not at once, because an older one of its lane that another process has sent
-        // may not be known yet. If it is the first, that look is now.
-        if came.is_some_and(|came| seen.line.first().is_none_or(|first| came < first)) {
-            seen.look = None;
-        }
+        seen.came = seen.came.into_iter().chain(came).min();
         if let Some(look) = &mut seen.look {
             look.due = earliest(look.due, due);
         }
@@ -124,8 +120,15 @@ impl Known {
 pub(super) struct Seen {
     pub(super) line: Line,
     look: Option<Look>,
+    /// The first, in their order, of those that this process put where they wait since the last look. It joins the line
+    /// with a look and not at once, because an older one of its lane that another process has sent may not be known yet.
+    came: Option<Stem>,
     /// The mailbox's lock could not be had in time: somebody sits on it.
     pub(super) lock_is_stuck: bool,
+    /// Something may have been given back that was never seen in `leased/`.
+    pub(super) must_see_later: bool,
+    /// The last look was followed by a feed.
+    pub(super) was_followed: bool,
 }
 
 /// The last look at a mailbox.
@@ -140,7 +143,57 @@ struct Look {
     mark: Vec<u8>,
 }
 
+/// How far what was seen can be gone by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Freshness {
+    /// It still holds.
+    Fresh,
+    /// It still holds, but something in flight is due.
+    Due,
+    /// A look is needed.
+    Stale,
+}
+
 impl Seen {
+    /// Forgets the last look.
+    pub(super) fn forget(&mut self) {
+        self.look = None;
+    }
+
+    /// Forgets the last look, because changes since were not told.
+    pub(super) fn lose(&mut self) {
+        self.look = None;
+        self.was_followed = false;
+    }
+
+    /// Enters that an envelope no longer waits, and was not claimed by us: it is in flight, or has been.
+    pub(super) fn went(&mut self, stem: Stem) {
+        if self.line.left(stem) || !self.line.flights().contains_key(&stem.id) {
+            self.must_see_later = true;
+        }
+    }
+
+    /// Says when the next lease ends or the next delayed envelope is due.
+    pub(super) fn due(&self) -> Option<Timestamp> {
+        self.look.as_ref()?.due
+    }
+
+    /// Enters, after what was due was taken back, when the next is.
+    pub(super) fn due_next(&mut self, due: Option<Timestamp>) {
+        if let Some(look) = &mut self.look {
+            look.due = due;
+        }
+    }
+
+    /// Says how far a look can be gone by that is kept up to date.
+    pub(super) fn freshness_of_feed(&self, now: Timestamp) -> Freshness {
+        match &self.look {
+            None => Freshness::Stale,
+            Some(look) if look.due.is_some_and(|due| due <= now) => Freshness::Due,
+            Some(_) => Freshness::Fresh,
+        }
+    }
+
     /// Says whether the last look is young enough to go by.
     pub(super) fn is_fresh(&self, mark: &[u8], now: Timestamp, age_max: Duration) -> bool {
         self.look.as_ref().is_some_and(|look| {
@@ -155,6 +208,12 @@ impl Seen {
     pub(super) fn look(&mut self, at: Timestamp, mark: Vec<u8>, due: Option<Timestamp>) {
         let size = u32::try_from(self.line.len()).unwrap_or(u32::MAX);
         self.look = Some(Look { at, size, due, mark });
+        self.came = None;
+    }
+
+    /// Says whether something came since the last look that goes before a candidate.
+    pub(super) fn is_overtaken(&self, candidate: Stem) -> bool {
+        self.came.is_some_and(|came| came < candidate)
     }
 
     /// Enters that something happens to an envelope at a time.

@@ -5,13 +5,12 @@
 //!
 //! Reading order: [`name`] and [`mod@file`] (the grammar, pure), [`holder`], [`receipt`], [`limits`], [`fault`],
 //! [`disk`] (every step on the file system), then what one can do:
-//! [`deliver`], [`lease`], [`settle`] (ack, nack, extend), [`retire`], [`look`], [`dead`], [`retention`].
+//! [`deliver`], [`lease`], [`lessee`], [`settle`] (ack, nack, extend), [`retire`], [`look`], [`dead`], [`retention`].
 //!
 //! All calls block on the file system, which is reached through [`disk::Disk`] only; time is always passed in.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::model::fault::with_causes;
 use crate::model::id::{EnvelopeId, Mailbox};
 
+use commit::{Commits, Draft};
 use disk::{Disk, RealDisk};
 use fault::SpoolError;
 use limits::Limits;
@@ -27,6 +27,7 @@ use memory::Memory;
 use name::Folder;
 use usage::Bytes;
 
+mod commit;
 pub mod dead;
 pub mod deliver;
 pub mod disk;
@@ -38,6 +39,7 @@ pub mod history;
 pub mod holder;
 mod keys;
 pub mod lease;
+pub mod lessee;
 pub mod limits;
 mod line;
 pub mod load;
@@ -46,6 +48,7 @@ mod memory;
 pub mod name;
 mod numbers;
 pub mod pace;
+mod queue;
 pub mod receipt;
 pub mod replies;
 pub mod retention;
@@ -76,6 +79,7 @@ struct Shared {
     disk: Arc<dyn Disk>,
     memory: Memory,
     bytes: Bytes,
+    commits: Commits,
     complaints: Mutex<BTreeSet<PathBuf>>,
 }
 
@@ -96,7 +100,8 @@ impl Spool {
     #[must_use]
     pub fn with_disk(root: PathBuf, limits: Limits, disk: Arc<dyn Disk>) -> Self {
         let (memory, bytes, complaints) = (Memory::default(), Bytes::default(), Mutex::default());
-        Self { shared: Arc::new(Shared { root, limits, disk, memory, bytes, complaints }) }
+        let commits = Commits::default();
+        Self { shared: Arc::new(Shared { root, limits, disk, memory, bytes, commits, complaints }) }
     }
 
     /// Returns the spool's folder.
@@ -137,6 +142,15 @@ impl Spool {
             mailbox: mailbox.clone(),
             disk: Arc::clone(&self.shared.disk),
         }
+    }
+
+    /// Waits until the names in a folder are on the disk, together with others who wait for it.
+    fn sync_folder(&self, folder: &Path) -> Result<(), SpoolError> {
+        self.commit_folder(folder).map_err(SpoolError::io("sync folder", folder))
+    }
+
+    fn commit_folder(&self, folder: &Path) -> io::Result<()> {
+        self.shared.commits.sync_folder(&*self.shared.disk, folder)
     }
 
     /// Logs, once per file, that something in the spool is left where it is.
@@ -203,13 +217,13 @@ impl Room {
     }
 
     /// Writes a new file in `tmp/` whose name begins with a label, without waiting for the disk.
-    fn write_draft(&self, label: &dyn std::fmt::Display, bytes: &[u8]) -> io::Result<(PathBuf, File)> {
+    fn write_draft(&self, label: &dyn std::fmt::Display, bytes: &[u8]) -> io::Result<Draft> {
         static DRAFTS: AtomicU64 = AtomicU64::new(0);
         loop {
             let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
-            let draft = self.tmp().join(format!("{label}.{}.{number}", std::process::id()));
-            match self.disk.create(&draft, bytes) {
-                Ok(file) => return Ok((draft, file)),
+            let path = self.tmp().join(format!("{label}.{}.{number}", std::process::id()));
+            match self.disk.create(&path, bytes) {
+                Ok(file) => return Ok(Draft { path, file, number }),
                 // Left by a process that died and had our number; each is met once.
                 Err(fault) if fault.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(fault) => return Err(fault),
@@ -220,10 +234,11 @@ impl Room {
     /// Writes a file and puts it at its final path, over what may be there. Its content is on the disk when this
     /// returns, its name is when its folder is synced.
     fn replace(&self, label: &dyn std::fmt::Display, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let (draft, file) = self.write_draft(label, bytes)?;
-        let replaced = self.disk.sync_file(&draft, &file).and_then(|()| self.disk.rename_over(&draft, path));
+        let draft = self.write_draft(label, bytes)?;
+        let replaced =
+            self.disk.sync_file(&draft.path, &draft.file).and_then(|()| self.disk.rename_over(&draft.path, path));
         if replaced.is_err() {
-            self.disk.remove(&draft).ok();
+            self.disk.remove(&draft.path).ok();
         }
         replaced
     }

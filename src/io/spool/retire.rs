@@ -56,7 +56,7 @@ impl Spool {
                 Folder::Done | Folder::Dead => {
                     // Who put it there may have died before its own sync.
                     let folder = room.folder(found.folder);
-                    room.disk.sync_folder(&folder).map_err(SpoolError::io("sync folder", &folder))?;
+                    self.sync_folder(&folder)?;
                     return Ok(Retired::Already { folder: found.folder });
                 }
                 Folder::New | Folder::Later | Folder::Leased => {}
@@ -69,7 +69,7 @@ impl Spool {
                     let to = room.file(Folder::Done, &ended);
                     let moved = room.disk.move_file(&from, &to).map_err(SpoolError::io("end", &from))?;
                     let folder = room.folder(Folder::Done);
-                    room.disk.sync_folder(&folder).map_err(SpoolError::io("sync folder", &folder))?;
+                    self.sync_folder(&folder)?;
                     moved
                 }
             };

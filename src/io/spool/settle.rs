@@ -3,11 +3,14 @@
 //! An ack is synced: undone by a power cut, it would bring back what was acknowledged. A nack and an extension are not:
 //! without them the lease simply ends at its time.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::model::fault::with_causes;
+use crate::model::id::Mailbox;
 use crate::model::time::Timestamp;
 
+use super::commit::copied;
 use super::durable::Moved;
 use super::fault::{Refusal, SpoolError};
 use super::history::{Happening, Note};
@@ -51,6 +54,38 @@ impl Spool {
     /// # Errors
     /// Refuses the receipt of a lease that is over; fails if the disk does.
     pub fn ack(&self, receipt: &Receipt, holder: Option<&Holder>, now: Timestamp) -> Result<Acked, SpoolError> {
+        let acked = self.move_to_done(receipt, holder, now)?;
+        self.sync_folder(&self.room(&receipt.mailbox).folder(Folder::Done))?;
+        Ok(acked)
+    }
+
+    /// Acknowledges many envelopes with one wait for the disk for each mailbox. Says for each what came of it.
+    pub fn ack_batch(
+        &self,
+        receipts: &[Receipt],
+        holder: Option<&Holder>,
+        now: Timestamp,
+    ) -> Vec<Result<Acked, SpoolError>> {
+        let mut all: Vec<_> = receipts.iter().map(|receipt| self.move_to_done(receipt, holder, now)).collect();
+        let mailboxes: BTreeSet<&Mailbox> = receipts.iter().map(|receipt| &receipt.mailbox).collect();
+        for mailbox in mailboxes {
+            let moved = |at: &usize| receipts[*at].mailbox == *mailbox && all[*at].is_ok();
+            let moved: Vec<usize> = (0..all.len()).filter(moved).collect();
+            if moved.is_empty() {
+                continue;
+            }
+            let folder = self.room(mailbox).folder(Folder::Done);
+            if let Err(fault) = self.commit_folder(&folder) {
+                for at in moved {
+                    all[at] = Err(SpoolError::io("sync folder", &folder)(copied(&fault)));
+                }
+            }
+        }
+        all
+    }
+
+    /// Moves an envelope to `done/`, without waiting for the disk.
+    fn move_to_done(&self, receipt: &Receipt, holder: Option<&Holder>, now: Timestamp) -> Result<Acked, SpoolError> {
         if let Some(caller) = holder.filter(|caller| **caller != receipt.name.holder) {
             return Err(SpoolError::refused(receipt, Refusal::AnotherCaller { caller: caller.clone() }));
         }
@@ -60,19 +95,16 @@ impl Spool {
             let from = room.file(Folder::Leased, &name);
             let done = EndedName { stem: name.stem, holder: Some(name.holder.clone()), ended_at: now };
             let to = room.file(Folder::Done, &done);
-            let acked = match room.disk.move_file(&from, &to).map_err(SpoolError::io("acknowledge", &from))? {
-                Moved::Yes => Acked::Now,
+            return match room.disk.move_file(&from, &to).map_err(SpoolError::io("acknowledge", &from))? {
+                Moved::Yes => Ok(Acked::Now),
                 Moved::Gone | Moved::Taken => match self.standing(receipt)? {
-                    Standing::Acked => Acked::Already,
+                    Standing::Acked => Ok(Acked::Already),
                     Standing::Held(current) => {
                         name = current;
                         continue;
                     }
                 },
             };
-            let folder = room.folder(Folder::Done);
-            room.disk.sync_folder(&folder).map_err(SpoolError::io("sync folder", &folder))?;
-            return Ok(acked);
         }
         Err(restless(receipt))
     }

@@ -128,6 +128,17 @@ fn messages_of_one_group_are_handed_out_one_after_the_other() {
 }
 
 #[test]
+fn a_lease_may_wait_for_a_message() {
+    let root = Root::new();
+    assert_eq!(root.json(&["lease", "kaede", "--wait", "10ms"]), serde_json::Value::Null);
+    std::thread::scope(|scope| {
+        let leased = scope.spawn(|| root.json(&["lease", "kaede", "--wait", "1m"]));
+        root.run(&["send", "kaede", "there you are"]);
+        assert_eq!(leased.join().unwrap()["body"], "there you are");
+    });
+}
+
+#[test]
 fn dead_messages_can_be_shown_revived_and_removed() {
     let root = Root::new();
     let id = root.json(&["send", "kaede", "poison"])["id"].as_str().unwrap().to_owned();

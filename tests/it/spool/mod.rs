@@ -4,10 +4,13 @@
 
 mod bad_input;
 mod bounds;
+mod conformance;
 mod contract;
 mod crash;
 mod expiry;
+mod lessee;
 mod listing;
+mod memory_queue;
 mod numbers;
 mod odd;
 mod order;

@@ -67,6 +67,21 @@ fn what_was_given_back_or_has_expired_comes_before_what_was_sent_after_it() {
 }
 
 #[test]
+fn what_another_lessee_took_back_is_noticed_by_one_that_goes_by_an_old_list() {
+    let mut world = World::with_limits(Limits { listing_age_max: MINUTE, ..Limits::default() });
+    let [first, _] = [sent_by(&world, "sakura"), sent_by(&world, "sakura")];
+    let other = world.stranger();
+    let leased = other.lease(&mailbox("kaede"), &kaede(1), MINUTE, world.now).unwrap().unwrap();
+    assert!(world.lease("kaede", &kaede(2)).is_none());
+    let Nacked::Later(again) = other.nack(&leased.receipt, "no", world.now).unwrap() else { panic!() };
+    world.now = again;
+    let urgent = Envelope { priority: 1.try_into().unwrap(), ..world.message("kaede") };
+    other.deliver(&urgent, None, world.now).unwrap();
+    assert_eq!(other.lease(&mailbox("kaede"), &kaede(1), MINUTE, world.now).unwrap().unwrap().envelope, urgent);
+    assert_eq!(world.lease("kaede", &kaede(2)).unwrap().envelope.id, first.id);
+}
+
+#[test]
 fn a_group_goes_on_after_the_last_attempt_and_a_requeued_one_is_out_of_the_order() {
     let world = World::new();
     let first = Envelope { attempts_max: 1, group: None, ..world.message("kaede") };
