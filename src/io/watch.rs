@@ -21,33 +21,19 @@ pub struct Watch<T> {
 ///
 /// The channel may be full: then a hint is pending anyway.
 pub fn start<T: Clone + Send + Sync + 'static>(folders: Vec<(T, PathBuf)>, hints: Sender<T>) -> Watch<T> {
-    let folders = Arc::new(folders);
-    let topics = Arc::clone(&folders);
-    let at_start = hints.clone();
-    let made = notify::recommended_watcher(move |event: notify::Result<Event>| match event {
-        Ok(event) => hint(&topics, &hints, &event),
-        Err(error) => {
-            tracing::warn!(%error, "a file watch reports an error; sweeps go on");
-            all(&topics, &hints);
-        }
-    });
-    let watcher = match made {
-        Ok(watcher) => Some(watcher),
-        Err(error) => {
-            tracing::warn!(%error, "files cannot be watched; changes are seen by the slow sweep only");
-            None
-        }
-    };
-    let mut watch = Watch { folders, watcher, hints: at_start, armed: Mutex::new(BTreeMap::new()) };
+    let mut watch = Watch { folders: Arc::new(folders), watcher: None, hints, armed: Mutex::new(BTreeMap::new()) };
     watch.rearm();
     watch
 }
 
-impl<T: Clone> Watch<T> {
+impl<T: Clone + Send + Sync + 'static> Watch<T> {
     /// Sets the watches that are missing, and those whose folder was replaced. Call it from the slow sweep.
     ///
     /// A topic whose watch was set now is sent: what came before the watch gave no hint.
     pub fn rearm(&mut self) {
+        if self.watcher.is_none() {
+            self.watcher = watcher(&self.folders, &self.hints);
+        }
         let mut armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(watcher) = &mut self.watcher else { return };
         for (topic, folder) in self.folders.iter() {
@@ -72,6 +58,28 @@ impl<T: Clone> Watch<T> {
                     tracing::warn!(folder = %folder.display(), %error, "the folder cannot be watched; sweeps go on");
                 }
             }
+        }
+    }
+}
+
+/// Asks the system for a watcher; it may have no more to give, for now.
+fn watcher<T: Clone + Send + Sync + 'static>(
+    folders: &Arc<Vec<(T, PathBuf)>>,
+    hints: &Sender<T>,
+) -> Option<RecommendedWatcher> {
+    let (folders, hints) = (Arc::clone(folders), hints.clone());
+    let made = notify::recommended_watcher(move |event: notify::Result<Event>| match event {
+        Ok(event) => hint(&folders, &hints, &event),
+        Err(error) => {
+            tracing::warn!(%error, "a file watch reports an error; sweeps go on");
+            all(&folders, &hints);
+        }
+    });
+    match made {
+        Ok(watcher) => Some(watcher),
+        Err(error) => {
+            tracing::warn!(%error, "files cannot be watched; changes are seen by the slow sweep only");
+            None
         }
     }
 }
