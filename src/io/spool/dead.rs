@@ -222,11 +222,12 @@ impl Spool {
                 Grave::Envelope(name) => name.ended_at,
                 Grave::Foreign(name) => name.ended_at,
             };
-            if room.disk.is_there(&target) {
+            let find = |path: &Path| room.disk.find(path).map_err(SpoolError::io("look at", path));
+            if find(&target)?.is_some() {
                 grave = grave.one_later();
                 continue;
             }
-            if !room.disk.is_there(&source) {
+            if find(&source)?.is_none() {
                 return Ok(Moved::Gone);
             }
             write_reason(room, &target, &content)?;
@@ -238,7 +239,7 @@ impl Spool {
                 }
                 Moved::Gone => {
                     // Whoever was quicker may have buried it under the same name, with this very reason.
-                    if !room.disk.is_there(&target) {
+                    if find(&target)?.is_none() {
                         room.disk.remove(&reason_path(&target)).ok();
                     }
                     return Ok(Moved::Gone);

@@ -329,12 +329,13 @@ const fn synced_after(delivered: Delivered, arrival: Arrival) -> &'static [Folde
 
 /// Finds the draft that is the same file as an accepted id's entry.
 fn find_remnant(room: &Room, id: EnvelopeId) -> Result<Option<PathBuf>, SpoolError> {
-    let Ok(entry) = room.disk.stat(&room.id(id)) else { return Ok(None) };
+    let find = |path: &Path| room.disk.find(path).map_err(SpoolError::io("look at", path));
+    let Some(entry) = find(&room.id(id))? else { return Ok(None) };
     let prefix = format!("{id}.");
     for name in room.disk.visible_names(&room.tmp()).map_err(SpoolError::io("list", &room.tmp()))? {
         let path = room.tmp().join(&name);
         if name.as_encoded_bytes().starts_with(prefix.as_bytes())
-            && room.disk.stat(&path).is_ok_and(|draft| draft.identity == entry.identity)
+            && find(&path)?.is_some_and(|draft| draft.identity == entry.identity)
         {
             return Ok(Some(path));
         }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 
-use super::disk::{Disk, Kind};
+use super::disk::{Disk, Kind, Stat};
 
 /// What became of a rename that must not replace anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,9 +65,22 @@ impl dyn Disk {
         self.stat(path).is_ok()
     }
 
-    /// Says whether something is surely a folder, or a link to one.
-    pub(super) fn is_folder(&self, path: &Path) -> bool {
-        self.stat(&path.join(".")).is_ok_and(|stat| stat.kind == Kind::Folder)
+    /// Says what lies at a path, if anything does.
+    pub(super) fn find(&self, path: &Path) -> io::Result<Option<Stat>> {
+        match self.stat(path) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(fault) if fault.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Says whether something is a folder, or a link to one.
+    pub(super) fn is_folder(&self, path: &Path) -> io::Result<bool> {
+        match self.find(&path.join(".")) {
+            Ok(found) => Ok(found.is_some_and(|stat| stat.kind == Kind::Folder)),
+            Err(fault) if fault.kind() == io::ErrorKind::NotADirectory => Ok(false),
+            Err(fault) => Err(fault),
+        }
     }
 
     /// Lists the names in a folder, without hidden ones, in no order. A folder that is missing is empty.

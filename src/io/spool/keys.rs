@@ -71,7 +71,8 @@ impl Spool {
             }
             // We have the lock, so a draft that is still there was left by a sender that died.
             self.discard_remnant(room, record.id)?;
-            if room.disk.is_there(&room.id(record.id)) {
+            let entry = room.id(record.id);
+            if room.disk.find(&entry).map_err(SpoolError::io("look at", &entry))?.is_some() {
                 return Ok(KeyClaim::UsedBy(record.id));
             }
         }

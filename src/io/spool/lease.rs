@@ -139,6 +139,10 @@ impl Spool {
             for leased in &wanted.taken {
                 seen.line.departs(leased.receipt.name.stem, Terms::of(&leased.envelope));
             }
+            if end.is_err() {
+                // What was not claimed has left the line, and the next of its lane must not go before it.
+                seen.forget();
+            }
             drop(seen);
             match end {
                 Ok(TurnEnd::Enough) => break,

@@ -95,14 +95,16 @@ impl Spool {
     /// Lists the mailboxes, in the order of their names.
     ///
     /// # Errors
-    /// Fails if the spool's folder cannot be read.
+    /// Fails if the spool's folder, or one in it, cannot be looked at.
     pub fn mailboxes(&self) -> Result<Vec<Mailbox>, SpoolError> {
         let names = self.shared.disk.visible_names(self.root()).map_err(SpoolError::io("list", self.root()))?;
-        let mut mailboxes: Vec<Mailbox> = names
-            .iter()
-            .filter(|name| self.shared.disk.is_folder(&self.root().join(name)))
-            .filter_map(|name| name.to_str()?.parse().ok())
-            .collect();
+        let mut mailboxes: Vec<Mailbox> = Vec::new();
+        for mailbox in names.iter().filter_map(|name| name.to_str()?.parse().ok()) {
+            let base = self.room(&mailbox).base;
+            if self.shared.disk.is_folder(&base).map_err(SpoolError::io("look at", &base))? {
+                mailboxes.push(mailbox);
+            }
+        }
         mailboxes.sort();
         Ok(mailboxes)
     }

@@ -123,10 +123,14 @@ impl Spool {
     pub fn ensure(&self, mailbox: &Mailbox) -> Result<(), SpoolError> {
         let room = self.room(mailbox);
         // The last folder made says that all are there.
-        if room.disk.is_folder(&room.history()) {
+        if room.disk.is_folder(&room.history()).map_err(SpoolError::io("look at", &room.base))? {
             return Ok(());
         }
         for folder in room.all_folders() {
+            if folder == room.history() {
+                // Else a crash might leave the last one without those before it.
+                room.disk.sync_folder(&room.base).map_err(SpoolError::io("sync folder", &room.base))?;
+            }
             room.disk.make_folder(&folder).map_err(SpoolError::io("make folder", &folder))?;
         }
         let above = self.shared.root.parent().filter(|path| !path.as_os_str().is_empty());

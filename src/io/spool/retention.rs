@@ -192,8 +192,10 @@ impl Spool {
             remove_if(room, facts.written_at + limits.dead_age_max <= now, path)
         })?;
         removed += self.sweep_folder(room, &room.folder(Folder::Dead), left - removed, |path, facts| {
-            let is_orphan = path.file_name().is_some_and(is_reason)
-                && letter_of(path).is_some_and(|letter| !room.disk.is_there(&letter));
+            let is_orphan = match letter_of(path).filter(|_| path.file_name().is_some_and(is_reason)) {
+                Some(letter) => room.disk.find(&letter)?.is_none(),
+                None => false,
+            };
             remove_if(room, is_orphan && facts.written_at + limits.draft_age_max <= now, path)
         })?;
         Ok(removed)
@@ -207,7 +209,7 @@ impl Spool {
             // The id first: while it is taken, a missing draft would mean that the envelope was delivered.
             let id = path.file_name().and_then(|name| name.to_str()?.split('.').next()?.parse().ok());
             if let Some(entry) = id.map(|id| room.id(id))
-                && room.disk.stat(&entry).is_ok_and(|entry| entry.identity == facts.identity)
+                && room.disk.find(&entry)?.is_some_and(|entry| entry.identity == facts.identity)
             {
                 room.disk.remove(&entry)?;
             }
