@@ -216,11 +216,6 @@ impl Seen {
         self.came.is_some_and(|came| came < candidate)
     }
 
-    /// Forgets the last look: the next lessee looks anew.
-    pub(super) fn forget(&mut self) {
-        self.look = None;
-    }
-
     /// Enters that something happens to an envelope at a time.
     pub(super) fn is_due(&mut self, at: Option<Timestamp>) {
         if let Some(look) = &mut self.look {

@@ -7,16 +7,25 @@ mod bounds;
 mod conformance;
 mod contract;
 mod crash;
+mod crowd;
 mod expiry;
+mod flushes;
+mod journaled;
+mod kills;
 mod lessee;
 mod listing;
+mod lives;
+mod lots;
 mod memory_queue;
 mod numbers;
 mod odd;
 mod order;
 mod others;
+mod own_disk;
+mod power;
 mod properties;
 mod rivals;
+mod trouble;
 mod upkeep;
 
 use std::path::Path;
@@ -121,6 +130,12 @@ fn envelope(to: &str, now: Timestamp) -> Envelope {
         attempts_max: 5,
         body: json!({"text": "review, please"}),
     }
+}
+
+/// Says what a test has seen, for whoever runs it with `--no-capture`.
+#[expect(clippy::print_stderr, reason = "figures are for people")]
+fn tell(text: &str) {
+    eprintln!("{text}");
 }
 
 fn kaede(incarnation: u64) -> Holder {
