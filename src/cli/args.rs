@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use super::{
-    agent, attach, completions, config, dag, dead, doctor, down, events, inbox, init, install, journal, lease, logs,
-    receipt, reload, reply, report, runner, send, sent, status, submit, task,
+    agent, attach, completions, config, dag, dead, doctor, down, events, freeze, inbox, init, install, journal, lease,
+    logs, receipt, reload, reply, report, runner, send, sent, status, submit, task, top,
 };
 
 const AFTER_HELP: &str = "\
@@ -50,8 +50,14 @@ pub enum Verb {
     Down(down::Args),
     /// Reads agents.toml and dag/ again; only what has changed is touched
     Reload(reload::Args),
+    /// Stops all dispatch and suspends the agents where they are, also without a supervisor
+    Freeze(freeze::FreezeArgs),
+    /// Lets everything go on that was frozen
+    Thaw(freeze::ThawArgs),
     /// Shows agents, queues and tasks at a glance
     Status(status::Args),
+    /// Shows what every agent uses: processor, memory, disk, open files
+    Top(top::Args),
     /// Attaches to the tmux session
     Attach(attach::Args),
     /// Hands work to an agent and prints the work order's id

@@ -2,6 +2,7 @@
 
 use crate::control::protocol::{Status, SupervisorState};
 use crate::core::snapshot::{AgentState, AgentView, QueueView, TaskState};
+use crate::model::alert::AlertKind;
 use crate::model::time::Timestamp;
 
 use super::output::{Color, Tone, one_line};
@@ -12,6 +13,7 @@ use super::when;
 #[must_use]
 pub fn draw(status: &Status, now: Timestamp, color: Color, width: Option<usize>) -> String {
     let mut text = heading(status, now, color, width);
+    text.push_str(&notices(status, color, width));
     text.push('\n');
     text.push_str(&agents(&status.agents, now).render(color, width));
     text.push('\n');
@@ -55,6 +57,28 @@ fn heading(status: &Status, now: Timestamp, color: Color, width: Option<usize>) 
         text.push('\n');
     }
     text
+}
+
+/// Says what holds everything up, and what needs an operator's eye.
+fn notices(status: &Status, color: Color, width: Option<usize>) -> String {
+    let mut lines: Vec<(Tone, String)> = Vec::new();
+    if let Some(since) = status.frozen {
+        lines.push((Tone::Warning, format!("FROZEN since {since}: nothing is begun or judged; `miyabi thaw` goes on")));
+    }
+    if let Some(holding) = &status.holding {
+        lines.push((Tone::Warning, format!("HOLDING: {holding}")));
+    }
+    for alert in &status.alerts {
+        // What is held is said above, with its newest figures.
+        let is_told = matches!(alert.kind, AlertKind::LowDisk | AlertKind::LowMemory) && status.holding.is_some();
+        if !is_told {
+            lines.push((Tone::Bad, format!("ALERT {}: {}", alert.kind.as_str(), alert.text)));
+        }
+    }
+    lines
+        .into_iter()
+        .map(|(tone, line)| color.paint(tone, &cut(&one_line(&line), width.unwrap_or(usize::MAX))) + "\n")
+        .collect()
 }
 
 /// Lists agents.

@@ -20,6 +20,7 @@ pub mod down;
 pub mod env;
 pub mod events;
 pub mod failure;
+pub mod freeze;
 pub mod inbox;
 pub mod init;
 pub mod install;
@@ -40,6 +41,7 @@ pub mod submit;
 pub mod table;
 pub mod task;
 pub mod task_wait;
+pub mod top;
 pub mod up;
 pub mod watch;
 pub mod when;
@@ -80,6 +82,9 @@ fn perform(context: &Context, verb: Verb) -> failure::Result {
         Verb::Up => up::run(context),
         Verb::Down(args) => down::run(context, &args),
         Verb::Reload(args) => reload::run(context, &args),
+        Verb::Freeze(_) => freeze::freeze(context),
+        Verb::Thaw(_) => freeze::thaw(context),
+        Verb::Top(_) => top::run(context),
         Verb::Status(args) => status::run(context, &args),
         Verb::Attach(args) => attach::run(context, &args),
         Verb::Submit(args) => submit::run(context, args),

@@ -8,11 +8,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::core::snapshot::{AgentView, QueueView, TaskState, TaskView};
+use crate::model::alert::Alert;
 use crate::model::fault::Fault;
 use crate::model::id::{AgentId, Incarnation, TaskId};
 use crate::model::report::Outcome;
 use crate::model::request::Request;
+use crate::model::size::Size;
 use crate::model::time::Timestamp;
+use crate::model::usage::Usage;
 
 /// The version of the contract.
 pub const VERSION: u32 = 1;
@@ -83,6 +86,8 @@ pub enum Call {
     Reload,
     /// A change; answered with [`crate::model::request::Answer`].
     Request(Request),
+    /// Answered with [`Top`].
+    Top,
     /// Answered with [`Pong`]: the supervisor's loop turns.
     Ping,
 }
@@ -101,6 +106,7 @@ impl Call {
             | Self::Agents
             | Self::Reload
             | Self::Request(_)
+            | Self::Top
             | Self::Ping => false,
         }
     }
@@ -175,6 +181,36 @@ pub struct Status {
     pub queues: Vec<QueueView>,
     /// Faults of dependency files whose newest version is not in force.
     pub faults: Vec<Fault>,
+    /// What needs an operator's eye.
+    #[serde(default)]
+    pub alerts: Vec<Alert>,
+    /// Since when everything is frozen.
+    #[serde(default)]
+    pub frozen: Option<Timestamp>,
+    /// Why nothing new is begun, for people; absent: nothing holds it.
+    #[serde(default)]
+    pub holding: Option<String>,
+}
+
+/// The answer to [`Call::Top`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Top {
+    /// What everybody uses.
+    #[serde(flatten)]
+    pub usage: Usage,
+    /// Room on the root's disk, in bytes, if it could be seen.
+    pub disk_free_bytes: Option<u64>,
+    /// Memory that the machine can give, in bytes, if it could be seen.
+    pub memory_available_bytes: Option<u64>,
+}
+
+impl Top {
+    /// Puts the answer together.
+    #[must_use]
+    pub fn new(usage: Usage, room: Option<(Size, Size)>) -> Self {
+        let (disk, memory) = room.unzip();
+        Self { usage, disk_free_bytes: disk.map(|size| size.0), memory_available_bytes: memory.map(|size| size.0) }
+    }
 }
 
 /// The supervisor itself.

@@ -1,5 +1,6 @@
 //! Effects: something we want done.
 
+use crate::model::alert::Alert;
 use crate::model::id::{AgentId, EnvelopeId, Incarnation, RepositoryName, TaskId};
 use crate::model::order::WorkOrder;
 use crate::model::request::{Answer, RequestId};
@@ -65,7 +66,7 @@ pub enum Effect {
         /// Which order.
         envelope: EnvelopeId,
     },
-    /// Take a work order out of the agent's mailbox wherever it lies. No answer: the next inspection shows it.
+    /// Take a work order out of the agent's mailbox wherever it lies. Only success comes back, as `OrderRetired`.
     RetireOrder {
         /// Whose mailbox.
         agent: AgentId,
@@ -74,6 +75,17 @@ pub enum Effect {
         /// Where it goes.
         how: Retire,
     },
+    /// Send a message to an agent whose attempt stands still. No answer.
+    Nudge {
+        /// Who.
+        agent: AgentId,
+        /// What is said.
+        text: String,
+    },
+    /// Suspend everything below the runners, or let it go on, as the operator's mark says. No answer: it is asked for again.
+    ObeyFreeze,
+    /// Tell the operator's program of an alert. No answer, and never asked for twice.
+    Alert(Alert),
     /// Acknowledge a report that was applied or recorded.
     AckReport {
         /// Its receipt.

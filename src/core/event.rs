@@ -9,6 +9,7 @@ use crate::model::id::{AgentId, EnvelopeId, Incarnation, RepositoryName, TaskId}
 use crate::model::plan::Plan;
 use crate::model::report::Report;
 use crate::model::request::{Request, RequestId};
+use crate::model::size::Size;
 use crate::model::task::TaskFile;
 use crate::model::time::Timestamp;
 
@@ -87,6 +88,18 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// An order is in nobody's hands any more.
+    OrderRetired {
+        /// Which order.
+        envelope: EnvelopeId,
+    },
+    /// The operator's mark was looked at.
+    FreezeSeen {
+        /// Since when everything is to be frozen; `None`: it is not.
+        since: Option<Timestamp>,
+    },
+    /// The room of disk and memory was looked at.
+    RoomSeen(Room),
     /// A report has come.
     ReportArrived {
         /// The report.
@@ -130,6 +143,15 @@ pub enum Event {
         /// The branch that is checked out in each repository, or why there is none.
         branches: Branches,
     },
+}
+
+/// What the machine has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Room on the root's disk that we may use.
+    pub disk: Size,
+    /// Memory that the machine can give.
+    pub memory: Size,
 }
 
 /// The branch that is checked out in each repository, or why there is none.

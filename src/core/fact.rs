@@ -2,8 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::agent::StallAnswer;
+use crate::model::alert::Alert;
 use crate::model::id::{AgentId, EnvelopeId, Incarnation, RunId, StageName, TaskId};
 use crate::model::report::{FailureKind, Report};
+use crate::model::span;
 use crate::model::task::TaskSpec;
 use crate::model::time::Timestamp;
 
@@ -163,6 +166,39 @@ pub enum Fact {
         attempt: u32,
         /// Why.
         reason: String,
+        /// When it may be tried again; absent: at once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        not_before: Option<Timestamp>,
+    },
+    /// An attempt has shown no progress for its stall time.
+    AttemptStalled {
+        /// The task.
+        task: TaskId,
+        /// The attempt.
+        attempt: u32,
+        /// Whose.
+        agent: AgentId,
+        /// Since how many milliseconds.
+        still_ms: u64,
+        /// What follows.
+        answer: StallAnswer,
+    },
+    /// All dispatch has stopped and the agents are suspended, because the operator froze the root.
+    Frozen {
+        /// When the operator said so.
+        since: Timestamp,
+    },
+    /// The operator let everything go on.
+    Thawed,
+    /// Something needs an operator's eye.
+    AlertRaised {
+        /// What.
+        alert: Alert,
+    },
+    /// An alert is over.
+    AlertCleared {
+        /// Which, e.g. `crash-loop/kaede`.
+        key: String,
     },
     /// An attempt ended without a report, or its commit could not be merged.
     AttemptFailed {
@@ -244,6 +280,8 @@ pub enum DownCause {
     Silent,
     /// Its attempt ran far beyond every limit.
     Overdue,
+    /// Its attempt stood still for longer than its stall time.
+    Stalled,
     /// The pane could not be made.
     SpawnFailed {
         /// What tmux said.
@@ -270,6 +308,7 @@ impl DownCause {
             | Self::StartTimeout
             | Self::Silent
             | Self::Overdue
+            | Self::Stalled
             | Self::SpawnFailed { .. }
             | Self::Clean => true,
             Self::Operator | Self::Drain | Self::Lost | Self::Removed | Self::Reconfigured => false,
@@ -285,6 +324,7 @@ impl DownCause {
             Self::StartTimeout => "was not ready within its start timeout".to_owned(),
             Self::Silent => "was silent and its processes stood still".to_owned(),
             Self::Overdue => "was far beyond its time limit".to_owned(),
+            Self::Stalled => "showed no progress any more".to_owned(),
             Self::SpawnFailed { reason } => format!("could not be started: {reason}"),
             Self::Operator => "was stopped by the operator".to_owned(),
             Self::Drain => "was stopped with the supervisor".to_owned(),
@@ -330,6 +370,8 @@ pub enum AttemptCause {
     Crashed,
     /// Its runner was ended because it was far beyond every limit.
     Overdue,
+    /// Its runner was ended because it stood still.
+    Stalled,
     /// Its order ended in the spool without a report.
     Lost,
     /// Its commit does not fit onto the target branch.
@@ -397,6 +439,16 @@ impl Fact {
             Self::Begun { .. } => Told::new("begun", "the journal was begun".to_owned()),
             Self::TeamChanged { text } => Told::new("team-changed", format!("agents.toml was read again: {text}")),
             Self::TeamFound { adopted, repaired } => Told::new("team-found", found_text(adopted, repaired)),
+            Self::Frozen { since } => {
+                Told::new("frozen", format!("everything is frozen since {since}; `miyabi thaw` goes on"))
+            }
+            Self::Thawed => Told::new("thawed", "everything goes on".to_owned()),
+            Self::AlertRaised { alert } => Told {
+                agent: alert.agent.clone(),
+                task: alert.task.clone(),
+                ..Told::new("alert-raised", alert.text.clone())
+            },
+            Self::AlertCleared { key } => Told::new("alert-cleared", format!("{key} is over")),
             Self::SpawnRequested { .. }
             | Self::AgentUp { .. }
             | Self::AgentDown { .. }
@@ -413,6 +465,7 @@ impl Fact {
             Self::AttemptQueued { .. }
             | Self::AttemptStarted { .. }
             | Self::AttemptWithdrawn { .. }
+            | Self::AttemptStalled { .. }
             | Self::AttemptFailed { .. }
             | Self::ReportAccepted { .. }
             | Self::ReportStale { .. }
@@ -499,7 +552,18 @@ impl Fact {
                 let told = Told::new("attempt-started", format!("{task} attempt {attempt} has begun"));
                 Told { incarnation: Some(*incarnation), ..told.of_attempt(task, *attempt) }
             }
-            Self::AttemptWithdrawn { task, attempt, reason } => {
+            Self::AttemptStalled { task, attempt, agent, still_ms, answer } => {
+                let still = span::format(std::time::Duration::from_secs(still_ms / 1_000));
+                let follows = match answer {
+                    StallAnswer::Escalate => "the operator is told",
+                    StallAnswer::Nudge => "the agent is sent a message",
+                    StallAnswer::Restart => "the agent is ended",
+                };
+                let text = format!("{task} attempt {attempt} shows no progress for {still}: {follows}");
+                let told = Told::new("attempt-stalled", text).of_attempt(task, *attempt);
+                Told { agent: Some(agent.clone()), ..told }
+            }
+            Self::AttemptWithdrawn { task, attempt, reason, .. } => {
                 Told::new("attempt-withdrawn", format!("{task} attempt {attempt} is taken back: {reason}"))
                     .of_attempt(task, *attempt)
             }

@@ -116,15 +116,17 @@ impl Index {
         }
     }
 
-    /// Returns the first ready task that an agent may take.
-    pub(super) fn first_for(&self, agent: &AgentId, role: &Role) -> Option<&Turn> {
-        let own = self.ready.get(&Queue::Agent(agent.clone())).and_then(BTreeSet::first);
-        let shared = self.ready.get(&Queue::Role(role.clone())).and_then(BTreeSet::first);
-        match (own, shared) {
-            (Some(own), Some(shared)) => Some(own.min(shared)),
-            (Some(turn), None) | (None, Some(turn)) => Some(turn),
+    /// Returns the ready tasks that an agent may take, the first of its own queue and of its role's in their order.
+    pub(super) fn all_for(&self, agent: &AgentId, role: &Role) -> impl Iterator<Item = &TaskId> {
+        let mut own = self.ready.get(&Queue::Agent(agent.clone())).into_iter().flatten().peekable();
+        let mut shared = self.ready.get(&Queue::Role(role.clone())).into_iter().flatten().peekable();
+        std::iter::from_fn(move || match (own.peek(), shared.peek()) {
+            (Some(mine), Some(ours)) if mine <= ours => own.next(),
+            (Some(_), None) => own.next(),
+            (Some(_) | None, Some(_)) => shared.next(),
             (None, None) => None,
-        }
+        })
+        .map(|(_, _, task)| task)
     }
 
     pub(super) fn has_ready(&self) -> bool {

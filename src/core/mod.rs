@@ -10,15 +10,20 @@ use crate::model::plan::Plan;
 use crate::model::request::Answer;
 use crate::model::time::Timestamp;
 
+mod alerts;
 pub mod dag;
 pub mod effect;
 pub mod event;
 pub mod fact;
+mod freeze;
 mod index;
-mod liveness;
+pub mod liveness;
+mod progress;
 mod reload;
 mod requests;
 pub mod restart;
+mod retiring;
+mod room;
 pub mod snapshot;
 pub mod state;
 mod team;
@@ -26,16 +31,24 @@ mod view;
 pub mod work;
 
 use effect::{Effect, Stop};
-use event::{Branches, Event, OrderPlace, PaneFound};
+use event::{Branches, Event, OrderPlace, PaneFound, Room};
 use fact::{Budget, DownCause, Fact, Recorded};
 use index::Index;
+use liveness::table::News;
 use liveness::{Live, Liveness, Pane};
 use reload::Files;
+use retiring::Retiring;
 use state::{Durable, IllegalFact, TaskRecord};
 use work::{MergeRetry, MergeUnderWay, OrderWatch};
 
 /// How long running attempts may go on after a drain was asked for.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The first and the longest wait before an order that could not be written is tried again.
+const LATER: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+
+/// How often that wait doubles at most.
+const LATER_DOUBLINGS_MAX: usize = 6;
 
 /// The heart of the supervisor. Events go in, effects come out.
 #[derive(Debug, Clone)]
@@ -46,9 +59,14 @@ pub struct Core {
     started: bool,
     drain: Option<Timestamp>,
     exited: bool,
+    /// Since when everything is frozen, as the mark says that was seen last.
+    frozen: Option<Timestamp>,
+    room: Option<Room>,
     agents: BTreeMap<AgentId, Live>,
     index: Index,
     orders: BTreeMap<TaskId, OrderWatch>,
+    /// Orders that must leave their mailboxes and are not known to have done so.
+    retiring: BTreeMap<EnvelopeId, Retiring>,
     merges: BTreeMap<RepositoryName, MergeUnderWay>,
     merge_retries: BTreeMap<TaskId, MergeRetry>,
     files: Files,
@@ -67,6 +85,7 @@ impl Core {
         let repositories = plan.repositories.iter().map(|repository| repository.name.clone()).collect();
         let index = Index::build(&durable, repositories, now);
         let agents = plan.agents.iter().map(|spec| (spec.id.clone(), Live::new(Liveness::Absent, now))).collect();
+        let frozen = durable.frozen;
         let mut core = Self {
             plan,
             durable,
@@ -74,9 +93,12 @@ impl Core {
             started: false,
             drain: None,
             exited: false,
+            frozen,
+            room: None,
             agents,
             index,
             orders: BTreeMap::new(),
+            retiring: BTreeMap::new(),
             merges: BTreeMap::new(),
             merge_retries: BTreeMap::new(),
             files: Files::new(),
@@ -123,6 +145,10 @@ impl Core {
     pub fn is_settled(&self) -> bool {
         self.started
             && self.agents.values().all(|live| match live.state {
+                // What is frozen is not expected to come up.
+                Liveness::Absent | Liveness::Spawning { .. } | Liveness::Starting { .. } if self.frozen.is_some() => {
+                    true
+                }
                 Liveness::Up { .. } | Liveness::Suspect { .. } | Liveness::BackingOff { .. } | Liveness::Held(_) => {
                     true
                 }
@@ -155,6 +181,9 @@ impl Core {
             Event::OrderNotDelivered { agent, envelope, reason } => {
                 self.on_not_delivered(&agent, envelope, &reason);
             }
+            Event::OrderRetired { envelope } => self.on_retired(envelope),
+            Event::FreezeSeen { since } => self.on_freeze_seen(since),
+            Event::RoomSeen(room) => self.on_room_seen(room),
             Event::ReportArrived { report, receipt } => self.on_report(&report, receipt),
             Event::MergeEnded { task, attempt, result } => self.on_merge_ended(&task, attempt, result),
             Event::DagRead { files, branches } => self.on_dag_read(files, &branches),
@@ -177,6 +206,7 @@ impl Core {
             }
             self.wake_orders();
             self.wake_merges();
+            self.wake_retiring();
         }
         self.steer();
     }
@@ -192,10 +222,12 @@ impl Core {
         if !self.started {
             return None;
         }
-        let agents = self.agents.iter().filter_map(|(agent, live)| live.state.wake_at(self.plan.agent(agent)));
+        let agents = self.agents.iter().filter_map(|(agent, live)| self.wake_of(live, self.plan.agent(agent)));
+        let thawed = self.frozen.is_none();
         let orders = self.orders.values().map(|watch| (watch.inspect_at, "an order is looked for"));
         let tasks = self.index.next_later().map(|until| (until, "a task's back-off ends"));
         let merges = self.merges.values().map(|under_way| (under_way.deadline, "a merge is overdue"));
+        let retiring = self.retiring.values().map(|retiring| (retiring.again_at, "an order is not out of its mailbox"));
         // While another merge of the repository is under way, its end is what is waited for.
         let idle = self.index.merging().filter(|(repository, _)| !self.merges.contains_key(*repository));
         let retries = idle
@@ -203,7 +235,8 @@ impl Core {
             .map(|retry| (retry.at, "a parked merge is tried again"));
         let drain =
             self.drain.filter(|deadline| *deadline > self.now).map(|deadline| (deadline, "the drain's patience ends"));
-        agents.chain(orders).chain(tasks).chain(merges).chain(retries).chain(drain).min_by_key(|(at, _)| *at)
+        let moving = orders.chain(tasks).chain(retries).filter(|_| thawed);
+        agents.chain(moving).chain(merges).chain(retiring).chain(drain).min_by_key(|(at, _)| *at)
     }
 
     fn advance(&mut self, now: Timestamp) {
@@ -215,6 +248,9 @@ impl Core {
             return;
         }
         self.started = true;
+        if self.frozen.is_some() {
+            self.push(Effect::ObeyFreeze);
+        }
         let orders: Vec<(AgentId, EnvelopeId, OrderPlace)> = self
             .open_orders()
             .into_iter()
@@ -247,27 +283,16 @@ impl Core {
         }
     }
 
-    /// Takes back an attempt whose order could not be written; it waits so that a full disk is not hammered.
+    /// Takes back an attempt whose order could not be written. A full disk is nobody's failure; the waits grow, so that it is
+    /// not hammered.
     fn withdraw_for_later(&mut self, task: &TaskId, reason: &str) {
-        let text = format!("the order could not be written: {reason}");
-        let then = fact::Then::Retry { not_before: self.now + Duration::from_secs(5) };
         let Some(record) = self.durable.tasks.get(task) else { return };
-        let attempt = record.attempt;
-        let order = record.current().map(|current| (current.agent.clone(), current.envelope));
-        let then = if record.failures >= record.spec.retry.limit { fact::Then::GiveUp } else { then };
-        self.record(Fact::AttemptFailed {
-            task: task.clone(),
-            attempt,
-            cause: fact::AttemptCause::Lost,
-            reason: text.clone(),
-            then,
-        });
-        self.orders.remove(task);
-        // Some failures come after the envelope is there.
-        if let Some((agent, envelope)) = order {
-            let how = effect::Retire::Dead { reason: text };
-            self.push(Effect::RetireOrder { agent, envelope, how });
-        }
+        let in_a_row = record.attempts.iter().rev().skip(1);
+        let in_a_row = in_a_row.take_while(|earlier| earlier.outcome.as_deref() == Some(state::WITHDRAWN)).count();
+        let wait = LATER.0 * 2_u32.pow(u32::try_from(in_a_row.min(LATER_DOUBLINGS_MAX)).unwrap_or(0));
+        let not_before = Some(self.now + wait.min(LATER.1));
+        let text = format!("the order could not be written: {reason}");
+        self.withdraw(task, &text, not_before);
     }
 
     fn begin_drain(&mut self) -> Answer {
@@ -289,8 +314,11 @@ impl Core {
         for agent in &names {
             self.steer_agent(agent);
         }
+        self.settle_alerts();
         self.dispatch();
-        self.merge_next();
+        if self.frozen.is_none() {
+            self.merge_next();
+        }
         if self.drain.is_some() && !self.exited && self.agents.values().all(|live| live.state.is_down()) {
             self.exited = true;
             self.push(Effect::Exit);
@@ -305,18 +333,19 @@ impl Core {
         let hold = self.hold_of(agent);
         match (&live.state, self.drain) {
             (Liveness::Absent, None) => match hold {
-                Some(hold) => self.enter(agent, Liveness::Held(hold)),
-                None => self.spawn(agent, Budget::Free),
+                Some(hold) => self.enter(agent, News::Held, Liveness::Held(hold)),
+                None if self.frozen.is_some() => {}
+                None => self.spawn(agent, News::Wanted, Budget::Free),
             },
             (Liveness::Starting { .. } | Liveness::Up { .. } | Liveness::Suspect { .. }, Some(deadline))
                 if !self.has_begun_order(agent) || deadline <= self.now =>
             {
-                self.stop(agent, DownCause::Drain, Stop::Term);
+                self.stop(agent, News::Drained, DownCause::Drain, Stop::Term);
             }
             (Liveness::Starting { .. } | Liveness::Up { .. } | Liveness::Suspect { .. }, None)
                 if hold.is_some() && !self.has_begun_order(agent) =>
             {
-                self.stop(agent, DownCause::Operator, Stop::Term);
+                self.stop(agent, News::Held, DownCause::Operator, Stop::Term);
             }
             (
                 Liveness::Absent

@@ -8,7 +8,7 @@ use crate::model::task::{RepositoryChoice, TaskFile, TaskNode, TaskSpec};
 
 use super::Core;
 use super::dag;
-use super::effect::{Effect, Retire};
+use super::effect::Retire;
 use super::event::{Branches, FileRead};
 use super::fact::{Fact, Origin};
 use super::state::{Phase, TaskRecord};
@@ -200,7 +200,7 @@ impl Core {
         self.merge_retries.remove(task);
         if let Some((agent, envelope)) = order {
             let how = Retire::Dead { reason: format!("cancelled: {reason}") };
-            self.push(Effect::RetireOrder { agent, envelope, how });
+            self.retire(&agent, envelope, task, how);
         }
     }
 }

@@ -12,6 +12,7 @@ use super::effect::{Effect, Stop};
 use super::event::Branches;
 use super::fact::{DownCause, Fact, Hold, Origin};
 use super::liveness::Liveness;
+use super::liveness::table::News;
 use super::reload::target_of;
 use super::state::Phase;
 
@@ -24,6 +25,7 @@ impl Core {
             Request::AgentRestart { agent } => self.agent_restart(&agent),
             Request::AgentPause { agent } => self.agent_pause(&agent),
             Request::AgentResume { agent } => self.agent_resume(&agent),
+            Request::FreezeChanged => self.freeze_answer(),
             Request::Drain => self.begin_drain(),
         };
         self.push(Effect::Answer { id, answer });
@@ -161,9 +163,9 @@ impl Core {
         let Some(live) = self.agents.get(agent) else { return self.no_such_agent(agent) };
         match &live.state {
             Liveness::Starting { .. } | Liveness::Up { .. } | Liveness::Suspect { .. } => {
-                self.stop(agent, DownCause::Operator, Stop::Term);
+                self.stop(agent, News::RestartAsked, DownCause::Operator, Stop::Term);
             }
-            Liveness::BackingOff { .. } => self.enter(agent, Liveness::Absent),
+            Liveness::BackingOff { .. } => self.enter(agent, News::RestartAsked, Liveness::Absent),
             Liveness::Absent | Liveness::Spawning { .. } | Liveness::Stopping { .. } | Liveness::Clearing { .. } => {}
             Liveness::Held(hold) => return not_now(&held_text(agent, *hold), "use `miyabi agent resume`"),
         }
@@ -179,7 +181,7 @@ impl Core {
         }
         let down = self.agents.get(agent).is_none_or(|live| live.state.is_down());
         if down {
-            self.enter(agent, Liveness::Held(Hold::Paused));
+            self.enter(agent, News::Held, Liveness::Held(Hold::Paused));
         }
         let message =
             if down { format!("{agent} is paused") } else { format!("{agent} is paused as soon as it is free") };
@@ -195,7 +197,7 @@ impl Core {
         }
         self.record(Fact::AgentReleased { agent: agent.clone() });
         if matches!(self.agents.get(agent).map(|live| &live.state), Some(Liveness::Held(_))) {
-            self.enter(agent, Liveness::Absent);
+            self.enter(agent, News::Released, Liveness::Absent);
         }
         Answer::Accepted { message: format!("{agent} runs again") }
     }

@@ -43,6 +43,7 @@ pub fn after_end(
             | DownCause::StartTimeout
             | DownCause::Silent
             | DownCause::Overdue
+            | DownCause::Stalled
             | DownCause::SpawnFailed { .. },
         ) => {}
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::alert::Alert;
 use crate::model::fault::Fault;
 use crate::model::id::{AgentId, Incarnation, Mailbox, Role, RunId, StageName, TaskId};
 use crate::model::time::Timestamp;
@@ -15,6 +16,12 @@ pub struct Snapshot {
     pub at: Timestamp,
     /// Whether the supervisor is on its way down.
     pub draining: bool,
+    /// Since when everything is frozen.
+    pub frozen: Option<Timestamp>,
+    /// Why nothing new is begun, for people.
+    pub holding: Option<String>,
+    /// What needs an operator's eye, in the order in which it was raised.
+    pub alerts: Vec<Alert>,
     /// The agents, in the order of agents.toml, then those who are on their way out.
     pub agents: Vec<AgentView>,
     /// What was found of an earlier supervisor's team at the start, in one line.

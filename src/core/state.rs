@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::alert::Alert;
 use crate::model::id::{AgentId, EnvelopeId, Incarnation, RunId, StageName, TaskId};
-use crate::model::report::{Outcome, Report};
+use crate::model::report::{FailureKind, Outcome, Report};
 use crate::model::task::{RepositoryChoice, TaskSpec};
 use crate::model::time::Timestamp;
 
@@ -26,6 +27,9 @@ const UNREPORTED_MAX: usize = 5;
 /// How much of a successful attempt's output is kept in memory, in bytes.
 const OUTPUT_KEPT_BYTES: usize = 2_048;
 
+/// The outcome of an attempt that was taken back and counts for nothing.
+pub(super) const WITHDRAWN: &str = "withdrawn";
+
 /// Everything that survives a crash.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Durable {
@@ -39,6 +43,12 @@ pub struct Durable {
     pub agents: BTreeMap<AgentId, AgentRecord>,
     /// The tasks.
     pub tasks: BTreeMap<TaskId, TaskRecord>,
+    /// Since when everything is frozen.
+    #[serde(default)]
+    pub frozen: Option<Timestamp>,
+    /// The alerts that are not over, by their key.
+    #[serde(default)]
+    pub alerts: BTreeMap<String, Alert>,
 }
 
 /// What survives of an agent.
@@ -58,6 +68,10 @@ pub struct AgentRecord {
     pub streak: u32,
     /// When the newest incarnation ended and why, for people.
     pub last_end: Option<(Timestamp, String)>,
+    /// The newest order that was intended for it. Only this one can still lie in its mailbox: no other is intended before it
+    /// is known to be out.
+    #[serde(default)]
+    pub last_order: Option<(TaskId, EnvelopeId)>,
 }
 
 /// What survives of a task.
@@ -244,6 +258,22 @@ impl Durable {
                 self.seed = *seed;
                 Ok(())
             }
+            Fact::Frozen { since } => {
+                self.frozen = Some(*since);
+                Ok(())
+            }
+            Fact::Thawed => {
+                self.frozen = None;
+                Ok(())
+            }
+            Fact::AlertRaised { alert } => {
+                self.alerts.insert(alert.key(), alert.clone());
+                Ok(())
+            }
+            Fact::AlertCleared { key } => {
+                self.alerts.remove(key);
+                Ok(())
+            }
             Fact::SpawnRequested { .. }
             | Fact::AgentUp { .. }
             | Fact::AgentDown { .. }
@@ -261,6 +291,7 @@ impl Durable {
             Fact::AttemptQueued { task, .. }
             | Fact::AttemptStarted { task, .. }
             | Fact::AttemptWithdrawn { task, .. }
+            | Fact::AttemptStalled { task, .. }
             | Fact::AttemptFailed { task, .. }
             | Fact::MergeParked { task, .. }
             | Fact::Merged { task, .. } => self.apply_to_attempt(task, &recorded.fact, at),
@@ -445,20 +476,10 @@ impl Durable {
             (Fact::AttemptQueued { run, stage, attempt, agent, envelope, .. }, Phase::Waiting { .. })
                 if *run == record.run =>
             {
+                self.agents.entry(agent.clone()).or_default().last_order = Some((task.clone(), *envelope));
                 record.attempt = *attempt;
                 record.phase = Phase::Queued;
-                record.attempts.push(AttemptRecord {
-                    attempt: *attempt,
-                    stage: stage.clone(),
-                    agent: agent.clone(),
-                    envelope: *envelope,
-                    queued_at: at,
-                    started: None,
-                    ended_at: None,
-                    outcome: None,
-                    reason: None,
-                    report: None,
-                });
+                record.attempts.push(AttemptRecord::queued(*attempt, stage.clone(), agent.clone(), *envelope, at));
                 if record.attempts.len() > ATTEMPTS_KEPT_MAX {
                     record.attempts.remove(0);
                 }
@@ -469,10 +490,11 @@ impl Durable {
                     current.started = Some((at, *incarnation));
                 }
             }
-            (Fact::AttemptWithdrawn { attempt, reason, .. }, Phase::Queued) => {
-                record.settle(at, "withdrawn", Some(reason.clone()));
+            (Fact::AttemptStalled { .. }, Phase::Queued) => {}
+            (Fact::AttemptWithdrawn { attempt, reason, not_before, .. }, Phase::Queued) => {
+                record.settle(at, WITHDRAWN, Some(reason.clone()));
                 record.note_unreported(*attempt);
-                record.phase = Phase::Waiting { not_before: None };
+                record.phase = Phase::Waiting { not_before: *not_before };
                 record.take_pending();
             }
             (Fact::AttemptFailed { attempt, cause, reason, then, .. }, Phase::Queued | Phase::Merging { .. }) => {
@@ -482,7 +504,7 @@ impl Durable {
                     current.reason = Some(reason.clone());
                 }
                 match cause {
-                    AttemptCause::Crashed | AttemptCause::Overdue | AttemptCause::Lost => {
+                    AttemptCause::Crashed | AttemptCause::Overdue | AttemptCause::Stalled | AttemptCause::Lost => {
                         record.note_unreported(*attempt);
                     }
                     AttemptCause::Conflict | AttemptCause::Reported { .. } => record.unreported.clear(),
@@ -514,6 +536,8 @@ impl Durable {
         let mut kept = report.clone();
         match report.outcome {
             Outcome::Done | Outcome::NoChange => trim(&mut kept),
+            // Nothing is known to be wrong with the task: the machine had no room for it.
+            Outcome::Failed if report.failure == Some(FailureKind::NoSpace) => {}
             Outcome::ChangesRequested | Outcome::Failed => record.failures += 1,
         }
         if let Some(current) = record.attempts.last_mut() {
@@ -535,6 +559,30 @@ impl Durable {
                 record.phase == Phase::Queued && record.current().is_some_and(|current| current.envelope == envelope)
             })
             .map(|(task, _)| task)
+    }
+}
+
+impl AttemptRecord {
+    /// An attempt whose order is intended.
+    const fn queued(
+        attempt: u32,
+        stage: StageName,
+        agent: AgentId,
+        envelope: EnvelopeId,
+        queued_at: Timestamp,
+    ) -> Self {
+        Self {
+            attempt,
+            stage,
+            agent,
+            envelope,
+            queued_at,
+            started: None,
+            ended_at: None,
+            outcome: None,
+            reason: None,
+            report: None,
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use super::effect::{Effect, Stop};
 use super::event::{Branches, FileRead};
 use super::fact::{DownCause, Fact, Hold};
 use super::index::Index;
+use super::liveness::table::News;
 use super::liveness::{Live, Liveness};
 
 impl Core {
@@ -95,7 +96,7 @@ impl Core {
             if self.hold_of(agent) == Some(Hold::CrashLoop) {
                 self.record(Fact::AgentReleased { agent: agent.clone() });
                 if matches!(self.agents.get(agent).map(|live| &live.state), Some(Liveness::Held(_))) {
-                    self.enter(agent, Liveness::Absent);
+                    self.enter(agent, News::Released, Liveness::Absent);
                 }
             }
         }
@@ -120,13 +121,13 @@ impl Core {
             }
             // A removed agent that was just found may be at work: its first beat tells.
             Liveness::Up { .. } | Liveness::Suspect { .. } if removed && !self.has_begun_order(agent) => {
-                self.stop(agent, DownCause::Removed, Stop::Term);
+                self.stop(agent, News::Held, DownCause::Removed, Stop::Term);
                 true
             }
             Liveness::Starting { .. } | Liveness::Up { .. } | Liveness::Suspect { .. }
                 if outdated && !removed && self.index.open_order(agent).is_none() =>
             {
-                self.stop(agent, DownCause::Reconfigured, Stop::Term);
+                self.stop(agent, News::Held, DownCause::Reconfigured, Stop::Term);
                 true
             }
             Liveness::Absent

@@ -1,5 +1,8 @@
 //! How the core shows itself: snapshots, and why a task is not done yet.
 
+use std::time::Duration;
+
+use crate::model::alert::Alert;
 use crate::model::beat::{Activity, Step};
 use crate::model::id::{AgentId, TaskId};
 use crate::model::task::{Assignee, RepositoryChoice};
@@ -23,6 +26,9 @@ impl Core {
         Snapshot {
             at: now,
             draining: self.drain.is_some(),
+            frozen: self.frozen,
+            holding: self.holding(),
+            alerts: self.alerts(),
             agents: self.shown_agents().map(|agent| self.agent_view(agent, now)).collect(),
             tasks: tasks.into_iter().map(|(task, record)| self.task_view(task, record)).collect(),
             faults: self.faults.clone(),
@@ -34,6 +40,12 @@ impl Core {
     fn shown_agents(&self) -> impl Iterator<Item = &AgentId> {
         let leaving = self.agents.keys().filter(|agent| self.plan.agent(agent).is_none());
         self.plan.agents.iter().map(|spec| &spec.id).chain(leaving)
+    }
+
+    fn alerts(&self) -> Vec<Alert> {
+        let mut alerts: Vec<Alert> = self.durable.alerts.values().cloned().collect();
+        alerts.sort_by_key(|alert| (alert.since, alert.key()));
+        alerts
     }
 
     /// Says whether nothing moves: no order is open, no task could start or waits for a time, no merge can go on.
@@ -231,7 +243,10 @@ impl Core {
                 | TaskState::Failed
                 | TaskState::Cancelled => None,
             },
-            Phase::Queued | Phase::Done { .. } => None,
+            Phase::Queued => self.stands_still(record).map(|still| {
+                format!("no progress for {}", crate::model::span::format(Duration::from_secs(still.as_secs())))
+            }),
+            Phase::Done { .. } => None,
         }
     }
 
@@ -283,6 +298,12 @@ impl Core {
     fn why_not_dispatched(&self, record: &TaskRecord) -> String {
         if self.drain.is_some() {
             return "the supervisor is going down and starts nothing new".to_owned();
+        }
+        if let Some(since) = self.frozen {
+            return format!("everything is frozen since {since}; `miyabi thaw` goes on");
+        }
+        if let Some(holding) = self.holding() {
+            return holding;
         }
         let (whom, candidates): (String, Vec<&AgentId>) = match &record.spec.assignee {
             Assignee::Agent(agent) => (format!("agent {agent}"), vec![agent]),

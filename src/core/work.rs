@@ -15,13 +15,14 @@ use super::effect::{Effect, Merge, Retire, Stop};
 use super::event::{MergeResult, OrderPlace};
 use super::fact::{AttemptCause, DownCause, Fact, Then};
 use super::liveness::Liveness;
+use super::liveness::table::News;
 use super::state::{Phase, TaskRecord};
 
 /// How long an order may lie unleased before it is looked for.
-const INSPECT_AFTER: Duration = Duration::from_secs(30);
+pub(super) const INSPECT_AFTER: Duration = Duration::from_secs(30);
 
-/// How long before the newest end of an attempt other ends count as recent when the supervisor comes back.
-const RETIRE_AGAIN: Duration = Duration::from_secs(600);
+/// How long a task waits after an attempt for which the disk had no room.
+const LATER: Duration = Duration::from_secs(10);
 
 /// How many looks in a row may find an order finished without a report before the attempt counts as lost.
 const STRIKES_MAX: u8 = 2;
@@ -71,7 +72,11 @@ impl Core {
     /// Says whether an agent may be given an order.
     fn is_free(&self, agent: &AgentId) -> bool {
         let Some(spec) = self.plan.agent(agent) else { return false };
-        if !spec.takes_work() || self.hold_of(agent).is_some() || self.index.open_order(agent).is_some() {
+        if !spec.takes_work()
+            || self.hold_of(agent).is_some()
+            || self.index.open_order(agent).is_some()
+            || self.has_stray_order(agent)
+        {
             return false;
         }
         let Some(live) = self.agents.get(agent) else { return false };
@@ -95,7 +100,7 @@ impl Core {
 
     /// Hands ready tasks to free agents.
     pub(super) fn dispatch(&mut self) {
-        if self.drain.is_some() || !self.index.has_ready() {
+        if self.drain.is_some() || self.frozen.is_some() || !self.index.has_ready() || self.holding().is_some() {
             return;
         }
         let agents: Vec<(AgentId, crate::model::id::Role)> =
@@ -104,7 +109,8 @@ impl Core {
             if !self.is_free(&agent) {
                 continue;
             }
-            if let Some((_, _, task)) = self.index.first_for(&agent, &role).cloned() {
+            let next = self.index.all_for(&agent, &role).find(|task| !self.is_retiring(task)).cloned();
+            if let Some(task) = next {
                 self.order(&task, &agent);
             }
         }
@@ -220,7 +226,7 @@ impl Core {
         self.record(Fact::ReportAccepted { report: Box::new(report.clone()), then });
         self.orders.remove(&report.task);
         self.push(Effect::AckReport { receipt });
-        self.push(Effect::RetireOrder { agent: agent.clone(), envelope: order, how: Retire::Done });
+        self.retire(&agent, order, &report.task, Retire::Done);
         if let Some(live) = self.agents.get_mut(&agent) {
             live.finished = Some(order);
         }
@@ -269,13 +275,15 @@ impl Core {
     /// Decides whether another attempt follows a failure, and when.
     fn retry(&self, record: &TaskRecord, cause: AttemptCause) -> Then {
         let policy = &record.spec.retry;
-        if record.failures >= policy.limit {
+        let counts = !matches!(cause, AttemptCause::Reported { kind: FailureKind::NoSpace });
+        if counts && record.failures >= policy.limit {
             return Then::GiveUp;
         }
         let wait = match cause {
             // Nothing about the task is known to be wrong, so nothing is gained by waiting.
             AttemptCause::Crashed | AttemptCause::Lost | AttemptCause::Conflict => Duration::ZERO,
-            AttemptCause::Overdue | AttemptCause::Reported { .. } => {
+            AttemptCause::Reported { kind: FailureKind::NoSpace } => LATER,
+            AttemptCause::Overdue | AttemptCause::Stalled | AttemptCause::Reported { .. } => {
                 let factor = policy.backoff.max(1.0).powi(i32::try_from(record.failures).unwrap_or(i32::MAX));
                 let wait = (policy.interval.as_secs_f64() * factor).min(policy.max_interval.as_secs_f64());
                 Duration::try_from_secs_f64(wait).unwrap_or(policy.max_interval)
@@ -292,11 +300,16 @@ impl Core {
         self.orders.remove(task);
     }
 
-    pub(super) fn withdraw(&mut self, task: &TaskId, reason: &str) {
+    /// Takes an attempt back, which counts for nothing, and its order out of its mailbox.
+    pub(super) fn withdraw(&mut self, task: &TaskId, reason: &str, not_before: Option<Timestamp>) {
         let Some(record) = self.durable.tasks.get(task) else { return };
         let attempt = record.attempt;
-        self.record(Fact::AttemptWithdrawn { task: task.clone(), attempt, reason: reason.to_owned() });
+        let order = record.current().map(|current| (current.agent.clone(), current.envelope));
+        self.record(Fact::AttemptWithdrawn { task: task.clone(), attempt, reason: reason.to_owned(), not_before });
         self.orders.remove(task);
+        if let Some((agent, envelope)) = order {
+            self.retire(&agent, envelope, task, Retire::Dead { reason: reason.to_owned() });
+        }
     }
 
     /// Decides what becomes of the order of an agent of which nothing runs any more.
@@ -309,11 +322,6 @@ impl Core {
     ) {
         let Some((task, envelope)) = self.index.open_order(agent) else { return };
         let task = task.clone();
-        let retire = |reason: &str| Effect::RetireOrder {
-            agent: agent.clone(),
-            envelope,
-            how: Retire::Dead { reason: reason.to_owned() },
-        };
         let begun = match place {
             Some(OrderPlace::New) => false,
             // Intended and not yet written, or taken away after it was begun: the same envelope is never written again.
@@ -327,14 +335,10 @@ impl Core {
                 }
             }
             (false, _) => {
-                let reason = format!("{agent} {}", cause.text());
-                self.withdraw(&task, &reason);
-                self.push(retire(&reason));
+                self.withdraw(&task, &format!("{agent} {}", cause.text()), None);
             }
             (true, DownCause::Operator | DownCause::Drain | DownCause::Removed | DownCause::Reconfigured) => {
-                let reason = format!("interrupted: {agent} {}", cause.text());
-                self.withdraw(&task, &reason);
-                self.push(retire(&reason));
+                self.withdraw(&task, &format!("interrupted: {agent} {}", cause.text()), None);
             }
             (
                 true,
@@ -343,19 +347,36 @@ impl Core {
                 | DownCause::StartTimeout
                 | DownCause::Silent
                 | DownCause::Overdue
+                | DownCause::Stalled
                 | DownCause::SpawnFailed { .. }
                 | DownCause::Lost,
             ) => {
-                let kind = if *cause == DownCause::Overdue { AttemptCause::Overdue } else { AttemptCause::Crashed };
+                let kind = match cause {
+                    DownCause::Overdue => AttemptCause::Overdue,
+                    DownCause::Stalled => AttemptCause::Stalled,
+                    DownCause::Clean
+                    | DownCause::PaneDied
+                    | DownCause::StartTimeout
+                    | DownCause::Silent
+                    | DownCause::SpawnFailed { .. }
+                    | DownCause::Operator
+                    | DownCause::Drain
+                    | DownCause::Removed
+                    | DownCause::Reconfigured
+                    | DownCause::Lost => AttemptCause::Crashed,
+                };
                 let reason = format!("{agent} {}", cause.text());
                 self.fail(&task, kind, reason.clone());
-                self.push(retire(&reason));
+                self.retire(agent, envelope, &task, Retire::Dead { reason });
             }
         }
     }
 
     /// Looks after the orders that are open: none may stay so beyond its bounds.
     pub(super) fn wake_orders(&mut self) {
+        if self.frozen.is_some() {
+            return;
+        }
         let due: Vec<(TaskId, EnvelopeId)> = self
             .orders
             .iter()
@@ -373,7 +394,7 @@ impl Core {
             if let Some(patience) = patience {
                 watch.ran += INSPECT_AFTER;
                 if watch.ran >= patience {
-                    self.stop(&agent, DownCause::Overdue, Stop::Kill);
+                    self.stop(&agent, News::Hopeless, DownCause::Overdue, Stop::Kill);
                 }
             }
             self.push(Effect::InspectOrder { agent, envelope });
@@ -429,32 +450,7 @@ impl Core {
         if watch.strikes >= STRIKES_MAX {
             self.fail(task, AttemptCause::Lost, "its order ended without a report".to_owned());
             let how = Retire::Dead { reason: "ended without a report".to_owned() };
-            self.push(Effect::RetireOrder { agent: agent.clone(), envelope, how });
-        }
-    }
-
-    /// Takes orders out of the spool again whose attempts ended shortly before the supervisor did: it may have died
-    /// between the record and the act, and nobody may lease them any more.
-    pub(super) fn retire_again(&mut self) {
-        /// The newest attempts of a task that may have ended in one turn: one ends, and the next is queued.
-        const ATTEMPTS: usize = 2;
-        let ended: Vec<(Timestamp, Effect)> = self
-            .durable
-            .tasks
-            .values()
-            .flat_map(|record| record.attempts.iter().rev().take(ATTEMPTS))
-            .filter_map(|attempt| {
-                let how = match &attempt.report {
-                    Some(_) => Retire::Done,
-                    None => Retire::Dead { reason: attempt.reason.clone().unwrap_or_default() },
-                };
-                let effect = Effect::RetireOrder { agent: attempt.agent.clone(), envelope: attempt.envelope, how };
-                attempt.ended_at.map(|at| (at, effect))
-            })
-            .collect();
-        let newest = ended.iter().map(|(at, _)| *at).max().unwrap_or(Timestamp::EPOCH);
-        for (_, effect) in ended.into_iter().filter(|(at, _)| newest.since(*at) <= RETIRE_AGAIN) {
-            self.push(effect);
+            self.retire(agent, envelope, task, how);
         }
     }
 

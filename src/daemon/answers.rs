@@ -85,6 +85,7 @@ impl Supervisor {
                 self.reloads.insert(id);
                 self.hands.read_team(&mut self.tasks, id);
             }
+            Call::Top => self.hands.answer_top(&mut self.tasks, &self.core, answer),
             Call::Request(request) => {
                 let id = self.waiting.add(answer);
                 self.hands.prepare(&mut self.tasks, self.core.plan(), id, request);
@@ -107,6 +108,9 @@ impl Supervisor {
             agents: snapshot.agents,
             queues: Vec::new(),
             faults: snapshot.faults,
+            alerts: snapshot.alerts,
+            frozen: snapshot.frozen,
+            holding: snapshot.holding,
         }
     }
 
@@ -197,5 +201,7 @@ pub(super) fn status_line(core: &Core) -> String {
     let waiting: usize =
         [TaskState::Blocked, TaskState::Ready, TaskState::Queued].iter().filter_map(|state| counts.get(state)).sum();
     let ill = if unwell.is_empty() { String::new() } else { format!("; not well: {}", unwell.join(", ")) };
-    format!("{} agents{ill}; tasks: {running} running, {waiting} waiting", snapshot.agents.len())
+    let frozen = if snapshot.frozen.is_some() { "; frozen" } else { "" };
+    let holding = snapshot.holding.map_or_else(String::new, |text| format!("; {text}"));
+    format!("{} agents{ill}{frozen}{holding}; tasks: {running} running, {waiting} waiting", snapshot.agents.len())
 }

@@ -19,6 +19,7 @@ use crate::model::layout::Layout;
 use crate::model::order::WorkOrder;
 use crate::model::plan::SpoolLimits;
 use crate::model::report::Report;
+use crate::model::task::Priority;
 use crate::tasks::Tasks;
 
 use super::turn::Input;
@@ -28,6 +29,9 @@ const JOBS_MAX: usize = 4_096;
 
 /// How many reports one look hands over; the next look takes the rest.
 const REPORTS_MAX: usize = 1_000;
+
+/// How often a message about a stall may be leased before it is given up.
+const NUDGE_LEASES_MAX: u32 = 5;
 
 /// File work for the desk.
 #[derive(Debug)]
@@ -41,6 +45,10 @@ pub(super) enum Job {
         agent: AgentId,
         envelope: EnvelopeId,
         how: Retire,
+    },
+    Nudge {
+        agent: AgentId,
+        text: String,
     },
     AckReport(EnvelopeId),
     SweepReports,
@@ -145,10 +153,16 @@ impl Clerk {
                     Retire::Done => SpoolRetire::Done,
                     Retire::Dead { reason } => SpoolRetire::Dead { reason },
                 };
-                if let Err(error) = self.spool.retire(&Mailbox::work(&agent), envelope, &how, clock::now()) {
-                    tracing::warn!(%error, %agent, %envelope, "an order cannot be taken out of its mailbox");
+                match self.spool.retire(&Mailbox::work(&agent), envelope, &how, clock::now()) {
+                    Ok(_) => self.say(Event::OrderRetired { envelope }),
+                    // No answer: the core asks again, and begins nothing that could collide with it.
+                    Err(error) => {
+                        let error = with_causes(&error);
+                        tracing::warn!(error, %agent, %envelope, "an order cannot be taken out of its mailbox");
+                    }
                 }
             }
+            Job::Nudge { agent, text } => self.nudge(&agent, &text),
             Job::AckReport(id) => {
                 self.handed_over.remove(&id);
                 if let Err(error) = self.spool.retire(&Mailbox::supervisor(), id, &SpoolRetire::Done, clock::now()) {
@@ -217,6 +231,33 @@ impl Clerk {
         };
         if let Err(error) = self.spool.deliver(&envelope, None, clock::now()) {
             self.not_delivered(order, with_causes(&error));
+        }
+    }
+
+    /// Sends an agent a message; one that cannot be sent is as good as one that is not read.
+    fn nudge(&self, agent: &AgentId, text: &str) {
+        let now = clock::now();
+        let message = Envelope {
+            schema: ENVELOPE_SCHEMA.to_owned(),
+            id: clock::fresh_envelope_id(),
+            kind: EnvelopeKind::Message,
+            from: Mailbox::supervisor().as_str().to_owned(),
+            from_incarnation: Incarnation(0),
+            to: Mailbox::agent(agent),
+            priority: Priority::DEFAULT,
+            sent_at: now,
+            idempotency_key: None,
+            reply_to: None,
+            thread: None,
+            group: None,
+            seq: None,
+            expires_at: None,
+            attachments: Vec::new(),
+            attempts_max: NUDGE_LEASES_MAX,
+            body: serde_json::Value::String(text.to_owned()),
+        };
+        if let Err(error) = self.spool.deliver(&message, None, now) {
+            tracing::warn!(error = with_causes(&error), %agent, "an agent cannot be sent a message");
         }
     }
 

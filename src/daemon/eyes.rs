@@ -32,6 +32,7 @@ const BRANCHES_LOOK: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Topic {
     Beats,
+    Freeze,
     Reports,
     Dag,
 }
@@ -46,19 +47,26 @@ pub(super) type Seen = Option<Vec<Signature>>;
 #[derive(Debug)]
 pub(super) struct Eyes {
     beats: BTreeMap<AgentId, (Incarnation, u64)>,
+    /// Which versions of the heartbeat files were read: of two hundred files one has changed.
+    beat_files: BTreeMap<PathBuf, (u64, i64, i64)>,
     dag: Seen,
     branches_at: Timestamp,
 }
 
 impl Eyes {
     pub(super) const fn new() -> Self {
-        Self { beats: BTreeMap::new(), dag: None, branches_at: Timestamp::EPOCH }
+        Self { beats: BTreeMap::new(), beat_files: BTreeMap::new(), dag: None, branches_at: Timestamp::EPOCH }
     }
 
     /// Names the folders that are watched.
     pub(super) fn folders(&self, layout: &Layout) -> Vec<(Topic, PathBuf)> {
         let reports = layout.spool().join(Mailbox::supervisor().as_str()).join("new");
-        vec![(Topic::Beats, layout.beats()), (Topic::Reports, reports), (Topic::Dag, layout.dag())]
+        vec![
+            (Topic::Beats, layout.beats()),
+            (Topic::Freeze, layout.freeze()),
+            (Topic::Reports, reports),
+            (Topic::Dag, layout.dag()),
+        ]
     }
 
     /// Reads the heartbeats that are new.
@@ -71,7 +79,13 @@ impl Eyes {
             if hidden || path.extension().is_none_or(|extension| extension != "json") {
                 continue;
             }
+            let Ok(meta) = fs::symlink_metadata(&path) else { continue };
+            let version = (meta.ino(), meta.mtime(), meta.mtime_nsec());
+            if self.beat_files.get(&path) == Some(&version) {
+                continue;
+            }
             let Some(beat) = read_beat(&path) else { continue };
+            self.beat_files.insert(path, version);
             let mark = (beat.incarnation, beat.sequence);
             if self.beats.get(&beat.agent) != Some(&mark) {
                 self.beats.insert(beat.agent.clone(), mark);

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use tokio::sync::mpsc;
 
-use crate::control::protocol::{ErrorKind, ReplyError, Status};
+use crate::control::protocol::{ErrorKind, ReplyError, Status, Top};
 use crate::core::Core;
 use crate::core::effect::{Effect, Merge};
-use crate::core::event::{Branches, Event, MergeResult, OrderPlace, PaneFound};
-use crate::io::git;
+use crate::core::event::{Branches, Event, MergeResult, OrderPlace, PaneFound, Room};
 use crate::io::tmux::TmuxError;
+use crate::io::{freeze, git, resources};
 use crate::model::fault::with_causes;
 use crate::model::id::{AgentId, EnvelopeId};
 use crate::model::layout::Layout;
@@ -18,6 +18,7 @@ use crate::model::plan::Plan;
 use crate::model::request::{Answer, RefusalKind, Request, RequestId};
 use crate::tasks::Tasks;
 
+use super::alerts;
 use super::desk::{Desk, Job};
 use super::eyes;
 use super::panes::Panes;
@@ -30,6 +31,7 @@ pub(super) struct Hands {
     inputs: mpsc::Sender<Input>,
     desk: Desk,
     panes: Panes,
+    environment: BTreeMap<String, String>,
 }
 
 impl Hands {
@@ -41,7 +43,8 @@ impl Hands {
         desk: Desk,
     ) -> Self {
         let panes = Panes::new(options, layout, plan, inputs.clone(), desk.clone());
-        Self { layout: layout.clone(), inputs, desk, panes }
+        let environment = options.environment.clone();
+        Self { layout: layout.clone(), inputs, desk, panes, environment }
     }
 
     pub(super) async fn connect(&self) -> Result<(), TmuxError> {
@@ -96,10 +99,60 @@ impl Hands {
                 Ok(id) => self.desk.give(Job::AckReport(id)),
                 Err(_) => tracing::error!(receipt, "a receipt of ours is not an id"),
             },
+            Effect::Nudge { agent, text } => self.desk.give(Job::Nudge { agent, text }),
+            Effect::ObeyFreeze => self.obey_freeze(tasks, core.plan()),
+            Effect::Alert(alert) => alerts::tell(tasks, core.plan(), &self.environment, &alert),
             Effect::Merge(merge) => self.merge(tasks, merge, core.plan()),
             // The loop takes these out itself.
             Effect::Record(_) | Effect::Answer { .. } | Effect::Exit => {}
         }
+    }
+
+    /// Suspends or continues what runs below the runners, as the operator's mark says.
+    fn obey_freeze(&self, tasks: &mut Tasks, plan: &Plan) {
+        let (layout, spared) = (self.layout.clone(), freeze::spared(plan));
+        tasks.start_blocking("freeze", move || match freeze::obey(&layout, &spared) {
+            Ok(obeyed) => tracing::debug!(?obeyed, "the operator's mark is obeyed"),
+            Err(error) => tracing::error!(error = with_causes(&error), "the agents cannot be suspended or continued"),
+        });
+    }
+
+    /// Looks at the room of disk and memory.
+    pub(super) fn look_at_room(&self, tasks: &mut Tasks) {
+        let (layout, inputs) = (self.layout.clone(), self.inputs.clone());
+        tasks.start_blocking("room", move || {
+            if let Some(room) = Self::room(&layout)
+                && inputs.blocking_send(Input::Event(Event::RoomSeen(room))).is_err()
+            {
+                tracing::debug!("the loop has ended; a look at the room is dropped");
+            }
+        });
+    }
+
+    /// Returns the room of disk and memory; nothing when it cannot be seen, which means nothing.
+    pub(super) fn room(layout: &Layout) -> Option<Room> {
+        let disk = resources::disk_free(&layout.data());
+        let memory = resources::memory_available();
+        match (disk, memory) {
+            (Ok(disk), Ok(memory)) => Some(Room { disk, memory }),
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::warn!(%error, "the room of disk and memory cannot be seen");
+                None
+            }
+        }
+    }
+
+    /// Answers with what every agent uses.
+    pub(super) fn answer_top(&self, tasks: &mut Tasks, core: &Core, answerer: crate::control::answer::Answerer) {
+        let layout = self.layout.clone();
+        let agents: Vec<AgentId> = core.plan().agents.iter().map(|agent| agent.id.clone()).collect();
+        tasks.start_blocking("top", move || match resources::usage(layout.root(), &agents) {
+            Ok(usage) => {
+                let room = Self::room(&layout);
+                answerer.value(&Top::new(usage, room.map(|room| (room.disk, room.memory))));
+            }
+            Err(error) => answerer.error(failed(with_causes(&error))),
+        });
     }
 
     fn merge(&self, tasks: &mut Tasks, merge: Merge, plan: &Plan) {

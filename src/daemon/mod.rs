@@ -1,9 +1,11 @@
 //! The supervisor: the only place where decisions (`core`) and effects (`io`) meet.
 //!
-//! [`repair`] looks after a journal that does not restore. Reading order: [`start`] puts the house in order and hands over to the loop; `turn` is the loop; `hands` runs the
-//! effects, with `desk` for the spool and `panes` for tmux; `eyes` reads what lies in folders; `answers` and `streams`
+//! [`repair`] looks after a journal that does not restore. Reading order: [`start`] puts the house in order and hands over
+//! to the loop; `turn` is the loop; `hands` runs the effects, with `desk` for the spool, `panes` for tmux and `alerts` for
+//! the operator; `eyes` reads what lies in folders; `answers` and `streams`
 //! serve those who ask.
 
+mod alerts;
 mod answers;
 mod desk;
 mod eyes;

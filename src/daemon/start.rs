@@ -231,7 +231,16 @@ pub async fn run(options: Options) -> Result<(), StartError> {
 fn make_folders(layout: &Layout) -> Result<(), StartError> {
     use std::os::unix::fs::DirBuilderExt;
     let launch = layout.run().join("launch");
-    let folders = [layout.dag(), layout.logs(), layout.data(), layout.spool(), layout.run(), layout.beats(), launch];
+    let folders = [
+        layout.dag(),
+        layout.logs(),
+        layout.data(),
+        layout.spool(),
+        layout.run(),
+        layout.beats(),
+        layout.freeze(),
+        launch,
+    ];
     for path in folders {
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
         made.map_err(|source| StartError::Folder { path: path.clone(), source })?;

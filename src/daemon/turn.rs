@@ -14,7 +14,7 @@ use crate::core::fact::Recorded;
 use crate::core::state::STATE_VERSION;
 use crate::io::journal::Journal;
 use crate::io::watch as folders;
-use crate::io::{clock, systemd};
+use crate::io::{clock, freeze, systemd};
 use crate::model::beat::Activity;
 use crate::model::id::TaskId;
 use crate::model::layout::Layout;
@@ -33,6 +33,12 @@ const BATCH_MAX: usize = 64;
 
 /// How often everything that hints should have told is looked at anyway.
 const SWEEP: Duration = Duration::from_secs(15);
+
+/// How far apart two readings of the heartbeats are, for each agent: what they cost then does not grow with the team.
+const BEATS_APART: Duration = Duration::from_millis(1);
+
+/// How often the room of disk and memory is looked at.
+const ROOM_LOOK: Duration = Duration::from_secs(5);
 
 /// How long the folder of dependency files must be quiet before it is read: editors write in several steps.
 const DAG_QUIET: Duration = Duration::from_millis(80);
@@ -82,6 +88,9 @@ pub(super) struct Supervisor {
     reading: bool,
     /// When the dependency files are read next.
     dag_due: Option<Instant>,
+    /// When the heartbeats are read next, and when they were read last.
+    beats_due: Option<Instant>,
+    beats_read_at: Instant,
     unsaved: u64,
     ready: bool,
     status: String,
@@ -117,6 +126,8 @@ impl Supervisor {
             eyes,
             reading: false,
             dag_due: None,
+            beats_due: None,
+            beats_read_at: Instant::now(),
             unsaved: 0,
             ready: false,
             status: String::new(),
@@ -140,10 +151,14 @@ impl Supervisor {
         let watchdog = systemd::watchdog_interval().map(|interval| interval / 2);
         let mut next_ping = watchdog.map(|every| Instant::now() + every);
         let mut next_sweep = Instant::now() + SWEEP;
+        let mut next_room = Instant::now() + ROOM_LOOK;
         loop {
             let due = self.core.poll_timeout().map(|(at, _)| instant_of(at));
-            let wake =
-                [due, next_ping, Some(next_sweep), self.dag_due].into_iter().flatten().min().unwrap_or(next_sweep);
+            let wake = [due, next_ping, Some(next_sweep), Some(next_room), self.dag_due, self.beats_due]
+                .into_iter()
+                .flatten()
+                .min()
+                .unwrap_or(next_sweep);
             let mut next = Next::GoOn;
             tokio::select! {
                 input = inbox.recv() => if let Some(input) = input {
@@ -158,12 +173,20 @@ impl Supervisor {
                 () = sleep_until(wake) => {}
             }
             let now = Instant::now();
+            if self.beats_due.is_some_and(|at| at <= now) {
+                self.read_beats();
+            }
             if self.dag_due.is_some_and(|at| at <= now) {
                 self.dag_due = None;
                 self.read_dag();
             }
+            if next_room <= now {
+                next_room = now + ROOM_LOOK;
+                self.hands.look_at_room(&mut self.tasks);
+            }
             if next_sweep <= now {
                 next_sweep = now + SWEEP;
+                self.read_freeze();
                 watch.rearm();
                 self.read_beats();
                 self.hands.sweep_reports();
@@ -198,7 +221,11 @@ impl Supervisor {
         // A full channel has dropped hints, and nobody knows of which kind.
         let overflow = topics.len() >= HINTS_MAX;
         if overflow || topics.contains(&Topic::Beats) {
-            self.read_beats();
+            let agents = u32::try_from(self.core.plan().agents.len()).unwrap_or(u32::MAX);
+            self.beats_due = Some(Instant::now().max(self.beats_read_at + BEATS_APART * agents));
+        }
+        if overflow || topics.contains(&Topic::Freeze) {
+            self.read_freeze();
         }
         if overflow || topics.contains(&Topic::Reports) {
             self.hands.sweep_reports();
@@ -216,6 +243,9 @@ impl Supervisor {
             match input {
                 Input::Event(event) => self.core.handle_event(event, now),
                 Input::Asked(id, request, branches) => {
+                    if request == Request::FreezeChanged {
+                        self.read_freeze();
+                    }
                     self.core.handle_event(Event::Asked { id, request, branches }, now);
                 }
                 Input::DagRead { files, branches, seen } => {
@@ -262,6 +292,9 @@ impl Supervisor {
                 | Effect::InspectOrder { .. }
                 | Effect::RetireOrder { .. }
                 | Effect::AckReport { .. }
+                | Effect::Nudge { .. }
+                | Effect::ObeyFreeze
+                | Effect::Alert(_)
                 | Effect::Merge(_)) => effects.push(other),
             }
         }
@@ -350,6 +383,11 @@ impl Supervisor {
         for report in self.hands.reports_waiting().await {
             self.core.handle_event(report, clock::now());
         }
+        // What is frozen is known before anything is started.
+        self.read_freeze();
+        if let Some(room) = Hands::room(&self.layout) {
+            self.core.handle_event(Event::RoomSeen(room), clock::now());
+        }
         let orders = self.hands.places(self.core.open_orders()).await;
         let panes = self.hands.panes_found().await?;
         self.core.handle_event(Event::Started { panes, orders }, clock::now());
@@ -360,7 +398,15 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Looks for the operator's mark.
+    fn read_freeze(&mut self) {
+        let since = freeze::read(&self.layout);
+        self.core.handle_event(Event::FreezeSeen { since }, clock::now());
+    }
+
     fn read_beats(&mut self) {
+        self.beats_due = None;
+        self.beats_read_at = Instant::now();
         let now = clock::now();
         for beat in self.eyes.beats(&self.layout) {
             let task = match &beat.activity {

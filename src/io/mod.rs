@@ -3,6 +3,7 @@
 pub mod attachment;
 pub mod cgroup;
 pub mod clock;
+pub mod freeze;
 pub mod git;
 pub mod github;
 pub mod inotify;
@@ -10,6 +11,7 @@ pub mod journal;
 pub mod lockfile;
 pub mod process;
 pub mod queue;
+pub mod resources;
 pub mod spool;
 pub mod systemd;
 pub mod tmux;

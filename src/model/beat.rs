@@ -20,6 +20,20 @@ pub struct Beat {
     pub at: Timestamp,
     /// What the agent is doing.
     pub activity: Activity,
+    /// How far the programs of its attempt have come; absent while none runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+}
+
+/// What an attempt's programs have done so far. Only the difference of two of the same attempt means something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Progress {
+    /// How much they have printed, in bytes.
+    pub output_bytes: u64,
+    /// The processor time of those that run, in milliseconds.
+    pub cpu_ms: u64,
+    /// When the worktree's index, branch or commits last changed, in milliseconds since 1970; 0 without git.
+    pub git_ms: u64,
 }
 
 /// What an agent is doing, as its runner sees it.

@@ -83,6 +83,18 @@ impl Layout {
         self.run().join("control.sock")
     }
 
+    /// Returns the folder of the operator's mark for a freeze; it holds nothing else, so that it can be watched.
+    #[must_use]
+    pub fn freeze(&self) -> PathBuf {
+        self.data().join("freeze")
+    }
+
+    /// Returns the operator's mark: while it is there, everything is frozen.
+    #[must_use]
+    pub fn frozen(&self) -> PathBuf {
+        self.freeze().join("frozen.json")
+    }
+
     /// Returns the folder of heartbeat files.
     #[must_use]
     pub fn beats(&self) -> PathBuf {

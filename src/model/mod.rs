@@ -4,6 +4,7 @@
 //! the control socket. The module may use `std`, `serde`, `serde_json`, `schemars` (derives), `ulid` and `chrono` (both for text forms only).
 
 pub mod agent;
+pub mod alert;
 pub mod beat;
 pub mod envelope;
 pub mod fault;
@@ -19,3 +20,4 @@ pub mod size;
 pub mod span;
 pub mod task;
 pub mod time;
+pub mod usage;

@@ -122,6 +122,8 @@ pub enum FailureKind {
     TasksLimit,
     /// git or the file system failed under us.
     Infrastructure,
+    /// The disk was full; the attempt does not count.
+    NoSpace,
 }
 
 /// One check command and what became of it.

@@ -36,6 +36,8 @@ pub enum Request {
         /// Which agent.
         agent: AgentId,
     },
+    /// The operator's mark for a freeze was written or removed: look at it now.
+    FreezeChanged,
     /// Let running attempts end, stop the agents, then end.
     Drain,
 }

@@ -81,13 +81,24 @@ pub struct Attempt {
     pub checks: Vec<CheckResult>,
     /// Why it failed; the first reason stays.
     pub failure: Option<Failure>,
+    /// Whether the disk was full when something failed: then that is why.
+    pub disk_was_full: bool,
 }
 
 impl Attempt {
     /// Takes an order in hand.
     #[must_use]
     pub const fn new(order: Arc<WorkOrder>, since: Timestamp) -> Self {
-        Self { order, since, base: None, commit: None, ran: None, checks: Vec::new(), failure: None }
+        Self {
+            order,
+            since,
+            base: None,
+            commit: None,
+            ran: None,
+            checks: Vec::new(),
+            failure: None,
+            disk_was_full: false,
+        }
     }
 
     /// Notes why the attempt failed, unless a reason is known already: what follows is only its consequence.
@@ -176,7 +187,10 @@ impl Attempt {
             agent: agent.clone(),
             incarnation,
             outcome,
-            failure: self.failure.as_ref().map(|failure| failure.kind),
+            failure: self
+                .failure
+                .as_ref()
+                .map(|failure| if self.disk_was_full { FailureKind::NoSpace } else { failure.kind }),
             summary: self.summary(outcome),
             commit: self.commit.as_ref().map(|commit| commit.id.clone()),
             base: self.commit.as_ref().map(|commit| commit.base.clone()).or_else(|| self.base.clone()),

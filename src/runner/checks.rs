@@ -37,12 +37,11 @@ pub(super) async fn run(
         output.note(&format!("check: {command}"));
         context.pane.say(Tone::Step, &format!("check: {command}"));
         let program = Program::shell(command, dir.clone(), environment.clone());
-        let (exit_code, complaint) =
-            match program::run(&program, context.group.as_ref(), leash.clone(), &mut output).await {
-                Ended::Exited(code) => (Some(code), None),
-                Ended::Killed(_) => (None, None),
-                Ended::NotStarted(reason) => (Some(NOT_STARTED), Some(reason)),
-            };
+        let (exit_code, complaint) = match program::run(&program, context, leash.clone(), &mut output).await {
+            Ended::Exited(code) => (Some(code), None),
+            Ended::Killed(_) => (None, None),
+            Ended::NotStarted(reason) => (Some(NOT_STARTED), Some(reason)),
+        };
         let duration = clock::now().since(begun).as_millis();
         let result = CheckResult {
             command: command.clone(),

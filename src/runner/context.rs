@@ -11,6 +11,7 @@ use super::environment::{self, Files};
 use super::output::Output;
 use super::pane::Pane;
 use super::post::Post;
+use super::progress::Counters;
 use crate::io::cgroup::{AgentGroup, Strikes};
 use crate::io::git::Author;
 use crate::io::spool::receipt::Receipt;
@@ -32,6 +33,7 @@ pub(super) struct Context {
     pub(super) post: Post,
     /// The control group that the agent's limits hold for; absent: process groups have to do.
     pub(super) group: Option<AgentGroup>,
+    pub(super) progress: Counters,
 }
 
 impl Context {
@@ -64,7 +66,8 @@ impl Context {
 
     /// Opens the places where the output of an attempt's programs goes.
     pub(super) fn output(&self, order: &WorkOrder) -> Output {
-        Output::open(self.pane.clone(), &self.layout.root().join(log_name(&self.agent.id, order)))
+        let log = self.layout.root().join(log_name(&self.agent.id, order));
+        Output::open(self.pane.clone(), &log, self.progress.clone())
     }
 
     /// Returns where an attempt works.

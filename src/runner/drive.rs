@@ -17,14 +17,19 @@ use super::post::{Hold, PostError};
 use super::start::RunnerError;
 use super::work;
 use super::workplace;
-use crate::io::clock;
+use crate::io::{clock, freeze, resources};
+use crate::model::beat::{Activity, Beat, Progress, Step};
 use crate::model::envelope::Envelope;
 use crate::model::fault::with_causes;
 use crate::model::report::{Outcome, Report};
+use crate::model::size::Size;
 use crate::tasks::Tasks;
 
 /// How many pieces of news may wait for the loop: one step is under way at a time.
 const NEWS_MAX: usize = 64;
+
+/// A disk with less room than this counts as full: what failed then failed for that.
+const FULL: Size = Size(1024 * 1024);
 
 /// What reaches the loop.
 #[derive(Debug)]
@@ -67,6 +72,8 @@ impl Shell {
     }
 
     async fn turn(&mut self) -> Result<(), RunnerError> {
+        // Whoever is started while everything is frozen does not begin.
+        self.machine.handle_event(self.freeze(), clock::now())?;
         loop {
             while let Some(effect) = self.machine.poll_effect() {
                 if effect == Effect::Exit {
@@ -82,11 +89,19 @@ impl Shell {
             };
             let now = clock::now();
             match news {
-                None => self.machine.handle_timeout(now),
+                None => {
+                    // Hints get lost; a beat without a look at the mark could be the last thing before a step begins.
+                    self.machine.handle_event(self.freeze(), now)?;
+                    self.machine.handle_timeout(now);
+                }
                 Some(News::Hint(Topic::Leased)) => self.look(),
+                Some(News::Hint(Topic::Freeze)) => self.machine.handle_event(self.freeze(), now)?,
                 Some(news) => {
                     let event = self.event(news)?;
                     tracing::trace!(event = event.name(), "event");
+                    if event.is_failure() && self.is_disk_full() {
+                        self.machine.handle_event(Event::DiskFull, now)?;
+                    }
                     self.machine.handle_event(event, now)?;
                 }
             }
@@ -96,7 +111,7 @@ impl Shell {
     fn event(&mut self, news: News) -> Result<Event, RunnerError> {
         Ok(match news {
             News::Event(event) => event,
-            News::Hint(Topic::New | Topic::Leased) => Event::MailboxChanged,
+            News::Hint(Topic::New | Topic::Leased | Topic::Freeze) => Event::MailboxChanged,
             News::Leased(Ok(None)) => Event::Leased(Ok(None)),
             News::Leased(Ok(Some(assignment))) => {
                 let order = Arc::clone(&assignment.order);
@@ -121,7 +136,8 @@ impl Shell {
         tracing::trace!(?effect, "effect");
         let context = Arc::clone(&self.context);
         match effect {
-            Effect::Beat(value) => {
+            Effect::Beat(mut value) => {
+                value.progress = self.progress(&value);
                 let path = context.layout.beat(&context.agent.id);
                 if let Err(error) = beat::write(&path, &value) {
                     tracing::warn!(path = %path.display(), %error, "cannot beat");
@@ -171,6 +187,7 @@ impl Shell {
                 self.tasks.start("clear", |_| async move {
                     workplace::clear(&context, &order).await;
                     answer.give(Event::Cleared).await;
+                    workplace::clear_later(&context, &order).await;
                 });
             }
             Effect::Exit => {}
@@ -229,6 +246,35 @@ impl Shell {
             let acked = context.post.ack(&assignment.receipt(), now);
             answer.give_blocking(Event::Acked(acked.map_err(|error| Trouble(with_causes(&error)))));
         });
+    }
+
+    /// Looks for the operator's mark; a dashboard goes on, and shows the freeze.
+    fn freeze(&self) -> Event {
+        match freeze::read(&self.context.layout) {
+            Some(since) if self.context.agent.takes_work() => Event::Frozen(since),
+            Some(_) | None => Event::Thawed,
+        }
+    }
+
+    /// Says whether hardly anything can be written any more.
+    fn is_disk_full(&self) -> bool {
+        resources::disk_free(&self.context.layout.data()).is_ok_and(|free| free < FULL)
+    }
+
+    /// Looks at how far the programs of the order in hand have come.
+    fn progress(&self, beat: &Beat) -> Option<Progress> {
+        match beat.activity {
+            Activity::Busy { step: Step::Running | Step::Checking, .. } => {
+                let order = &self.assignment.as_ref()?.order;
+                Some(self.context.progress.look(&self.context.worktree(order)))
+            }
+            Activity::Busy { step: Step::Preparing | Step::Committing | Step::Reporting, .. }
+            | Activity::Starting
+            | Activity::Idle
+            | Activity::WaitingForHuman { .. }
+            | Activity::Limited { .. }
+            | Activity::Stopped => None,
+        }
     }
 
     /// Sees whether the order is still ours.

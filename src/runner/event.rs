@@ -8,6 +8,7 @@ use crate::model::envelope::Envelope;
 use crate::model::id::EnvelopeId;
 use crate::model::order::WorkOrder;
 use crate::model::report::CheckResult;
+use crate::model::time::Timestamp;
 
 /// Something went wrong in the shell; the text is for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +40,12 @@ pub enum Event {
     Acked(Result<(), Trouble>),
     /// The answer to [`Effect::Clear`]; what could not be removed is not the machine's concern.
     Cleared,
+    /// The operator's mark for a freeze is there, and says since when.
+    Frozen(Timestamp),
+    /// It is gone.
+    Thawed,
+    /// The disk was full when the step that is under way failed; comes before the step's own event.
+    DiskFull,
     /// SIGTERM or SIGHUP.
     StopRequested,
 }
@@ -105,6 +112,28 @@ pub enum Pull {
 }
 
 impl Event {
+    /// Says whether the event tells that a step has failed, so that it is worth a look whether the disk is full.
+    #[must_use]
+    pub fn is_failure(&self) -> bool {
+        match self {
+            Self::Prepared(result) => result.is_err(),
+            Self::Ran(ran) => ran.failure.is_some(),
+            Self::Committed(result) => result.is_err(),
+            Self::Checked(result) => result.as_ref().map_or(true, |checks| checks.iter().any(|check| !check.passed())),
+            Self::Ready
+            | Self::MailboxChanged
+            | Self::Leased(_)
+            | Self::OrderGone(_)
+            | Self::Delivered(_)
+            | Self::Acked(_)
+            | Self::Cleared
+            | Self::Frozen(_)
+            | Self::Thawed
+            | Self::DiskFull
+            | Self::StopRequested => false,
+        }
+    }
+
     /// Names the event, for errors.
     #[must_use]
     pub const fn name(&self) -> &'static str {
@@ -120,6 +149,9 @@ impl Event {
             Self::Delivered(_) => "delivered",
             Self::Acked(_) => "acked",
             Self::Cleared => "cleared",
+            Self::Frozen(_) => "frozen",
+            Self::Thawed => "thawed",
+            Self::DiskFull => "disk full",
             Self::StopRequested => "stop requested",
         }
     }

@@ -1,5 +1,7 @@
 //! Hints that something changed in the runner's mailbox; the machine's sweeps are the truth.
 
+use std::path::PathBuf;
+
 use tokio::sync::mpsc;
 
 use super::post::Post;
@@ -16,6 +18,8 @@ pub(super) enum Topic {
     New,
     /// The order in hand may have been taken away.
     Leased,
+    /// The operator's mark for a freeze may have come or gone.
+    Freeze,
 }
 
 /// Hears of changes for as long as it lives.
@@ -35,10 +39,14 @@ impl Hints {
     }
 
     /// Begins to watch the mailbox.
-    pub(super) fn of(post: &Post) -> Self {
+    pub(super) fn of(post: &Post, freeze: PathBuf) -> Self {
         // Full: a hint of some topic waits, and the next sweep finds what the dropped one meant.
         let (sender, topics) = mpsc::channel(WAITING_MAX);
-        let folders = vec![(Topic::New, post.folder(Folder::New)), (Topic::Leased, post.folder(Folder::Leased))];
+        let folders = vec![
+            (Topic::New, post.folder(Folder::New)),
+            (Topic::Leased, post.folder(Folder::Leased)),
+            (Topic::Freeze, freeze),
+        ];
         Self { watch: Some(watch::start(folders, sender.clone())), topics, _sender: sender }
     }
 

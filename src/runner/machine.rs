@@ -12,6 +12,7 @@
 //! - At most one of the steps is under way, and each ends with exactly one event of its own, also when it was cut short.
 //! - Cancelled ([`Event::OrderGone`]): the program's group is ended, what it did is saved, nothing is reported.
 //! - Told to stop ([`Event::StopRequested`]): the program's group is ended, nothing is reported, the last beat says so.
+//! - Frozen: it beats and does nothing else; what happens meanwhile waits, and every limit stands still.
 //! - Only a delivered report is followed by an acknowledgement.
 
 use std::collections::VecDeque;
@@ -85,6 +86,11 @@ pub struct Machine {
     state: State,
     beat_at: Timestamp,
     beats: u64,
+    /// Since when everything is frozen: nothing is begun, no limit runs, and what happens waits in `held`.
+    frozen: Option<Timestamp>,
+    /// When it was last seen that nothing is frozen.
+    awake_at: Timestamp,
+    held: VecDeque<Event>,
     effects: VecDeque<Effect>,
 }
 
@@ -92,7 +98,16 @@ impl Machine {
     /// Makes a runner that is starting, and lets it beat for the first time.
     #[must_use]
     pub fn new(settings: Settings, now: Timestamp) -> Self {
-        let mut machine = Self { settings, state: State::Starting, beat_at: now, beats: 0, effects: VecDeque::new() };
+        let mut machine = Self {
+            settings,
+            state: State::Starting,
+            beat_at: now,
+            beats: 0,
+            frozen: None,
+            awake_at: now,
+            held: VecDeque::new(),
+            effects: VecDeque::new(),
+        };
         machine.beat(now);
         machine
     }
@@ -107,6 +122,7 @@ impl Machine {
     pub fn poll_timeout(&self) -> Option<(Timestamp, &'static str)> {
         let own = match &self.state {
             State::Stopped => return None,
+            State::Starting | State::Idle { .. } | State::Working { .. } if self.frozen.is_some() => None,
             State::Starting => None,
             State::Idle { sweep_at, .. } => Some((*sweep_at, "sweep")),
             State::Working { fate, stage, .. } => {
@@ -127,6 +143,9 @@ impl Machine {
             if let State::Working { attempt, .. } = &self.state {
                 self.effects.push_back(Effect::Look(attempt.order.id));
             }
+        }
+        if self.frozen.is_some() {
+            return;
         }
         match std::mem::replace(&mut self.state, State::Stopped) {
             State::Idle { asking, sweep_at } if sweep_at <= now => {
@@ -190,6 +209,41 @@ impl Machine {
     /// # Errors
     /// Tells that the event cannot happen now; nothing has changed.
     pub fn handle_event(&mut self, event: Event, now: Timestamp) -> Result<(), Illegal> {
+        match (self.frozen, event) {
+            // Its clock may not agree with the one of whoever put the mark down.
+            (None, Event::Frozen(since)) => self.frozen = Some(since.max(self.awake_at).min(now)),
+            (Some(_), Event::Frozen(_)) => {}
+            (None, Event::Thawed) => self.awake_at = now,
+            (Some(since), Event::Thawed) => return self.thaw(since, now),
+            // Whoever is told to end does not wait for the thaw.
+            (Some(since), Event::StopRequested) => {
+                self.thaw(since, now)?;
+                return self.handle(Event::StopRequested, now);
+            }
+            // Hints: the thaw looks for what they announce.
+            (Some(_), Event::MailboxChanged | Event::OrderGone(_)) => {}
+            (Some(_), event) => self.held.push_back(event),
+            (None, event) => return self.handle(event, now),
+        }
+        Ok(())
+    }
+
+    /// Goes on where it stood: every limit is longer by the time of the freeze.
+    fn thaw(&mut self, since: Timestamp, now: Timestamp) -> Result<(), Illegal> {
+        self.frozen = None;
+        self.awake_at = now;
+        self.state.shift(now.since(since));
+        for event in std::mem::take(&mut self.held) {
+            self.handle(event, now)?;
+        }
+        if let State::Working { attempt, .. } = &self.state {
+            self.effects.push_back(Effect::Look(attempt.order.id));
+        }
+        self.ask();
+        Ok(())
+    }
+
+    fn handle(&mut self, event: Event, now: Timestamp) -> Result<(), Illegal> {
         match (std::mem::replace(&mut self.state, State::Stopped), event) {
             (State::Starting, Event::Ready) => self.rest(now),
             (State::Idle { asking, sweep_at }, Event::MailboxChanged) => {
@@ -213,6 +267,8 @@ impl Machine {
             // Hints may come late, and after the end nothing matters any more.
             (state @ (State::Starting | State::Idle { .. }), Event::OrderGone(_)) => self.state = state,
             (State::Starting, Event::MailboxChanged) => self.state = State::Starting,
+            // Taken out before they come here.
+            (state @ (State::Starting | State::Idle { .. }), Event::Frozen(_) | Event::Thawed) => self.state = state,
             (State::Stopped, _) => self.state = State::Stopped,
             (state, event) => {
                 let illegal = Illegal { state: state.name().to_owned(), event: event.name().to_owned() };
@@ -234,6 +290,10 @@ impl Machine {
         match (stage, event) {
             (stage, Event::OrderGone(id)) if id == attempt.order.id => self.cancel(attempt, fate, stage, now),
             (stage, Event::StopRequested) => self.stop(attempt, fate, stage, now),
+            (stage, Event::DiskFull) => {
+                attempt.disk_was_full = true;
+                self.state = State::Working { attempt, fate, stage };
+            }
             // The sweep finds what these announce.
             (stage, Event::MailboxChanged | Event::OrderGone(_)) => {
                 self.state = State::Working { attempt, fate, stage };
@@ -357,6 +417,8 @@ impl Machine {
             sequence: self.beats,
             at: now,
             activity: self.state.activity(),
+            // The shell, which sees the programs, fills it in.
+            progress: None,
         }));
     }
 }

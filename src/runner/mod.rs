@@ -17,6 +17,7 @@ mod output;
 mod pane;
 mod post;
 mod program;
+mod progress;
 mod show;
 pub mod start;
 mod work;

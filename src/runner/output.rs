@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use super::pane::Pane;
+use super::progress::Counters;
 use crate::model::report::OUTPUT_BYTES_MAX;
 
 /// The largest log file of an attempt; what comes later is only shown.
@@ -17,15 +18,16 @@ pub(super) struct Output {
     pane: Pane,
     log: Option<Log>,
     tail: Tail,
+    progress: Counters,
 }
 
 impl Output {
     /// Opens the log file, at its end if it exists. Without one, output is shown all the same.
-    pub(super) fn open(pane: Pane, log: &Path) -> Self {
+    pub(super) fn open(pane: Pane, log: &Path, progress: Counters) -> Self {
         let log = Log::open(log)
             .inspect_err(|error| tracing::warn!(path = %log.display(), %error, "cannot write the attempt's log"))
             .ok();
-        Self { pane, log, tail: Tail::default() }
+        Self { pane, log, tail: Tail::default(), progress }
     }
 
     /// Shows nothing but keeps the log: for lines that the pane gets in another form.
@@ -41,6 +43,7 @@ impl Output {
             log.write(bytes);
         }
         self.tail.push(bytes);
+        self.progress.printed(bytes.len());
         self.pane.show(bytes).await;
     }
 
@@ -123,7 +126,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kaede/log");
         let (pane, mut pieces) = Pane::new(Style::Plain);
-        let mut output = Output::open(pane, &path);
+        let mut output = Output::open(pane, &path, Counters::default());
         let long = "語".repeat(OUTPUT_BYTES_MAX);
         output.take(b"\x1b[31mred\xff\n").await;
         output.take(long.as_bytes()).await;

@@ -14,11 +14,12 @@ use tokio::net::unix::pipe;
 use tokio::process::Command;
 use tokio::sync::watch;
 
+use super::context::Context;
 use super::event::Pull;
 use super::leftovers;
 use super::output::Output;
 use crate::io::cgroup::AgentGroup;
-use crate::io::process;
+use crate::io::{freeze, process};
 use crate::model::fault::with_causes;
 
 /// How much output is read at once.
@@ -60,9 +61,13 @@ pub(super) enum Ended {
 pub(super) type Leash = watch::Receiver<Option<Pull>>;
 
 /// Runs a program to its end, and to the end of everything that it started.
-pub(super) async fn run(program: &Program, group: Option<&AgentGroup>, mut leash: Leash, output: &mut Output) -> Ended {
-    match begin(program, group) {
+pub(super) async fn run(program: &Program, context: &Context, mut leash: Leash, output: &mut Output) -> Ended {
+    match begin(program, context.group.as_ref()) {
         Ok((mut child, pid, reader)) => {
+            // Whoever put down the mark may have looked for processes before this one was there.
+            if freeze::read(&context.layout).is_some() {
+                signal(pid, Signal::STOP);
+            }
             let mut pump = pin!(pump(reader, output));
             let mut end = pin!(until_end(pid, &mut leash));
             let pumped = tokio::select! {
@@ -75,7 +80,7 @@ pub(super) async fn run(program: &Program, group: Option<&AgentGroup>, mut leash
             // The leader is not reaped yet, so its number still names this group and no other.
             signal(pid, Signal::KILL);
             // Reaches what has left the group, and what forks faster than it can be counted.
-            if let Some(Err(error)) = group.map(AgentGroup::kill_work) {
+            if let Some(Err(error)) = context.group.as_ref().map(AgentGroup::kill_work) {
                 tracing::warn!(error = %with_causes(&error), "what a program left cannot be killed at one stroke");
             }
             let status = child.wait().await;

@@ -18,7 +18,9 @@ use super::leftovers;
 use super::machine::{Duty, Illegal, Machine, Settings};
 use super::pane::{self, Pane, Style, Tone};
 use super::post::Post;
+use super::progress::Counters;
 use super::show;
+use super::workplace;
 use crate::drivers::dashboard;
 use crate::io::cgroup::{self, AgentGroup};
 use crate::io::clock;
@@ -142,6 +144,7 @@ fn read_launch(layout: &Layout, agent: &AgentId, incarnation: Incarnation) -> Re
 async fn live(layout: Layout, launch: Launch, environment: BTreeMap<String, String>) -> Result<(), RunnerError> {
     leftovers::adopt().map_err(|source| RunnerError::Setup { doing: "become a subreaper".to_owned(), source })?;
     make_folder(&layout.beats())?;
+    make_folder(&layout.freeze())?;
     let (pane, pieces) = Pane::new(Style::of_stdout(environment.get("NO_COLOR").map(String::as_str)));
     let Launch { agent, incarnation, program, spool, .. } = launch;
     let duty = if agent.takes_work() { Duty::Work } else { Duty::Show };
@@ -156,7 +159,9 @@ async fn live(layout: Layout, launch: Launch, environment: BTreeMap<String, Stri
     let machine = Machine::new(settings, clock::now());
     let post = Post::new(Spool::with_limits(layout.spool(), Limits::from(&spool)), &agent, incarnation);
     let group = enter_group(&agent, &environment, &pane);
-    let context = Arc::new(Context { layout, agent, incarnation, environment, pane: pane.clone(), post, group });
+    let progress = Counters::default();
+    let context =
+        Arc::new(Context { layout, agent, incarnation, environment, pane: pane.clone(), post, group, progress });
     let mut shell = Shell::new(Arc::clone(&context), machine);
     let sender = shell.sender.clone();
     shell.tasks.start("pane", |stop| pane::write(pieces, stop));
@@ -170,7 +175,13 @@ async fn live(layout: Layout, launch: Launch, environment: BTreeMap<String, Stri
             let line = format!("{} ({}) waits for work", context.agent.name, context.agent.id);
             context.pane.say(Tone::Step, &line);
             context.post.open().map_err(|error| RunnerError::Spool { source: Box::new(error) })?;
-            shell.hints = Hints::of(&context.post);
+            // Found before the first order is taken, so that none of ours is among them.
+            let left = workplace::leftovers(&context);
+            if !left.is_empty() {
+                let context = Arc::clone(&context);
+                shell.tasks.start("leftovers", |_| async move { workplace::clear_leftovers(&context, left).await });
+            }
+            shell.hints = Hints::of(&context.post, context.layout.freeze());
         }
         Duty::Show => {
             let (context, program) = (Arc::clone(&context), dashboard::start(&program, context.layout.root()));

@@ -60,7 +60,7 @@ pub(super) async fn run(context: &Context, assignment: &Assignment, leash: Leash
         }
         Begin::Program(program) => {
             let before = context.strikes();
-            let ended = program::run(&program, context.group.as_ref(), leash, &mut output).await;
+            let ended = program::run(&program, context, leash, &mut output).await;
             judge(context, assignment, &files, (ended, before), &mut output).await
         }
     }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::attempt::{Commit, Prepared};
 use super::context::Context;
@@ -18,6 +19,13 @@ use crate::model::task::Work;
 /// How many earlier attempts are looked after when a new one begins.
 const EARLIER_MAX: u32 = 100;
 
+/// How often, and how far apart, clearing up is tried again.
+const CLEAR_TRIES_MAX: u32 = 6;
+const CLEAR_AGAIN: Duration = Duration::from_secs(10);
+
+/// How many folders of attempts are looked into at the start.
+const LEFTOVERS_MAX: usize = 1_000;
+
 /// Looks for the commit of an attempt that was not reported; if there is none, makes a fresh place to work in.
 pub(super) async fn prepare(context: &Context, order: &WorkOrder) -> Result<Prepared, Trouble> {
     let Some(workplace) = &order.workplace else {
@@ -28,17 +36,44 @@ pub(super) async fn prepare(context: &Context, order: &WorkOrder) -> Result<Prep
             .map_err(|error| Trouble(format!("cannot create {}: {error}", folder.display())))?;
         return Ok(Prepared::default());
     };
-    if let Some(recovered) = recover(workplace, order).await? {
-        return Ok(Prepared { base: Some(recovered.base.clone()), recovered: Some(recovered) });
-    }
+    let recovered = recover(workplace, order).await?;
     for attempt in (1..order.attempt).rev().take(EARLIER_MAX as usize) {
         rescue(context, workplace, order, attempt).await;
+    }
+    if let Some(recovered) = recovered {
+        return Ok(Prepared { base: Some(recovered.base.clone()), recovered: Some(recovered) });
     }
     let path = context.worktree(order);
     let base = worktree::prepare(&workplace.path, &workplace.target, &workplace.branch, &path)
         .await
         .map_err(|error| trouble(&error))?;
     Ok(Prepared { base: Some(base), recovered: None })
+}
+
+/// Clears away what earlier starts of this agent left: whoever dies after his report has no next attempt that would do it.
+pub(super) async fn clear_leftovers(context: &Context, orders: Vec<WorkOrder>) {
+    for order in orders {
+        match &order.workplace {
+            Some(workplace) => rescue(context, workplace, &order, order.attempt).await,
+            None => {
+                warn_unless_removed(&context.worktree(&order)).await;
+                warn_unless_removed(&context.files(&order).folder).await;
+            }
+        }
+    }
+}
+
+/// Finds the orders of this agent whose files an earlier start left. Reads at most [`LEFTOVERS_MAX`] folders.
+pub(super) fn leftovers(context: &Context) -> Vec<WorkOrder> {
+    let Ok(folders) = std::fs::read_dir(context.layout.data().join("attempts")) else { return Vec::new() };
+    folders
+        .flatten()
+        .take(LEFTOVERS_MAX)
+        .filter_map(|folder| {
+            serde_json::from_slice::<WorkOrder>(&std::fs::read(folder.path().join("order.json")).ok()?).ok()
+        })
+        .filter(|order| order.agent == context.agent.id)
+        .collect()
 }
 
 /// Finds proven-to-be work of this run and stage that never made it into a report.
@@ -62,6 +97,7 @@ async fn recover(workplace: &Workplace, order: &WorkOrder) -> Result<Option<Comm
 async fn rescue(context: &Context, workplace: &Workplace, order: &WorkOrder, attempt: u32) {
     let path = context.layout.worktree(order.run, &order.stage, attempt);
     if path.symlink_metadata().is_err() {
+        remove_folder(&context.layout.attempt(order.run, &order.stage, attempt)).await.ok();
         return;
     }
     // First without saving: a worktree that was never finished, or whose work is on its branch, needs none.
@@ -77,7 +113,10 @@ async fn rescue(context: &Context, workplace: &Workplace, order: &WorkOrder, att
     }
     let check = context.layout.check_worktree(order.run, &order.stage, attempt);
     worktree::remove_scratch(&workplace.path, &check).await.ok();
-    remove_folder(&context.layout.attempt(order.run, &order.stage, attempt)).await.ok();
+    // The order in it is how a worktree is found again that could not be removed now.
+    if path.symlink_metadata().is_err() {
+        remove_folder(&context.layout.attempt(order.run, &order.stage, attempt)).await.ok();
+    }
 }
 
 /// Puts everything since the base into one commit.
@@ -128,7 +167,21 @@ pub(super) async fn clear(context: &Context, order: &WorkOrder) {
         }
         None => warn_unless_removed(&path).await,
     }
-    warn_unless_removed(&context.files(order).folder).await;
+    if path.symlink_metadata().is_err() {
+        warn_unless_removed(&context.files(order).folder).await;
+    }
+}
+
+/// Tries again, now and then, to clear away what could not be cleared at once, e.g. because the disk was full.
+pub(super) async fn clear_later(context: &Context, order: &WorkOrder) {
+    for _ in 0..CLEAR_TRIES_MAX {
+        let is_there = |path: &Path| path.symlink_metadata().is_ok();
+        if !is_there(&context.worktree(order)) && !is_there(&context.files(order).folder) {
+            return;
+        }
+        tokio::time::sleep(CLEAR_AGAIN).await;
+        clear(context, order).await;
+    }
 }
 
 async fn remove_worktree(context: &Context, workplace: &Workplace, path: &Path) {

@@ -44,6 +44,8 @@ const IMPORTS: [(&str, &[&str]); 14] = [
             "io::clock",
             // `send --attach` measures files, `lease --verify` measures them again.
             "io::attachment",
+            // `freeze` and `thaw` work without a supervisor.
+            "io::freeze",
             // `doctor` asks whether the token works.
             "io::github",
             "daemon::start",

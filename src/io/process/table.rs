@@ -77,8 +77,14 @@ impl ProcessTable {
         &groups(inside) - &groups(outside)
     }
 
+    /// Returns the processor time of one process, without its descendants, in clock ticks.
+    #[must_use]
+    pub fn ticks(&self, process: &ProcessId) -> u64 {
+        self.stats.get(&process.pid).map_or(0, |stat| stat.cpu_ticks)
+    }
+
     /// Returns all running processes.
-    pub(super) fn running(&self) -> impl Iterator<Item = ProcessId> {
+    pub fn running(&self) -> impl Iterator<Item = ProcessId> {
         self.stats.values().filter(|stat| stat.is_running()).map(|stat| stat.id)
     }
 }
@@ -94,7 +100,15 @@ mod tests {
     use super::*;
 
     fn stat(pid: u32, parent: u32, cpu_ticks: u64) -> Stat {
-        Stat { id: ProcessId { pid, start: u64::from(pid) }, state: 'S', parent, group: pid, cpu_ticks, threads: 1 }
+        Stat {
+            id: ProcessId { pid, start: u64::from(pid) },
+            state: 'S',
+            parent,
+            group: pid,
+            cpu_ticks,
+            children_ticks: 0,
+            threads: 1,
+        }
     }
 
     #[test]

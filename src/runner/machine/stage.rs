@@ -86,6 +86,23 @@ impl Stage {
         }
     }
 
+    pub(super) fn shift(&mut self, by: Duration) {
+        match self {
+            Self::Running { until } | Self::Checking { until } => *until = *until + by,
+            Self::EndingRun { kill_at: Some(at) }
+            | Self::EndingCheck { kill_at: Some(at) }
+            | Self::WaitingToDeliver { at, .. }
+            | Self::WaitingToAck { at, .. } => *at = *at + by,
+            Self::Preparing
+            | Self::EndingRun { kill_at: None }
+            | Self::Committing
+            | Self::EndingCheck { kill_at: None }
+            | Self::Delivering { .. }
+            | Self::Acking { .. }
+            | Self::Clearing => {}
+        }
+    }
+
     pub(super) const fn timeout(&self) -> Option<(Timestamp, &'static str)> {
         match self {
             Self::Running { until } => Some((*until, "time limit")),

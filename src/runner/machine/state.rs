@@ -1,5 +1,7 @@
 //! What a runner is at one moment.
 
+use std::time::Duration;
+
 use super::stage::Stage;
 use crate::model::beat::Activity;
 use crate::model::time::Timestamp;
@@ -22,6 +24,20 @@ pub(super) enum State {
 }
 
 impl State {
+    /// Moves every limit into the future.
+    pub(super) fn shift(&mut self, by: Duration) {
+        match self {
+            Self::Idle { sweep_at, .. } => *sweep_at = *sweep_at + by,
+            Self::Working { fate, stage, .. } => {
+                if let Fate::Stopping { until } = fate {
+                    *until = *until + by;
+                }
+                stage.shift(by);
+            }
+            Self::Starting | Self::Stopped => {}
+        }
+    }
+
     pub(super) const fn name(&self) -> &'static str {
         match self {
             Self::Starting => "starting",

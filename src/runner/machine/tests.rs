@@ -119,6 +119,10 @@ impl World {
         self.effects()
     }
 
+    fn freeze(&mut self) -> Vec<String> {
+        self.tell(Event::Frozen(at(self.now)))
+    }
+
     fn wait(&mut self, millis: i64) -> Vec<String> {
         let until = self.now + millis;
         let mut words = Vec::new();
@@ -341,4 +345,67 @@ fn an_answer_to_a_question_that_was_not_asked_is_refused_and_changes_nothing() {
     let refused = world.machine.handle_event(Event::Delivered(Ok(())), at(0)).unwrap_err();
     assert_eq!(refused.to_string(), "event delivered cannot happen while running");
     assert!(matches!(&world.machine.state, State::Working { stage, .. } if stage.step() == Step::Running));
+}
+
+#[test]
+fn frozen_it_beats_and_does_nothing_else_and_every_limit_stands_still() {
+    let mut world = World::running(order());
+    assert_eq!(world.wait(20_000), Vec::<String>::new());
+    world.freeze();
+    assert_eq!(world.wait(3_600_000), Vec::<String>::new(), "the limit of a minute does not run");
+    assert_eq!(world.tell(Event::Thawed), ["look"]);
+    assert_eq!(world.wait(39_000), Vec::<String>::new());
+    assert_eq!(world.wait(1_000), ["signal Term"], "twenty seconds before the freeze, forty after it");
+}
+
+#[test]
+fn what_happens_while_it_is_frozen_waits_for_the_thaw() {
+    let mut world = World::running(order());
+    world.freeze();
+    assert_eq!(world.tell(Event::Ran(Box::default())), Vec::<String>::new());
+    assert_eq!(world.freeze(), Vec::<String>::new(), "twice is harmless");
+    assert_eq!(world.tell(Event::Thawed), ["beat Committing", "commit Proof", "look"]);
+    assert_eq!(world.tell(Event::Thawed), Vec::<String>::new(), "twice is harmless");
+}
+
+#[test]
+fn a_frozen_idle_runner_takes_no_order_until_the_thaw() {
+    let mut world = World::new();
+    world.freeze();
+    assert_eq!(world.tell(Event::Ready), Vec::<String>::new());
+    assert_eq!(world.tell(Event::MailboxChanged), Vec::<String>::new());
+    assert_eq!(world.tell(Event::Thawed), ["beat Idle", "lease"]);
+}
+
+#[test]
+fn a_frozen_runner_that_is_told_to_end_does_not_wait_for_the_thaw() {
+    let mut world = World::running(order());
+    world.freeze();
+    let words = world.tell(Event::StopRequested);
+    assert!(words.contains(&"signal Term".to_owned()), "{words:?}");
+}
+
+#[test]
+fn what_fails_on_a_full_disk_is_reported_as_that() {
+    let mut world = World::running(order());
+    world.tell(Event::DiskFull);
+    world.tell(Event::Ran(Box::new(Ran {
+        failure: Some(Failure { kind: FailureKind::AgentFailed, reason: "exit 1".to_owned() }),
+        ..Ran::default()
+    })));
+    world.tell(Event::Committed(Err(Trouble("no space left".to_owned()))));
+    assert_eq!(world.report().failure, Some(FailureKind::NoSpace));
+}
+
+#[test]
+fn a_mark_that_is_seen_late_costs_nobody_the_time_before() {
+    let mut world = World::running(order());
+    world.wait(20_000);
+    world.tell(Event::Thawed);
+    world.now += 5_000;
+    assert_eq!(world.tell(Event::Frozen(at(20_001))), Vec::<String>::new());
+    world.now += 1_000;
+    world.tell(Event::Thawed);
+    assert_eq!(world.wait(39_998), Vec::<String>::new());
+    assert_eq!(world.wait(1), ["signal Term"]);
 }

@@ -78,6 +78,9 @@ fn status(pid: u32) -> Status {
             QueueView { mailbox: Mailbox::new("botan").unwrap(), new: 0, leased: 0, later: 0, dead: 0 },
         ],
         faults: Vec::new(),
+        alerts: Vec::new(),
+        frozen: None,
+        holding: None,
     }
 }
 

@@ -191,3 +191,14 @@ fn value(key: &Key) -> String {
         Shape::Named(part) => format!("tables by name, see `{}`", part.heading),
     }
 }
+
+#[test]
+fn the_documentation_has_the_table_of_an_agents_life() {
+    let path = "docs/operations.md";
+    let mut text = project_file(path);
+    let begin = "<!-- liveness -->\n";
+    let start = text.find(begin).expect("the page has a place for the table") + begin.len();
+    let length = text[start..].find("<!-- end of liveness -->").expect("the place has an end");
+    text.replace_range(start..start + length, &miyabi::core::liveness::table::markdown());
+    assert_committed(path, &text);
+}

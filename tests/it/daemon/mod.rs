@@ -1,7 +1,10 @@
 //! The whole house, end to end: the real program, real tmux, real git, real files.
 
 mod adoption;
+mod chaos;
 mod deaths;
+mod freeze;
 mod reload;
 mod root;
+mod watching;
 mod work;

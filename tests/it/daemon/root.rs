@@ -16,13 +16,15 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) struct Root {
     folder: tempfile::TempDir,
     supervisor: Option<Child>,
+    /// Holds the mount namespace in which `data/` is a small disk; it goes with this process.
+    disk: Option<Child>,
 }
 
 impl Root {
     /// Makes the root with the given agents; each is `(id, role, more lines)`.
     pub(super) fn new(agents: &[(&str, &str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let root = Self { folder, supervisor: None };
+        let root = Self { folder, supervisor: None, disk: None };
         fs::create_dir_all(root.path("repo")).unwrap();
         fs::create_dir_all(root.path("tmux")).unwrap();
         fs::create_dir_all(root.path("dag")).unwrap();
@@ -44,12 +46,78 @@ impl Root {
         self.folder.path().join(below)
     }
 
-    /// Starts the supervisor and waits until it answers.
-    pub(super) fn up(&mut self) {
+    /// Adds tables to agents.toml.
+    pub(super) fn configure(&self, text: &str) {
+        let path = self.path("agents.toml");
+        let before = fs::read_to_string(&path).unwrap();
+        fs::write(path, format!("{before}\n{text}")).unwrap();
+    }
+
+    /// Makes `data/` a file system of its own, in a mount namespace of its own, for everything that is run from now on.
+    pub(super) fn put_data_on_a_small_disk(&mut self, size: &str) {
+        let data = self.path("data");
+        fs::create_dir_all(&data).unwrap();
+        let script =
+            format!("mount -t tmpfs -o size={size},mode=700 none '{}' && echo mounted && exec cat", data.display());
+        let mut holder = Command::new("unshare")
+            .args(["--mount", "--propagation", "private", "sh", "-c", &script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a mount namespace can be made");
+        let mut line = String::new();
+        BufReader::new(holder.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "mounted\n", "a small disk can be mounted");
+        self.disk = Some(holder);
+    }
+
+    /// Returns where this process finds `data/`.
+    pub(super) fn data_seen_from_here(&self) -> PathBuf {
+        match &self.disk {
+            Some(holder) => PathBuf::from(format!("/proc/{}/root{}", holder.id(), self.path("data").display())),
+            None => self.path("data"),
+        }
+    }
+
+    /// Returns a command that sees the small disk, if there is one.
+    fn program(&self, name: &str) -> Command {
+        match &self.disk {
+            Some(holder) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--mount=/proc/{}/ns/mnt", holder.id())).arg(name);
+                command
+            }
+            None => Command::new(name),
+        }
+    }
+
+    /// Starts the supervisor again if it has ended, as systemd would.
+    pub(super) fn keep_up(&mut self) {
+        let ended = match &mut self.supervisor {
+            Some(child) => child.try_wait().unwrap().is_some(),
+            None => true,
+        };
+        if ended {
+            self.supervisor = Some(self.spawn_supervisor());
+        }
+    }
+
+    fn spawn_supervisor(&self) -> Child {
         let mut command = self.command(&["up"]);
         let log = fs::File::options().create(true).append(true).open(self.path("up.log")).unwrap();
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        let mut child = command.spawn().expect("the supervisor can be started");
+        command.spawn().expect("the supervisor can be started")
+    }
+
+    pub(super) fn tmux(&self, args: &[&str]) -> Output {
+        let mut tmux = Command::new("tmux");
+        tmux.args(["-L", "test"]).args(args).env("TMUX_TMPDIR", self.path("tmux")).env_remove("TMUX");
+        tmux.output().expect("tmux can be run")
+    }
+
+    /// Starts the supervisor and waits until it answers.
+    pub(super) fn up(&mut self) {
+        let mut child = self.spawn_supervisor();
         let deadline = Deadline::new();
         while !self.run(&["status"]).status.success() {
             if let Some(ended) = child.try_wait().unwrap() {
@@ -73,7 +141,7 @@ impl Root {
     }
 
     pub(super) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_miyabi"));
+        let mut command = self.program(env!("CARGO_BIN_EXE_miyabi"));
         command.arg("-C").arg(self.folder.path()).args(args);
         command.env("TMUX_TMPDIR", self.path("tmux")).env_remove("TMUX").env_remove("MIYABI_ROOT");
         command.env_remove("MIYABI_AGENT").env_remove("MIYABI_INCARNATION").env("NO_COLOR", "1");
@@ -104,7 +172,7 @@ impl Root {
     }
 
     pub(super) fn git(&self, args: &[&str]) -> String {
-        let output = Command::new("git").arg("-C").arg(self.path("repo")).args(args).output().expect("git can be run");
+        let output = self.program("git").arg("-C").arg(self.path("repo")).args(args).output().expect("git can be run");
         assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
@@ -208,12 +276,14 @@ impl Drop for Root {
             drop(child.kill());
             drop(child.wait());
         }
-        let mut tmux = Command::new("tmux");
-        tmux.args(["-L", "test", "kill-server"]).env("TMUX_TMPDIR", self.path("tmux")).env_remove("TMUX");
-        drop(tmux.output());
+        drop(self.tmux(&["kill-server"]));
         let marks = [("MIYABI_ROOT".to_owned(), self.folder.path().display().to_string())];
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         drop(runtime.block_on(miyabi::io::process::end_marked(&marks, Duration::ZERO)));
+        if let Some(mut holder) = self.disk.take() {
+            drop(holder.kill());
+            drop(holder.wait());
+        }
     }
 }
 

@@ -40,6 +40,8 @@ pub(super) struct Pane {
     pub(super) slow_until: i64,
     /// Something happened to it that makes a restart right.
     pub(super) sick: bool,
+    /// It was told to end, or its program was.
+    pub(super) told_to_stop: bool,
     /// Processor time of its programs that have ended.
     pub(super) burnt: u64,
     /// The program that it drives now.
@@ -100,7 +102,7 @@ impl World {
             duty: if spec.takes_work() { Duty::Work } else { Duty::Show },
         };
         let machine = Machine::new(settings, clock.now(self.t, self.skew));
-        let hangs = !self.calm && self.rng.chance(20_000);
+        let hangs = !self.calm && !self.healthy && self.rng.chance(20_000);
         self.checks.spawns += 1;
         self.panes.insert(
             pid,
@@ -118,6 +120,7 @@ impl World {
                 mute: false,
                 slow_until: 0,
                 sick: hangs,
+                told_to_stop: false,
                 burnt: 0,
                 program: None,
                 turn: 0,
@@ -126,7 +129,11 @@ impl World {
         self.pump(pid);
         if !hangs {
             let slow = i64::try_from(spec.start_timeout.as_millis()).unwrap() / 2;
-            let after = if self.rng.chance(50_000) { slow } else { self.rng.between(100, 3 * SECOND) };
+            let after = if self.rng.chance(150_000) { slow } else { self.rng.between(100, 3 * SECOND) };
+            if !self.calm && self.rng.chance(self.odds.leap_at_start) {
+                let at = self.rng.between(1, after);
+                self.soon(at, Happening::Leap);
+            }
             self.soon(after, Happening::RunnerHears { pid, event: Box::new(Event::Ready) });
         }
         pid
@@ -163,6 +170,16 @@ impl World {
         self.tell(|| format!("    runner {pid} hears {}", event.name()));
         let Some(pane) = self.panes.get_mut(&pid) else { return };
         let now = pane.clock.now(t, skew);
+        if matches!(event, Event::StopRequested) {
+            pane.told_to_stop = true;
+        }
+        // The shell looks at the mark itself before it says so.
+        let is_mark = matches!(event, Event::Frozen(_) | Event::Thawed);
+        let event = if is_mark { self.mark.map_or(Event::Thawed, Event::Frozen) } else { event };
+        if self.disk_full && event.is_failure() && pane.machine.handle_event(Event::DiskFull, now).is_err() {
+            self.checks.fail(format!("runner {pid}: a full disk cannot be told"));
+        }
+        let Some(pane) = self.panes.get_mut(&pid) else { return };
         if let Err(illegal) = pane.machine.handle_event(event, now) {
             self.checks.fail(format!("runner {pid}: {illegal}"));
         }
@@ -179,6 +196,12 @@ impl World {
         let (t, skew) = (self.t, self.skew);
         let Some(pane) = self.panes.get_mut(&pid) else { return };
         let now = pane.clock.now(t, skew);
+        let works = self.full.agent(&pane.agent).is_some_and(miyabi::model::agent::AgentSpec::takes_work);
+        let mark = self.mark.filter(|_| works).map_or(Event::Thawed, Event::Frozen);
+        if let Err(illegal) = pane.machine.handle_event(mark, now) {
+            self.checks.fail(format!("runner {pid}: {illegal}"));
+        }
+        let Some(pane) = self.panes.get_mut(&pid) else { return };
         pane.machine.handle_timeout(now);
         if let Some((at, why)) = pane.machine.poll_timeout().filter(|(at, _)| *at <= now) {
             self.checks.fail(format!("a hot loop: after {now} runner {pid} wakes at {at}: {why}"));
@@ -227,6 +250,7 @@ impl World {
         self.soon(after, Happening::RunnerDoes { pid, act: Box::new(act) });
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only these steps run programs")]
     fn write_beat(&mut self, pid: u32, mut beat: miyabi::model::beat::Beat) {
         let now = self.t;
         let Some(pane) = self.panes.get(&pid) else { return };
@@ -247,6 +271,13 @@ impl World {
                 pane.slow_until = i64::MAX;
             }
         }
+        beat.progress = match &beat.activity {
+            Activity::Busy { step: Step::Running | Step::Checking, .. } => {
+                let serial = self.panes.get(&pid).and_then(|pane| pane.program);
+                serial.and_then(|serial| self.programs.get(&serial)).map(|program| program.progress(now))
+            }
+            _ => None,
+        };
         let agent = beat.agent.clone();
         self.beats.insert(agent.clone(), beat);
         if !self.rng.chance(self.odds.hint_lost) {
@@ -314,7 +345,9 @@ impl World {
                 };
                 self.answer(pid, Event::Prepared(answer));
             }
-            Act::Run(order) => self.begin_program(pid, &order),
+            Act::Run(order) => {
+                self.begin_program(pid, &order);
+            }
             Act::Check(order) => self.begin_check(pid, &order),
             Act::Commit { order, base, purpose } => {
                 let answer = self.commit(&order, &base, purpose);

@@ -7,9 +7,10 @@ use miyabi::core::event::{Event, Evidence, MergeResult};
 use miyabi::core::fact::{Budget, DownCause, Fact, Recorded, Then};
 use miyabi::core::snapshot::TaskState;
 use miyabi::core::state::Phase;
+use miyabi::model::alert::Alert;
 use miyabi::model::id::{AgentId, EnvelopeId, Incarnation, RunId, TaskId};
 use miyabi::model::plan::MergeMode;
-use miyabi::model::report::{CheckResult, Report};
+use miyabi::model::report::{CheckResult, FailureKind, Report};
 use miyabi::model::request::RequestId;
 use miyabi::model::time::Timestamp;
 
@@ -29,6 +30,11 @@ pub(super) struct Checks {
     pub(super) facts: u64,
     pub(super) spawns: u64,
     pub(super) programs: u64,
+    pub(super) nudges: u64,
+    /// Orders that could not be taken out of their mailboxes yet.
+    pub(super) retire_failed: BTreeSet<EnvelopeId>,
+    /// Alerts that the operator's program was told of, since they were raised.
+    told: BTreeSet<String>,
     rest: Option<Rest>,
     /// When restarts were counted, since the budget began anew.
     restarts: BTreeMap<AgentId, Vec<Timestamp>>,
@@ -136,7 +142,10 @@ impl World {
     /// Called after a turn whose effects are done: nobody can lease an order whose attempt has ended.
     pub(super) fn check_mailboxes(&mut self) {
         for agent in self.full.agents.iter().map(|agent| agent.id.clone()).collect::<Vec<_>>() {
-            let stray = self.spool.open(&agent).into_iter().find(|order| self.shadow.open_order(*order).is_none());
+            let stray =
+                self.spool.open(&agent).into_iter().find(|order| {
+                    self.shadow.open_order(*order).is_none() && !self.checks.retire_failed.contains(order)
+                });
             if let Some(order) = stray {
                 self.checks.fail(format!("{agent} still has order {order}, whose attempt has ended"));
             }
@@ -168,6 +177,9 @@ impl World {
     pub(super) fn check_fact(&mut self, recorded: &Recorded) {
         match &recorded.fact {
             Fact::SpawnRequested { agent, incarnation, budget } => {
+                if self.shadow.frozen.is_some() {
+                    self.checks.fail(format!("{agent}#{incarnation} is started while everything is frozen"));
+                }
                 self.check_restart(agent, *incarnation, *budget, recorded.at);
             }
             Fact::AgentReleased { agent } => {
@@ -180,7 +192,22 @@ impl World {
                     self.checks.restarts.remove(agent);
                 }
             }
-            Fact::AttemptQueued { task, agent, .. } => self.check_queued(task, agent),
+            Fact::AttemptQueued { task, agent, .. } => {
+                if self.shadow.frozen.is_some() {
+                    self.checks.fail(format!("{task} is begun while everything is frozen"));
+                }
+                if self.shadow.alerts.contains_key("low-disk") {
+                    self.checks.fail(format!("{task} is begun while the disk has no room"));
+                }
+                self.check_queued(task, agent);
+            }
+            Fact::AttemptStalled { task, agent, still_ms, .. } => self.check_stalled(task, agent, *still_ms),
+            Fact::AlertRaised { alert } if self.shadow.alerts.contains_key(&alert.key()) => {
+                self.checks.fail(format!("the alert {} is raised twice", alert.key()));
+            }
+            Fact::AlertCleared { key } => {
+                self.checks.told.remove(key);
+            }
             Fact::AttemptFailed { task, then, .. } => {
                 if let Some(record) = self.shadow.tasks.get(task) {
                     let (run, limit) = (record.run, record.spec.retry.limit);
@@ -219,6 +246,13 @@ impl World {
         if runs {
             self.checks.fail(format!("{agent}#{incarnation} is said to be down and still runs"));
         }
+        let asked_for = matches!(
+            cause,
+            DownCause::Operator | DownCause::Drain | DownCause::Clean | DownCause::Removed | DownCause::Reconfigured
+        );
+        if self.healthy && !asked_for {
+            self.checks.fail(format!("{agent}#{incarnation} was healthy and only slow: it {}", cause.text()));
+        }
         match cause {
             DownCause::Silent => {
                 let looks = self.checks.signs.get(&(agent.clone(), incarnation)).cloned().unwrap_or_default();
@@ -231,6 +265,8 @@ impl World {
                 }
                 self.check_was_sick(agent, incarnation, cause);
             }
+            // Its attempt was found to stand still before; that was checked.
+            DownCause::Stalled => {}
             DownCause::StartTimeout | DownCause::Overdue => self.check_was_sick(agent, incarnation, cause),
             DownCause::Clean | DownCause::PaneDied => {
                 if self.checks.cleared_alive.contains(&(agent.clone(), incarnation)) {
@@ -243,6 +279,37 @@ impl World {
             | DownCause::Lost
             | DownCause::Removed
             | DownCause::Reconfigured => {}
+        }
+    }
+
+    /// Silent thinking is legitimate: only what has stood still for its stall time is called stalled.
+    fn check_stalled(&mut self, task: &TaskId, agent: &AgentId, still_ms: u64) {
+        let Some(order) =
+            self.shadow.tasks.get(task).and_then(|record| record.current()).map(|current| current.envelope)
+        else {
+            return;
+        };
+        let heartbeat = self.plan.agent(agent).map_or(0, |spec| i64::try_from(spec.heartbeat.as_millis()).unwrap());
+        let found = self.programs.values().find(|program| program.order() == order);
+        let Some((lived, visible)) = found.map(|program| (program.lived(self.t), program.is_visible())) else { return };
+        // Each leap of the clock counts for two heartbeats at most.
+        let leaps = i64::try_from(self.leaps).unwrap() + 1;
+        let error = 2 * heartbeat * leaps;
+        let still = i64::try_from(still_ms).unwrap();
+        if visible || lived + error < still {
+            let text = format!("{task} is called stalled after {still} ms, and its program has lived {lived} ms");
+            self.checks.fail(text);
+        }
+    }
+
+    /// Called when the operator's program is to be told of an alert.
+    pub(super) fn check_told(&mut self, alert: &Alert) {
+        let key = alert.key();
+        if !self.shadow.alerts.contains_key(&key) {
+            self.checks.fail(format!("the alert {key} is told, but not recorded"));
+        }
+        if !self.checks.told.insert(key.clone()) {
+            self.checks.fail(format!("the alert {key} is told twice"));
         }
     }
 
@@ -307,6 +374,9 @@ impl World {
         }
         if matches!(then, Then::Done | Then::Merge) && !report.checks.iter().all(CheckResult::passed) {
             self.checks.fail(format!("{} is taken for done although a check failed", report.task));
+        }
+        if report.failure == Some(FailureKind::NoSpace) && *then != Then::GiveUp {
+            return;
         }
         self.count_failure(&report.task.clone(), run, limit, then);
     }

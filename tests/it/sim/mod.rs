@@ -41,8 +41,8 @@ fn attempt(mut world: World) -> (World, Result<Summary, String>) {
 }
 
 /// Runs a bad history once more and writes down what happens in it.
-fn explain(seed: u64, violation: &str) -> String {
-    let mut world = World::new(seed);
+fn explain(seed: u64, violation: &str, make: fn(u64) -> World) -> String {
+    let mut world = make(seed);
     world.trace = Some(Vec::new());
     let (world, _) = attempt(world);
     let trace = world.trace.unwrap_or_default();
@@ -52,11 +52,15 @@ fn explain(seed: u64, violation: &str) -> String {
 }
 
 fn run_all(seeds: impl Iterator<Item = u64>) {
+    run_worlds(seeds, World::new);
+}
+
+fn run_worlds(seeds: impl Iterator<Item = u64>, make: fn(u64) -> World) {
     let mut total = Summary::default();
     let mut count = 0_u64;
     let mut bad: Vec<(u64, String)> = Vec::new();
     for seed in seeds {
-        match run(seed) {
+        match attempt(make(seed)).1 {
             Ok(summary) => {
                 count += 1;
                 total.turns += summary.turns;
@@ -70,7 +74,7 @@ fn run_all(seeds: impl Iterator<Item = u64>) {
         }
     }
     if let Some((seed, violation)) = bad.first() {
-        eprintln!("{}", explain(*seed, violation));
+        eprintln!("{}", explain(*seed, violation, make));
         for (seed, violation) in &bad {
             eprintln!("seed {seed}: {violation}");
         }
@@ -87,7 +91,11 @@ fn asked_for() -> std::ops::Range<u64> {
         return seed..seed + 1;
     }
     let seeds = std::env::var("MIYABI_SIM_SEEDS").unwrap_or_else(|_| "0..0".to_owned());
-    let (from, to) = seeds.split_once("..").expect("MIYABI_SIM_SEEDS is FROM..TO");
+    range(&seeds, "MIYABI_SIM_SEEDS")
+}
+
+fn range(text: &str, variable: &str) -> std::ops::Range<u64> {
+    let (from, to) = text.split_once("..").unwrap_or_else(|| panic!("{variable} is FROM..TO"));
     from.parse().expect("FROM is a number")..to.parse().expect("TO is a number")
 }
 
@@ -107,11 +115,19 @@ fn nothing_that_must_hold_is_broken_in_the_next_150_histories() {
     run_all(151..=300);
 }
 
+/// A sample in CI; `MIYABI_SIM_DAYS=0..10000 cargo nextest run sim::healthy` watches ten thousand days.
+#[test]
+fn healthy_but_slow_agents_are_never_restarted() {
+    #[expect(clippy::disallowed_methods, reason = "the days of a simulation are chosen by whoever runs the test")]
+    let days = std::env::var("MIYABI_SIM_DAYS").unwrap_or_else(|_| "0..6".to_owned());
+    run_worlds(range(&days, "MIYABI_SIM_DAYS"), World::healthy);
+}
+
 #[test]
 fn the_histories_that_are_asked_for_are_good() {
     let seeds = asked_for();
     if seeds.end - seeds.start == 1 {
-        eprintln!("{}", explain(seeds.start, "this is what happened"));
+        eprintln!("{}", explain(seeds.start, "this is what happened", World::new));
     }
     run_all(seeds);
 }

@@ -1,7 +1,8 @@
 //! How the supervisor hears of heartbeats, reports and files: by hints, and by the sweep that finds what they missed.
 
-use miyabi::core::event::{Branches, Event};
+use miyabi::core::event::{Branches, Event, Room};
 use miyabi::model::id::AgentId;
+use miyabi::model::size::Size;
 
 use super::supervisor::Input;
 use super::world::{Happening, SECOND, World};
@@ -19,9 +20,24 @@ impl World {
         for agent in agents {
             self.read_beat(life, &agent);
         }
+        self.look_at_room_and_mark(life);
         self.read_reports(life);
         if turn.is_multiple_of(12) {
             self.read_dag(life);
+        }
+    }
+
+    /// The supervisor sees the operator's mark, and the room of disk and memory.
+    pub(super) fn look_at_room_and_mark(&mut self, life: u64) {
+        if life != self.life || !self.started {
+            return;
+        }
+        let since = self.mark;
+        self.turn(Input::Event(Event::FreezeSeen { since }));
+        let disk = if self.disk_full { 0 } else { self.disk_free };
+        if self.rng.chance(500_000) {
+            let room = Room { disk: Size(disk), memory: Size(8 << 30) };
+            self.turn(Input::Event(Event::RoomSeen(room)));
         }
     }
 

@@ -122,11 +122,22 @@ impl World {
         if self.calm {
             return;
         }
-        let after = self.rng.between(20 * SECOND, 8 * MINUTE);
+        let most = if self.healthy { 120 * MINUTE } else { 8 * MINUTE };
+        let after = self.rng.between(20 * SECOND, most);
         self.soon(after, Happening::Operator);
         let agents: Vec<AgentId> = self.plan.agents.iter().map(|agent| agent.id.clone()).collect();
         let tasks: Vec<TaskId> = self.shadow.tasks.keys().cloned().collect();
         let (agent, task) = (self.rng.pick(&agents), self.rng.pick(&tasks));
+        if self.rng.chance(if self.healthy { 50_000 } else { 80_000 }) && self.mark.is_none() {
+            return self.freeze();
+        }
+        if self.healthy {
+            if tasks.len() < TASKS_MAX {
+                let request = self.submission(&tasks);
+                self.ask(request);
+            }
+            return;
+        }
         let request = match (self.rng.below(20), agent, task) {
             (0..=6, _, _) if tasks.len() < TASKS_MAX => self.submission(&tasks),
             (7 | 8, _, Some(task)) => Request::TaskCancel { task },
@@ -186,9 +197,12 @@ impl World {
         }
         let after = self.rng.between(30 * SECOND, 12 * MINUTE);
         self.soon(after, Happening::Breaks);
+        if self.healthy {
+            return self.something_is_slow();
+        }
         let living: Vec<u32> = self.panes.values().filter(|pane| pane.alive).map(|pane| pane.pid).collect();
         let victim = self.rng.pick(&living);
-        let choice = self.rng.below(13);
+        let choice = self.rng.below(14);
         self.tell(|| format!("fault {choice} on {victim:?}"));
         match (choice, victim) {
             (0..=3, Some(pid)) => self.kill_pane(pid),
@@ -213,11 +227,84 @@ impl World {
                 let after = self.rng.between(SECOND, 20 * MINUTE);
                 self.soon(after, Happening::Mended);
             }
+            (12, _) => {
+                self.disk_free = 300 << 20;
+                let after = self.rng.between(SECOND, 20 * MINUTE);
+                self.soon(after, Happening::Mended);
+            }
             _ => {
                 let name = scenario::repository_name("site");
                 self.git.repository(&name).detached = true;
                 let after = self.rng.between(MINUTE, 40 * MINUTE);
                 self.soon(after, Happening::Mended);
+            }
+        }
+    }
+
+    /// In a healthy world the machine is busy, or was suspended, or its clock was set.
+    fn something_is_slow(&mut self) {
+        let living: Vec<u32> = self.panes.values().filter(|pane| pane.alive).map(|pane| pane.pid).collect();
+        match (self.rng.below(40), self.rng.pick(&living)) {
+            (0, _) => self.step_clock(),
+            (1, _) => self.die(),
+            (_, Some(pid)) => self.slow_down(pid),
+            (_, None) => {}
+        }
+    }
+
+    /// The operator's verb: the mark, the supervisor if it listens, the processes.
+    fn freeze(&mut self) {
+        let most = if self.rng.chance(200_000) { 200 * MINUTE } else { 10 * MINUTE };
+        let after = self.rng.between(SECOND, most);
+        self.tell(|| "the operator freezes".to_owned());
+        self.mark = Some(miyabi::model::time::Timestamp::from_millis(self.t + self.skew));
+        self.frozen_since = self.t;
+        self.obey_freeze();
+        self.tell_of_mark();
+        self.soon(after, Happening::Thaw);
+    }
+
+    pub(super) fn thaw(&mut self) {
+        if self.mark.take().is_none() {
+            return;
+        }
+        self.tell(|| "the operator thaws".to_owned());
+        self.obey_freeze();
+        self.tell_of_mark();
+    }
+
+    fn tell_of_mark(&mut self) {
+        let (life, since) = (self.life, self.mark);
+        if !self.rng.chance(self.odds.hint_lost) {
+            self.soon(1, Happening::News { life, event: Box::new(Event::FreezeSeen { since }) });
+            self.ask(Request::FreezeChanged);
+        }
+        let agents: Vec<AgentId> =
+            self.plan.agents.iter().filter(|agent| agent.takes_work()).map(|agent| agent.id.clone()).collect();
+        let event = since.map_or(miyabi::runner::event::Event::Thawed, miyabi::runner::event::Event::Frozen);
+        for agent in agents {
+            self.hint_runner(&agent, &event);
+        }
+    }
+
+    /// Programs stand still, or go on, as the mark says.
+    pub(super) fn obey_freeze(&mut self) {
+        let t = self.t;
+        let since = self.frozen_since;
+        match self.mark {
+            Some(_) => {
+                for program in self.programs.values_mut() {
+                    program.stand_still();
+                }
+            }
+            None => {
+                for program in self.programs.values_mut() {
+                    program.go_on(t, since);
+                }
+                for serial in std::mem::take(&mut self.standing) {
+                    let after = self.rng.between(1, 20 * SECOND);
+                    self.soon(after, Happening::ProgramEnds { program: serial });
+                }
             }
         }
     }
@@ -251,7 +338,8 @@ impl World {
     }
 
     /// The machine was suspended, or somebody set its clock.
-    fn step_clock(&mut self) {
+    pub(super) fn step_clock(&mut self) {
+        self.leaps += 1;
         let forward = self.rng.chance(600_000);
         let by = if forward { self.rng.between(SECOND, 180 * MINUTE) } else { -self.rng.between(SECOND, 60 * MINUTE) };
         self.skew += by;
@@ -265,6 +353,7 @@ impl World {
 
     pub(super) fn mend(&mut self) {
         self.disk_full = false;
+        self.disk_free = super::world::ROOMY;
         for repository in self.git.repositories.values_mut() {
             repository.busy = None;
             repository.detached = false;
@@ -280,6 +369,7 @@ impl World {
             return;
         }
         self.mend();
+        self.thaw();
         let was_calm = std::mem::replace(&mut self.calm, true);
         self.odds = Odds::CALM;
         self.team_is_whole();

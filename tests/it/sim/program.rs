@@ -1,5 +1,6 @@
 //! The programs of agents, and checks: how long they take, how they end, and whether they listen.
 
+use miyabi::model::beat::Progress;
 use miyabi::model::id::{AgentId, EnvelopeId, Incarnation, RunId, StageName};
 use miyabi::model::order::WorkOrder;
 use miyabi::model::report::{AgentReport, CheckResult, FailureKind, Outcome};
@@ -25,6 +26,13 @@ pub(super) struct Program {
     /// Its runner waits with it, and beats no more once it has said so.
     pub(super) silences: bool,
     deaf: bool,
+    /// Whether it prints and computes; one that hangs, or thinks in silence, does neither.
+    visible: bool,
+    /// Whether it was suspended, and how long that has lasted before.
+    still: bool,
+    frozen_for: i64,
+    /// The clock's error and the number of its leaps when it began.
+    leaps: u64,
     ending: Ending,
 }
 
@@ -41,12 +49,44 @@ enum Ending {
 }
 
 impl Program {
+    pub(super) fn stand_still(&mut self) {
+        self.still = true;
+    }
+
+    pub(super) fn go_on(&mut self, now: i64, since: i64) {
+        if std::mem::replace(&mut self.still, false) {
+            self.frozen_for += now - since.max(self.began);
+        }
+    }
+
+    /// Returns what a heartbeat says of its progress.
+    pub(super) fn progress(&self, now: i64) -> Progress {
+        let lived = u64::try_from(self.lived(now)).unwrap();
+        match (self.visible, self.waits) {
+            (true, None) => Progress { output_bytes: 1_000 + lived / 100, cpu_ms: lived / 10, git_ms: 0 },
+            (false, _) | (_, Some(_)) => Progress { output_bytes: 1_000, cpu_ms: lived / 100_000, git_ms: 0 },
+        }
+    }
+
+    /// Returns how long it has run without standing still.
+    pub(super) fn lived(&self, now: i64) -> i64 {
+        now - self.began - self.frozen_for
+    }
+
+    pub(super) const fn is_visible(&self) -> bool {
+        self.visible
+    }
+
     /// Returns the processor time that it has used, in ticks.
     pub(super) const fn burnt(&self, now: i64) -> i64 {
         match self.waits {
             Some(_) => 0,
             None => (now - self.began) / 10,
         }
+    }
+
+    pub(super) fn order(&self) -> EnvelopeId {
+        self.order
     }
 }
 
@@ -59,7 +99,14 @@ impl World {
             if self.calm { self.rng.between(SECOND, 30 * SECOND) } else { self.rng.between(SECOND, 6 * MINUTE) };
         let mut waits = None;
         let mut deaf = false;
+        let mut visible = true;
+        if self.healthy && self.rng.chance(300_000) {
+            // Silent thinking is legitimate, as long as it is shorter than the stall time.
+            visible = false;
+            lasts = self.rng.between(SECOND, 140 * SECOND);
+        }
         if bad {
+            visible = !self.rng.chance(500_000);
             match self.rng.below(7) {
                 0 => ran.failure = Some(failure(FailureKind::AgentFailed)),
                 1 => ran.failure = Some(failure(FailureKind::AgentCrashed)),
@@ -70,7 +117,7 @@ impl World {
                 _ => lasts = limit - self.rng.between(0, 2 * SECOND),
             }
         }
-        self.begin(pid, order, waits, deaf, Ending::Ran(ran), lasts, true);
+        self.begin(pid, order, waits, (deaf, visible), Ending::Ran(ran), lasts, true);
     }
 
     pub(super) fn begin_check(&mut self, pid: u32, order: &WorkOrder) {
@@ -85,7 +132,7 @@ impl World {
             duration_ms: 1,
         });
         let ending = Ending::Checked(results.collect());
-        self.begin(pid, order, None, hangs, ending, lasts, false);
+        self.begin(pid, order, None, (hangs, !hangs), ending, lasts, false);
     }
 
     #[expect(clippy::too_many_arguments, reason = "they are the fields of one program")]
@@ -94,7 +141,7 @@ impl World {
         pid: u32,
         order: &WorkOrder,
         waits: Option<Wait>,
-        deaf: bool,
+        (deaf, visible): (bool, bool),
         ending: Ending,
         lasts: i64,
         is_agent: bool,
@@ -116,6 +163,10 @@ impl World {
             waits,
             silences,
             deaf,
+            visible,
+            still: self.mark.is_some(),
+            frozen_for: 0,
+            leaps: self.leaps,
             ending,
         };
         self.check_program(&program);
@@ -123,8 +174,32 @@ impl World {
         self.soon(lasts, Happening::ProgramEnds { program: serial });
     }
 
+    /// A time limit does not run while a program stands still.
+    fn check_pull(&mut self, pid: u32, serial: u64, pull: Pull) {
+        let Some(program) = self.programs.get(&serial) else { return };
+        let Some(pane) = self.panes.get(&pid) else { return };
+        let held = miyabi::core::event::OrderPlace::Leased(program.incarnation);
+        let is_limit =
+            pull == Pull::Term && program.is_agent && !pane.told_to_stop && self.spool.place(program.order) == held;
+        // A clock that leaps ends a limit early, and a runner that was stopped begins late; that is known.
+        if is_limit && program.leaps == self.leaps && !pane.sick {
+            let limit = self.spool.orders.get(&program.order).map_or(0, |filed| filed.order.timeout_ms);
+            // The limit runs from the decision to start it; the start itself may take some seconds.
+            if u64::try_from(program.lived(self.t)).unwrap_or(0) + 5_000 < limit {
+                let text = format!(
+                    "the program of {} is ended after {} ms and {} ms of standing still, before its time limit of {limit} ms",
+                    program.order,
+                    program.lived(self.t),
+                    program.frozen_for
+                );
+                self.checks.fail(text);
+            }
+        }
+    }
+
     pub(super) fn signal(&mut self, pid: u32, pull: Pull) {
         let Some(serial) = self.panes.get(&pid).and_then(|pane| pane.program) else { return };
+        self.check_pull(pid, serial, pull);
         let Some(program) = self.programs.get_mut(&serial) else { return };
         if program.deaf && pull == Pull::Term {
             return;
@@ -144,6 +219,9 @@ impl World {
     }
 
     pub(super) fn program_ends(&mut self, serial: u64) {
+        if self.programs.get(&serial).is_some_and(|program| program.still) {
+            return self.standing.push(serial);
+        }
         let Some(program) = self.programs.remove(&serial) else { return };
         let burnt = u64::try_from(program.burnt(self.t)).unwrap();
         let Some(pane) = self.panes.get_mut(&program.owner).filter(|pane| pane.alive) else { return };

@@ -38,6 +38,10 @@ pub(super) struct Odds {
     pub(super) check_bad: u32,
     /// A timeout is handled although nothing is due.
     pub(super) early_wake: u32,
+    /// An order is not taken out of its mailbox, or nobody hears that it was.
+    pub(super) retire_failed: u32,
+    /// The clock leaps while an agent starts.
+    pub(super) leap_at_start: u32,
 }
 
 impl Odds {
@@ -57,6 +61,20 @@ impl Odds {
         program_bad: 0,
         check_bad: 0,
         early_wake: 0,
+        retire_failed: 0,
+        leap_at_start: 0,
+    };
+
+    /// A world in which nothing breaks: news is late, doubled or missed, the supervisor is started anew now and then.
+    pub(super) const HEALTHY: Self = Self {
+        death: 20,
+        hint_lost: 100_000,
+        doubled: 50_000,
+        late: 100_000,
+        probe_blind: 100_000,
+        early_wake: 10_000,
+        leap_at_start: 100_000,
+        ..Self::CALM
     };
 
     pub(super) fn draw(rng: &mut Rng) -> Self {
@@ -77,6 +95,8 @@ impl Odds {
             program_bad: up_to(400_000),
             check_bad: up_to(250_000),
             early_wake: up_to(50_000),
+            retire_failed: up_to(200_000),
+            leap_at_start: up_to(300_000),
         }
     }
 }
@@ -111,7 +131,7 @@ pub(super) fn plan(rng: &mut Rng) -> Plan {
     Plan {
         resources: ResourceLimits::default(),
         spool: SpoolLimits::default(),
-        alert_command: Vec::new(),
+        alert_command: vec!["tell".to_owned()],
         session: SessionSpec { name: "sim".to_owned(), socket: "sim".to_owned() },
         agents,
         repositories: vec![
@@ -142,8 +162,8 @@ fn agent(rng: &mut Rng, id: &str, role: &str) -> AgentSpec {
         start_timeout: Duration::from_secs(u64::try_from(rng.between(30, 90)).unwrap()),
         stop_timeout: Duration::from_secs(u64::try_from(rng.between(2, 15)).unwrap()),
         timeout: Duration::from_secs(u64::try_from(rng.between(300, 900)).unwrap()),
-        stall: Duration::from_secs(1_200),
-        on_stall: StallAnswer::Escalate,
+        stall: Duration::from_secs(u64::try_from(rng.between(150, 600)).unwrap()),
+        on_stall: rng.pick(&StallAnswer::ALL).unwrap(),
         limits: Limits::default(),
         restart: RestartPolicy {
             policy: rng.pick(&kinds).unwrap(),
@@ -182,8 +202,8 @@ pub(super) fn spec(rng: &mut Rng, known: &[TaskId]) -> TaskSpec {
         checks: if rng.chance(300_000) { vec!["make test".to_owned()] } else { Vec::new() },
         no_change: if rng.chance(250_000) { NoChange::Ok } else { NoChange::Refused },
         timeout: rng.chance(300_000).then(|| Duration::from_secs(u64::try_from(rng.between(60, 600)).unwrap())),
-        stall: None,
-        on_stall: None,
+        stall: rng.chance(200_000).then(|| Duration::from_secs(u64::try_from(rng.between(150, 600)).unwrap())),
+        on_stall: if rng.chance(200_000) { rng.pick(&StallAnswer::ALL) } else { None },
         retry: RetryPolicy {
             limit: u32::try_from(rng.between(0, 3)).unwrap(),
             interval: Duration::from_secs(u64::try_from(rng.between(1, 60)).unwrap()),

@@ -83,6 +83,7 @@ impl World {
         }
         if life == self.life && self.core.is_some() {
             self.started = true;
+            self.look_at_room_and_mark(life);
             self.turn(Input::Event(Event::Started { panes, orders }));
             self.sweep(life, 0);
         }
@@ -242,10 +243,22 @@ impl World {
                 self.news(life, Event::OrderInspected { agent, envelope, place });
             }
             Effect::RetireOrder { envelope, how, .. } => {
+                let failed = self.rng.chance(self.odds.retire_failed) || (self.disk_full && self.rng.chance(500_000));
+                if failed && self.rng.chance(500_000) {
+                    self.checks.retire_failed.insert(envelope);
+                    return;
+                }
+                self.checks.retire_failed.remove(&envelope);
                 if let Some(agent) = self.spool.retire(envelope, &how) {
                     self.hint_runner(&agent, &runner::event::Event::OrderGone(envelope));
                 }
+                if !failed {
+                    self.news(life, Event::OrderRetired { envelope });
+                }
             }
+            Effect::Nudge { .. } => self.checks.nudges += 1,
+            Effect::Alert(alert) => self.check_told(&alert),
+            Effect::ObeyFreeze => self.obey_freeze(),
             Effect::AckReport { receipt } => self.spool.ack_report(&receipt),
             Effect::Answer { id, .. } => self.check_answer(id),
             Effect::Exit => self.exit(),
@@ -299,6 +312,9 @@ impl World {
             | Effect::DeliverOrder(_)
             | Effect::InspectOrder { .. }
             | Effect::RetireOrder { .. }
+            | Effect::Nudge { .. }
+            | Effect::Alert(_)
+            | Effect::ObeyFreeze
             | Effect::AckReport { .. }
             | Effect::Answer { .. }
             | Effect::Exit => unreachable!("these are carried out at once"),

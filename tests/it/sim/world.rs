@@ -30,11 +30,17 @@ pub(super) const HOUR: i64 = 60 * MINUTE;
 /// How long faults go on.
 const TROUBLED: i64 = 2 * HOUR + 30 * MINUTE;
 
+/// How long a healthy world is watched.
+pub(super) const DAY: i64 = 24 * HOUR;
+
 /// How long the world has to come to rest when they stop.
 const CALM: i64 = HOUR + 15 * MINUTE;
 
 /// How long it then rests.
 const REST: i64 = 15 * MINUTE;
+
+/// The room on a disk that has some.
+pub(super) const ROOMY: u64 = 50 << 30;
 
 /// The beginning of every history.
 const DAWN: i64 = 1_800_000_000_000;
@@ -93,6 +99,10 @@ pub(super) enum Happening {
     TeamEdited,
     /// Something breaks.
     Breaks,
+    /// The clock leaps.
+    Leap,
+    /// The operator lets everything go on.
+    Thaw,
     /// The repositories may be touched again, and the disk has room.
     Mended,
     /// Faults stop.
@@ -140,6 +150,15 @@ pub(super) struct World {
     pub(super) beats_read: BTreeMap<AgentId, Beat>,
     pub(super) spool: Spool,
     pub(super) disk_full: bool,
+    pub(super) disk_free: u64,
+    /// The operator's mark for a freeze.
+    pub(super) mark: Option<Timestamp>,
+    /// Programs that would have ended while they stood still.
+    pub(super) standing: Vec<u64>,
+    pub(super) frozen_since: i64,
+    /// Whether nothing ever breaks in this world: agents are only slow.
+    pub(super) healthy: bool,
+    pub(super) leaps: u64,
     pub(super) git: Git,
     pub(super) dag: Dag,
     pub(super) requests: BTreeMap<RequestId, bool>,
@@ -192,6 +211,12 @@ impl World {
             beats_read: BTreeMap::new(),
             spool: Spool::default(),
             disk_full: false,
+            disk_free: ROOMY,
+            mark: None,
+            standing: Vec::new(),
+            frozen_since: 0,
+            healthy: false,
+            leaps: 0,
             git: Git::default(),
             dag: Dag::default(),
             requests: BTreeMap::new(),
@@ -206,6 +231,17 @@ impl World {
         world.soon(MINUTE, Happening::Breaks);
         world.soon(10 * MINUTE, Happening::TeamEdited);
         world.soon(TROUBLED, Happening::Calm);
+        world
+    }
+
+    /// A day without faults, with agents that are only slow.
+    pub(super) fn healthy(seed: u64) -> Self {
+        let mut world = Self::new(seed);
+        world.healthy = true;
+        world.odds = Odds::HEALTHY;
+        world.end = DAWN + DAY + CALM + REST;
+        world.queue.retain(|_, happening| !matches!(happening, Happening::Calm));
+        world.soon(DAY, Happening::Calm);
         world
     }
 
@@ -277,6 +313,8 @@ impl World {
             Happening::Operator => self.operator_acts(),
             Happening::TeamEdited => self.team_is_edited(),
             Happening::Breaks => self.something_breaks(),
+            Happening::Leap => self.step_clock(),
+            Happening::Thaw => self.thaw(),
             Happening::Mended => self.mend(),
             Happening::Calm => self.calm_down(),
         }

@@ -1,0 +1,53 @@
+//! `miyabi top`.
+
+use super::context::Context;
+use super::failure::{Ended, Result};
+use super::output::Tone;
+use super::table::{Cell, Table};
+use crate::control::protocol::{Call, Top};
+use crate::model::size::{Size, round};
+use crate::model::usage::AgentUsage;
+
+/// The arguments of `top`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "The share of the processor is that of the last half second; 100 % is one core.\n\n\
+    Examples:\n  miyabi top\n  miyabi top --json | jq '.agents[] | [.name, .memory_bytes]'")]
+pub struct Args {}
+
+/// Shows what every agent uses of the machine.
+///
+/// # Errors
+/// Exit code 3 without a supervisor.
+pub fn run(context: &Context) -> Result {
+    let top: Top = context.client()?.ask(Call::Top)?;
+    let out = &context.out;
+    out.show(&top, || {
+        let mut table = Table::new(&["AGENT", "PROCESSES", "CPU", "CPU TIME", "MEMORY", "READ", "WRITTEN", "FILES"]);
+        for agent in top.usage.agents.iter().chain([&top.usage.supervisor]) {
+            table.row(row(agent));
+        }
+        let mut text = table.render(out.color, out.width);
+        let room = |bytes: Option<u64>| bytes.map_or_else(|| "unknown".to_owned(), |bytes| round(Size(bytes)));
+        let (disk, memory) = (room(top.disk_free_bytes), room(top.memory_available_bytes));
+        text.push_str(&out.color.paint(Tone::Faint, &format!("left: disk {disk}, memory {memory}")));
+        text.push('\n');
+        text
+    })?;
+    Ok(Ended::Well)
+}
+
+fn row(agent: &AgentUsage) -> Vec<Cell> {
+    let tone = if agent.processes == 0 { Tone::Faint } else { Tone::Plain };
+    let seconds = agent.cpu_ms / 1_000;
+    let cell = |text: &str| Cell::new(tone, text);
+    vec![
+        cell(&agent.name),
+        cell(&agent.processes.to_string()),
+        cell(&format!("{}.{} %", agent.cpu_permille / 10, agent.cpu_permille % 10)),
+        cell(&format!("{}:{:02}", seconds / 60, seconds % 60)),
+        cell(&round(Size(agent.memory_bytes))),
+        cell(&round(Size(agent.read_bytes))),
+        cell(&round(Size(agent.written_bytes))),
+        cell(&agent.files.to_string()),
+    ]
+}

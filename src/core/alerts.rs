@@ -1,0 +1,67 @@
+//! Alerts: raised once, told once, and over by themselves or by an operator's verb.
+
+use crate::model::alert::{Alert, AlertKind};
+
+use super::Core;
+use super::effect::Effect;
+use super::fact::{Fact, Hold};
+use super::state::Phase;
+
+impl Core {
+    /// Raises an alert, unless it is raised.
+    pub(super) fn raise(&mut self, alert: Alert) {
+        if self.durable.alerts.contains_key(&alert.key()) {
+            return;
+        }
+        // Recorded before it is told: after a crash in between it is shown, and not told twice.
+        self.record(Fact::AlertRaised { alert: alert.clone() });
+        if !self.plan.alert_command.is_empty() {
+            self.push(Effect::Alert(alert));
+        }
+    }
+
+    /// Ends an alert, if it is raised.
+    pub(super) fn clear_alert(&mut self, key: &str) {
+        if self.durable.alerts.contains_key(key) {
+            self.record(Fact::AlertCleared { key: key.to_owned() });
+        }
+    }
+
+    /// Raises an alert for each crash loop, and ends those whose reason is gone.
+    pub(super) fn settle_alerts(&mut self) {
+        let looping: Vec<_> = self
+            .durable
+            .agents
+            .iter()
+            .filter(|(agent, record)| record.hold == Some(Hold::CrashLoop) && self.plan.agent(agent).is_some())
+            .map(|(agent, record)| (agent.clone(), record.last_end.as_ref().map(|(_, text)| text.clone())))
+            .collect();
+        for (agent, last_end) in looping {
+            let why = last_end.map_or_else(String::new, |text| format!("; the last time it {text}"));
+            let text = format!("{agent} used up its restarts and stays down until `miyabi agent resume {agent}`{why}");
+            let kind = AlertKind::CrashLoop;
+            self.raise(Alert { kind, agent: Some(agent), task: None, attempt: None, since: self.now, text });
+        }
+        let over: Vec<String> =
+            self.durable.alerts.iter().filter(|(_, alert)| self.is_over(alert)).map(|(key, _)| key.clone()).collect();
+        for key in over {
+            self.clear_alert(&key);
+        }
+    }
+
+    fn is_over(&self, alert: &Alert) -> bool {
+        match alert.kind {
+            AlertKind::CrashLoop => alert
+                .agent
+                .as_ref()
+                .is_none_or(|agent| self.hold_of(agent) != Some(Hold::CrashLoop) || self.plan.agent(agent).is_none()),
+            AlertKind::Stalled => alert
+                .task
+                .as_ref()
+                .and_then(|task| self.durable.tasks.get(task))
+                .is_none_or(|record| record.phase != Phase::Queued || Some(record.attempt) != alert.attempt),
+            // The next look at the room ends these.
+            AlertKind::LowDisk | AlertKind::LowMemory => false,
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! How far an attempt's programs have come, for the heartbeat: what they printed, computed and committed.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::UNIX_EPOCH;
+
+use crate::io::process;
+use crate::model::beat::Progress;
+
+/// Counts what programs print. Clones count together.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Counters {
+    output_bytes: Arc<AtomicU64>,
+}
+
+impl Counters {
+    pub(super) fn printed(&self, bytes: usize) {
+        self.output_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Looks at how far the programs in a worktree have come: some small reads, and nothing is started.
+    pub(super) fn look(&self, worktree: &Path) -> Progress {
+        Progress {
+            output_bytes: self.output_bytes.load(Ordering::Relaxed),
+            cpu_ms: process::cpu_ms_below_us(),
+            git_ms: git_ms(worktree),
+        }
+    }
+}
+
+/// Returns when the worktree's index, branch or commits last changed; 0 without git.
+fn git_ms(worktree: &Path) -> u64 {
+    let Ok(pointer) = fs::read_to_string(worktree.join(".git")) else { return 0 };
+    let Some(folder) = pointer.trim().strip_prefix("gitdir: ") else { return 0 };
+    let folder = worktree.join(folder);
+    // A commit writes the index, and moves HEAD's log where there is one.
+    let changed = |name: &str| {
+        let time = fs::metadata(folder.join(name)).ok()?.modified().ok()?;
+        u64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()
+    };
+    ["HEAD", "index", "logs/HEAD"].into_iter().filter_map(changed).max().unwrap_or(0)
+}
