@@ -17,6 +17,9 @@ use super::{Author, GitError};
 /// How often the merge begins anew because somebody else moved the branch.
 const TRIES_MAX: u32 = 8;
 
+/// How long git waits for whoever holds a branch's lock at this moment; git's own 0.1 s is short on a busy machine.
+const LOCK_PATIENCE: &str = "core.filesRefLockTimeout=2000";
+
 /// The most bytes of a conflict's description.
 const DETAIL_BYTES_MAX: usize = 16 * 1024;
 
@@ -88,7 +91,7 @@ pub async fn merge(request: MergeRequest) -> Result<MergeResult, GitError> {
         };
         let message = format!("miyabi: merge {}", request.trailer);
         let reference = format!("refs/heads/{}", request.target);
-        match git.call(["update-ref", "-m", &message, &reference, &new, &old]).text().await {
+        match git.call(["-c", LOCK_PATIENCE, "update-ref", "-m", &message, &reference, &new, &old]).text().await {
             Ok(_) => {
                 for intent in intents {
                     // One that stays names an attempt that is merged, and so never comes again.
