@@ -1,6 +1,6 @@
 //! The traps of tmux, each provoked against the tmux of this machine as a careless program would, and then met through
 //! our own code. A trap that newer versions have filled in is provoked only below the version that did; one that needs
-//! luck as well is tried, and what came of it is printed.
+//! luck as well is tried for a moment.
 //!
 //! `src/io/tmux/version.rs` lists which version needs which care.
 
@@ -164,8 +164,7 @@ async fn a_respawn_beside_our_client_does_not_crash_the_server() {
             }
         };
         // It does as soon as output is piled up for that client, which depends on the moment.
-        let crashed = tokio::time::timeout(Duration::from_secs(3), crashes).await.is_ok();
-        println!("a respawn beside a client that does not read crashed the server: {crashed}");
+        drop(tokio::time::timeout(Duration::from_secs(3), crashes).await);
     }
 
     let place = Place::new();
@@ -195,8 +194,7 @@ async fn our_client_can_stand_still_without_making_the_server_hoard() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    let hoarded = tokio::time::timeout(Duration::from_secs(3), hoards).await.is_ok();
-    println!("the server hoarded for a client that does not read: {hoarded}");
+    drop(tokio::time::timeout(Duration::from_secs(3), hoards).await);
     drop(unread);
     drop(place);
 
