@@ -18,14 +18,11 @@ use crate::io::spool::history::{Happening, Note};
 use crate::io::spool::holder::Holder;
 use crate::io::spool::pace::Pace;
 use crate::io::spool::replies::{Answer, Question};
-use crate::model::envelope::{ENVELOPE_SCHEMA, Envelope, EnvelopeKind};
+use crate::model::envelope::{Envelope, EnvelopeKind};
 use crate::model::id::{EnvelopeId, Incarnation, Mailbox};
 use crate::model::span;
 use crate::model::task::Priority;
 use crate::model::time::Timestamp;
-
-/// How often a message may be leased before it is given up.
-const ATTEMPTS_MAX: u32 = 5;
 
 /// The longest name that a sender may give itself, in bytes.
 const SENDER_BYTES_MAX: usize = 100;
@@ -153,25 +150,8 @@ pub fn message(
     body: serde_json::Value,
     now: Timestamp,
 ) -> Envelope {
-    Envelope {
-        schema: ENVELOPE_SCHEMA.to_owned(),
-        id: clock::fresh_envelope_id(),
-        kind: EnvelopeKind::Message,
-        from,
-        from_incarnation,
-        to,
-        priority: Priority::DEFAULT,
-        sent_at: now,
-        idempotency_key: None,
-        reply_to: None,
-        thread: None,
-        group: None,
-        seq: None,
-        expires_at: None,
-        attachments: Vec::new(),
-        attempts_max: ATTEMPTS_MAX,
-        body,
-    }
+    let message = Envelope::new(clock::fresh_envelope_id(), EnvelopeKind::Message, from, to, now, body);
+    Envelope { from_incarnation, ..message }
 }
 
 /// Delivers a message, and notes it at the message that it answers, for that one's sender.

@@ -12,14 +12,13 @@ use crate::io::spool::Spool;
 use crate::io::spool::limits::Limits;
 use crate::io::spool::name::Folder;
 use crate::io::spool::retire::Retire as SpoolRetire;
-use crate::model::envelope::{ENVELOPE_SCHEMA, Envelope, EnvelopeKind};
+use crate::model::envelope::{Envelope, EnvelopeKind};
 use crate::model::fault::with_causes;
 use crate::model::id::{AgentId, EnvelopeId, Incarnation, Mailbox};
 use crate::model::layout::Layout;
 use crate::model::order::WorkOrder;
 use crate::model::plan::SpoolLimits;
 use crate::model::report::Report;
-use crate::model::task::Priority;
 use crate::tasks::Tasks;
 
 use super::turn::Input;
@@ -210,24 +209,12 @@ impl Clerk {
             Ok(body) => body,
             Err(error) => return self.not_delivered(order, error.to_string()),
         };
+        let (kind, from) = (EnvelopeKind::WorkOrder, Mailbox::supervisor().as_str().to_owned());
         let envelope = Envelope {
-            schema: ENVELOPE_SCHEMA.to_owned(),
-            id: order.id,
-            kind: EnvelopeKind::WorkOrder,
-            from: Mailbox::supervisor().as_str().to_owned(),
-            from_incarnation: Incarnation(0),
-            to: mailbox,
             priority: order.priority,
-            sent_at: order.queued_at,
-            idempotency_key: None,
-            reply_to: None,
             thread: Some(order.run.to_string()),
-            group: None,
-            seq: None,
-            expires_at: None,
-            attachments: Vec::new(),
             attempts_max: 1,
-            body,
+            ..Envelope::new(order.id, kind, from, mailbox, order.queued_at, body)
         };
         if let Err(error) = self.spool.deliver(&envelope, None, clock::now()) {
             self.not_delivered(order, with_causes(&error));
@@ -237,24 +224,10 @@ impl Clerk {
     /// Sends an agent a message; one that cannot be sent is as good as one that is not read.
     fn nudge(&self, agent: &AgentId, text: &str) {
         let now = clock::now();
+        let (kind, from) = (EnvelopeKind::Message, Mailbox::supervisor().as_str().to_owned());
         let message = Envelope {
-            schema: ENVELOPE_SCHEMA.to_owned(),
-            id: clock::fresh_envelope_id(),
-            kind: EnvelopeKind::Message,
-            from: Mailbox::supervisor().as_str().to_owned(),
-            from_incarnation: Incarnation(0),
-            to: Mailbox::agent(agent),
-            priority: Priority::DEFAULT,
-            sent_at: now,
-            idempotency_key: None,
-            reply_to: None,
-            thread: None,
-            group: None,
-            seq: None,
-            expires_at: None,
-            attachments: Vec::new(),
             attempts_max: NUDGE_LEASES_MAX,
-            body: serde_json::Value::String(text.to_owned()),
+            ..Envelope::new(clock::fresh_envelope_id(), kind, from, Mailbox::agent(agent), now, text.into())
         };
         if let Err(error) = self.spool.deliver(&message, None, now) {
             tracing::warn!(error = with_causes(&error), %agent, "an agent cannot be sent a message");

@@ -61,6 +61,38 @@ pub struct Envelope {
 }
 
 impl Envelope {
+    /// Begins an envelope with nothing but what every one has: it is of the usual priority, and from a sender without
+    /// incarnations.
+    #[must_use]
+    pub fn new(
+        id: EnvelopeId,
+        kind: EnvelopeKind,
+        from: impl Into<String>,
+        to: Mailbox,
+        sent_at: Timestamp,
+        body: serde_json::Value,
+    ) -> Self {
+        Self {
+            schema: ENVELOPE_SCHEMA.to_owned(),
+            id,
+            kind,
+            from: from.into(),
+            from_incarnation: Incarnation::default(),
+            to,
+            priority: Priority::DEFAULT,
+            sent_at,
+            idempotency_key: None,
+            reply_to: None,
+            thread: None,
+            group: None,
+            seq: None,
+            expires_at: None,
+            attachments: Vec::new(),
+            attempts_max: attempts_max_default(),
+            body,
+        }
+    }
+
     /// Returns the order group that the envelope belongs to.
     #[must_use]
     pub fn order_group(&self) -> &str {

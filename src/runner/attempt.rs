@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use ulid::Ulid;
 
-use crate::model::envelope::{ENVELOPE_SCHEMA, Envelope, EnvelopeKind};
+use crate::model::envelope::{Envelope, EnvelopeKind};
 use crate::model::id::{AgentId, EnvelopeId, Incarnation, Mailbox};
 use crate::model::order::WorkOrder;
 use crate::model::report::{AgentReport, CheckResult, FailureKind, Outcome, REPORT_SCHEMA, Report, SUMMARY_CHARS_MAX};
@@ -212,24 +212,15 @@ impl Attempt {
 /// Puts a report into its envelope. A repeated report of the same order is the same envelope.
 #[must_use]
 pub fn envelope(report: &Report, order: &WorkOrder, now: Timestamp) -> Envelope {
+    let body = serde_json::to_value(report).expect("a report has only text keys and finite numbers");
+    let (id, from, to) = (report_id(order.id), report.agent.to_string(), Mailbox::supervisor());
     Envelope {
-        schema: ENVELOPE_SCHEMA.to_owned(),
-        id: report_id(order.id),
-        kind: EnvelopeKind::Report,
-        from: report.agent.to_string(),
         from_incarnation: report.incarnation,
-        to: Mailbox::supervisor(),
         priority: order.priority,
-        sent_at: now,
-        idempotency_key: None,
         reply_to: Some(order.id),
         thread: Some(order.run.to_string()),
-        group: None,
-        seq: None,
-        expires_at: None,
-        attachments: Vec::new(),
         attempts_max: REPORT_LEASES_MAX,
-        body: serde_json::to_value(report).expect("a report has only text keys and finite numbers"),
+        ..Envelope::new(id, EnvelopeKind::Report, from, to, now, body)
     }
 }
 

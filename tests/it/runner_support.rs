@@ -13,7 +13,7 @@ use miyabi::io::spool::Spool;
 use miyabi::io::spool::name::Folder;
 use miyabi::model::agent::{AgentSpec, DriverKind, Limits, RestartKind, RestartPolicy, StallAnswer};
 use miyabi::model::beat::Beat;
-use miyabi::model::envelope::{ENVELOPE_SCHEMA, Envelope, EnvelopeKind};
+use miyabi::model::envelope::{Envelope, EnvelopeKind};
 use miyabi::model::id::{AgentId, EnvelopeId, Incarnation, Mailbox, Role, RunId, StageName, TaskId};
 use miyabi::model::launch::{LAUNCH_SCHEMA, Launch};
 use miyabi::model::layout::Layout;
@@ -194,25 +194,7 @@ impl Root {
     }
 
     fn deliver(&self, id: EnvelopeId, kind: EnvelopeKind, to: Mailbox, body: serde_json::Value) {
-        let envelope = Envelope {
-            schema: ENVELOPE_SCHEMA.to_owned(),
-            id,
-            kind,
-            from: "supervisor".to_owned(),
-            from_incarnation: Incarnation(0),
-            to,
-            priority: Priority::DEFAULT,
-            sent_at: clock::now(),
-            idempotency_key: None,
-            reply_to: None,
-            thread: None,
-            group: None,
-            seq: None,
-            expires_at: None,
-            attachments: Vec::new(),
-            attempts_max: 5,
-            body,
-        };
+        let envelope = Envelope::new(id, kind, "supervisor", to, clock::now(), body);
         self.spool.deliver(&envelope, None, clock::now()).unwrap();
     }
 

@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::io::clock;
 use crate::model::envelope::{ENVELOPE_SCHEMA, Envelope};
 use crate::model::fault::with_causes;
 use crate::model::id::{EnvelopeId, Mailbox};
@@ -105,41 +104,6 @@ impl Spool {
         // Also for one that came before: its sender may have died, or not have come to this step yet.
         self.sync_folders(&room, synced_after(delivered, arrival))?;
         Ok(delivered)
-    }
-
-    /// Delivers an envelope under an id of its own, which `write` is told. It is on the disk when this returns.
-    ///
-    /// Nobody has seen the id before, so nobody can have sent it before, and it need not be remembered: whoever wants to
-    /// try again after an error chooses the id and uses [`Spool::deliver`], or an idempotency key.
-    ///
-    /// # Errors
-    /// As [`Spool::deliver`].
-    pub fn send(
-        &self,
-        write: impl FnOnce(EnvelopeId) -> Envelope,
-        not_before: Option<Timestamp>,
-        now: Timestamp,
-    ) -> Result<(Envelope, Delivered), SpoolError> {
-        let id = clock::fresh_envelope_id();
-        let envelope = Envelope { id, ..write(id) };
-        if envelope.idempotency_key.is_some() {
-            let delivered = self.deliver(&envelope, not_before, now)?;
-            return Ok((envelope, delivered));
-        }
-        let bytes = self.admit(&envelope, not_before, now)?;
-        let room = self.room(&envelope.to);
-        self.ensure(&envelope.to)?;
-        self.check_count(&room, &[id], now)?;
-        self.check_bytes(&[(&envelope, bytes.len())], now)?;
-        expiry::enter(&room, &envelope);
-        let draft = write_draft(&room, id, &bytes)?;
-        self.sync_drafts(vec![Arc::clone(&draft)])?;
-        let arrival = Arrival::of(&envelope, not_before, now);
-        let delivered = self.arrive(&room, &draft.path, id, arrival).inspect_err(|_| {
-            room.disk.remove(&draft.path).ok();
-        })?;
-        self.sync_folders(&room, synced_after(delivered, arrival))?;
-        Ok((envelope, delivered))
     }
 
     /// Delivers many envelopes with few waits for the disk. All are on the disk when this returns.

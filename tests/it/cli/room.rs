@@ -5,8 +5,7 @@ use std::process::Command;
 use miyabi::io::clock;
 use miyabi::io::spool::Spool;
 use miyabi::io::spool::limits::Limits;
-use miyabi::model::envelope::{ENVELOPE_SCHEMA, Envelope, EnvelopeKind};
-use miyabi::model::id::Incarnation;
+use miyabi::model::envelope::{Envelope, EnvelopeKind};
 
 use super::support::{Root, code, program, text};
 
@@ -55,25 +54,8 @@ fn whoever_floods_is_told_that_it_is_slowed() {
     let limits = Limits { mailbox_envelopes_max: 210, ..Limits::default() };
     let spool = Spool::with_limits(root.path().join("data/spool"), limits);
     for _ in 0..120 {
-        let mut envelope = Envelope {
-            schema: ENVELOPE_SCHEMA.to_owned(),
-            id: clock::fresh_envelope_id(),
-            kind: EnvelopeKind::Message,
-            from: "operator".to_owned(),
-            from_incarnation: Incarnation(0),
-            to: "kaede".parse().unwrap(),
-            priority: 3.try_into().unwrap(),
-            sent_at: clock::now(),
-            idempotency_key: None,
-            reply_to: None,
-            thread: None,
-            group: None,
-            seq: None,
-            expires_at: None,
-            attachments: Vec::new(),
-            attempts_max: 5,
-            body: "x".into(),
-        };
+        let (id, to) = (clock::fresh_envelope_id(), "kaede".parse().unwrap());
+        let mut envelope = Envelope::new(id, EnvelopeKind::Message, "operator", to, clock::now(), "x".into());
         spool.deliver_numbered(&mut envelope, None, clock::now()).unwrap();
     }
     let slowed = root.run(&["send", "kaede", "x", "--json"]);

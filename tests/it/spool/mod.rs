@@ -36,7 +36,7 @@ use miyabi::io::spool::holder::Holder;
 use miyabi::io::spool::lease::Leased;
 use miyabi::io::spool::limits::Limits;
 use miyabi::io::spool::name::Folder;
-use miyabi::model::envelope::{ENVELOPE_SCHEMA, Envelope, EnvelopeKind};
+use miyabi::model::envelope::{Envelope, EnvelopeKind};
 use miyabi::model::id::{EnvelopeId, Incarnation, Mailbox};
 use miyabi::model::time::Timestamp;
 use serde_json::json;
@@ -111,24 +111,11 @@ impl World {
 /// A message that keeps to no order: it is the only one of its group.
 fn envelope(to: &str, now: Timestamp) -> Envelope {
     let id = miyabi::io::clock::fresh_envelope_id();
+    let body = json!({"text": "review, please"});
     Envelope {
-        schema: ENVELOPE_SCHEMA.to_owned(),
-        id,
-        kind: EnvelopeKind::Message,
-        from: "sakura".to_owned(),
         from_incarnation: Incarnation(3),
-        to: to.parse().unwrap(),
-        priority: 3.try_into().unwrap(),
-        sent_at: now,
-        idempotency_key: None,
-        reply_to: None,
-        thread: None,
         group: Some(id.to_string()),
-        seq: None,
-        expires_at: None,
-        attachments: Vec::new(),
-        attempts_max: 5,
-        body: json!({"text": "review, please"}),
+        ..Envelope::new(id, EnvelopeKind::Message, "sakura", to.parse().unwrap(), now, body)
     }
 }
 
