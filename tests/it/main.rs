@@ -14,6 +14,7 @@ mod journal;
 mod process;
 mod repository;
 mod restore;
+mod rng;
 mod runner;
 mod runner_support;
 mod sim;

@@ -15,7 +15,6 @@ mod git;
 mod news;
 mod operator;
 mod program;
-mod rng;
 mod scenario;
 mod spool;
 mod supervisor;

@@ -8,9 +8,9 @@ use miyabi::model::id::{AgentId, RepositoryName, TaskId};
 use miyabi::model::request::{Request, RequestId, Submission};
 use miyabi::model::task::{Assignee, NoChange, RepositoryChoice, TaskFile, TaskSpec, Work};
 
-use super::rng::Rng;
 use super::scenario::{self, Odds};
 use super::world::{Happening, MINUTE, SECOND, World};
+use crate::rng::Rng;
 
 /// How many tasks one history may have.
 const TASKS_MAX: usize = 40;

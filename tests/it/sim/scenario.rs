@@ -10,7 +10,7 @@ use miyabi::model::id::{AgentId, RepositoryName, Role, StageName, TaskId};
 use miyabi::model::plan::{MergeMode, Plan, RepositorySpec, ResourceLimits, SessionSpec, SpoolLimits, Stage, Workflow};
 use miyabi::model::task::{Assignee, NoChange, Priority, RepositoryChoice, RetryPolicy, TaskNode, TaskSpec, Work};
 
-use super::rng::Rng;
+use crate::rng::Rng;
 
 /// How often things go wrong, in parts per million of their occasions.
 #[derive(Debug, Clone, Copy)]

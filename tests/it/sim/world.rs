@@ -19,9 +19,9 @@ use super::checks::Checks;
 use super::git::Git;
 use super::operator::Dag;
 use super::program::Program;
-use super::rng::Rng;
 use super::scenario::{self, Odds, Order};
 use super::spool::Spool;
+use crate::rng::Rng;
 
 pub(super) const SECOND: i64 = 1_000;
 pub(super) const MINUTE: i64 = 60 * SECOND;

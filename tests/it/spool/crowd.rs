@@ -18,9 +18,9 @@ use serde_json::json;
 
 use super::journaled::{Gate, Journaled, Looks, Order, State};
 use super::lives::{First, START, Told, assert_recovers, root};
-use super::lots::Lots;
 use super::own_disk::soak;
 use super::{MINUTE, mailbox, tell};
+use crate::rng::Rng;
 
 const SEEDS: u64 = 150;
 const ACTORS: usize = 3;
@@ -41,7 +41,7 @@ struct Conductor {
 
 #[derive(Debug)]
 struct Stage {
-    lots: Lots,
+    lots: Rng,
     /// Whose step is next; nobody's when all have left.
     turn: Option<usize>,
     present: BTreeSet<usize>,
@@ -111,7 +111,7 @@ fn envelope(number: u64) -> Envelope {
 }
 
 /// Sends, leases and settles, whatever the lots say, until the power goes or it has done enough.
-fn act(spool: &Spool, told: &Mutex<Told>, number: usize, lots: &mut Lots, mut now: Timestamp) {
+fn act(spool: &Spool, told: &Mutex<Told>, number: usize, lots: &mut Rng, mut now: Timestamp) {
     let holder = Holder::new(format!("agent{number}"), Incarnation(1)).unwrap();
     let room = mailbox("kaede");
     for _ in 0..DEEDS {
@@ -143,9 +143,9 @@ fn act(spool: &Spool, told: &Mutex<Told>, number: usize, lots: &mut Lots, mut no
 
 /// Lets actors loose on a disk until the power goes; returns what is there then.
 fn play(seed: u64, state: State, told: &Arc<Mutex<Told>>, now: Timestamp) -> State {
-    let mut lots = Lots::new(seed);
+    let mut lots = Rng::new(seed);
     let steps_left = 1 + lots.below(STEPS_MAX);
-    let mut stage = Stage { lots: Lots::new(seed ^ 0xabcd), turn: None, present: (0..ACTORS).collect(), steps_left };
+    let mut stage = Stage { lots: Rng::new(seed ^ 0xabcd), turn: None, present: (0..ACTORS).collect(), steps_left };
     stage.draw();
     let conductor = Arc::new(Conductor { stage: Mutex::new(stage), changed: Condvar::new() });
     let disk = Journaled::new(state, now);
@@ -153,7 +153,7 @@ fn play(seed: u64, state: State, told: &Arc<Mutex<Told>>, now: Timestamp) -> Sta
         for number in 0..ACTORS {
             let part = Arc::new(Part { conductor: Arc::clone(&conductor), number });
             let spool = Spool::with_disk(root(), Limits::default(), Arc::new(disk.through(part)));
-            let mut lots = Lots::new(lots.draw());
+            let mut lots = Rng::new(lots.next());
             scope.spawn(move || act(&spool, told, number, &mut lots, now));
         }
     });
@@ -184,7 +184,7 @@ fn a_crowd_of_senders_and_holders_whose_power_goes_again_and_again_is_told_nothi
                 }
             }
             // The next ones go on with one of them.
-            let mut lots = Lots::new(seed + cut);
+            let mut lots = Rng::new(seed + cut);
             state = crashed[lots.below(crashed.len())].clone();
         }
     }

@@ -253,7 +253,7 @@ fn thinned<T>(list: Vec<T>, Looks { most, seed }: Looks) -> Vec<T> {
         return list;
     }
     let last = list.len() - 1;
-    let mut rng = super::lots::Lots::new(seed);
+    let mut rng = crate::rng::Rng::new(seed);
     let mut chosen: Vec<T> = Vec::with_capacity(most);
     for (at, item) in list.into_iter().enumerate() {
         if at == 0 || at == last || rng.below(last + 1) + 2 < most {

@@ -15,9 +15,9 @@ use miyabi::model::envelope::Envelope;
 use miyabi::model::id::{EnvelopeId, Incarnation};
 use serde_json::json;
 
-use super::lots::Lots;
 use super::own_disk::soak;
 use super::{MINUTE, World, mailbox};
+use crate::rng::Rng;
 
 /// Tells a copy of this program what it is, and from where it goes on.
 const CHILD: &str = "SPOOL_KILLS_CHILD";
@@ -157,7 +157,7 @@ fn every_message_is_answered_however_often_senders_and_holders_are_killed() {
     }
     let world = World::new();
     let messages = MESSAGES * soak() as u64;
-    let mut lots = Lots::new(7);
+    let mut lots = Rng::new(7);
     let (said, lines) = mpsc::channel();
     let mut actors: Vec<Actor> = (0..SENDERS + HOLDERS)
         .map(|number| {

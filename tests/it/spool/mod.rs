@@ -15,7 +15,6 @@ mod kills;
 mod lessee;
 mod listing;
 mod lives;
-mod lots;
 mod memory_queue;
 mod numbers;
 mod odd;
