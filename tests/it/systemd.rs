@@ -8,13 +8,13 @@ const NOT_POSSIBLE: i32 = 77;
 
 #[test]
 fn the_service_survives_crashes_and_hangs_of_the_supervisor_with_its_agents() {
-    tell_on("scripts/with-systemd", include_str!("systemd/story.sh"));
+    tell_on("scripts/with-systemd", concat!(include_str!("systemd/machine.sh"), include_str!("systemd/story.sh")));
 }
 
 /// On a machine with a kernel of its own, whose memory and processor are all that an agent without bounds can take.
 #[test]
 fn limits_hold_for_one_agent_alone_and_a_reboot_costs_no_work() {
-    tell_on("scripts/with-vm", include_str!("systemd/vm.sh"));
+    tell_on("scripts/with-vm", concat!(include_str!("systemd/machine.sh"), include_str!("systemd/vm.sh")));
 }
 
 fn tell_on(machine: &str, story: &str) {

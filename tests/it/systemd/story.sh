@@ -1,30 +1,7 @@
 # One life of the service, inside a throw-away machine: installed, started, killed, hung, stopped, removed.
-set -euo pipefail
 
-program=/opt/under-test/miyabi
-root=/home/taro/project
-unit=miyabi-orchestra
-
-fail() {
-  echo "FAILED: $*" >&2
-  systemctl status --no-pager --lines=0 "$unit" "$unit-tmux" >&2 || true
-  journalctl --no-pager --lines=60 --unit="$unit" --unit="$unit-tmux" >&2 || true
-  tail -n 20 "$root"/logs/miyabi.log* >&2 || true
-  exit 1
-}
-# Waits until a command succeeds; the machine is young, so there is no event to wait for.
-eventually() {
-  local seconds=$1 deadline=$((SECONDS + $1))
-  shift
-  until "$@" >/dev/null 2>&1; do
-    [ "$SECONDS" -lt "$deadline" ] || fail "not within $seconds s: $*"
-    sleep 0.1
-  done
-}
 # A dead process whose parent has not asked for its end yet is no longer alive: some builds of tmux are late with that.
 is_alive() { [ -e "/proc/$1" ] && ! grep -q '^State:[[:space:]]Z' "/proc/$1/status" 2>/dev/null; }
-as_taro() { runuser --user=taro -- env -C "$root" HOME=/home/taro "$@"; }
-property() { systemctl show --property="$1" --value "${2:-$unit}"; }
 agent_pids() { "$program" -C "$root" status --json | python3 -c 'import json, sys
 print([agent["pid"] for agent in json.load(sys.stdin)["agents"]])'; }
 # An agent that has found its first task already is up as well.

@@ -1,29 +1,8 @@
 # The service on a machine with cgroup v2 and a kernel of its own: limits, a person's own systemd, and a reboot in the
 # middle of the work. Runs again from its beginning after the reboot.
-set -euo pipefail
 
-program=/opt/under-test/miyabi
-root=/home/taro/project
-unit=miyabi-orchestra
 agents=/sys/fs/cgroup/system.slice/$unit-tmux.service
 
-fail() {
-  echo "FAILED: $*" >&2
-  systemctl status --no-pager --lines=0 "$unit" "$unit-tmux" >&2 || true
-  journalctl --no-pager --lines=60 --unit="$unit" --unit="$unit-tmux" >&2 || true
-  "$program" -C "$root" task list >&2 || true
-  exit 1
-}
-eventually() {
-  local seconds=$1 deadline=$((SECONDS + $1))
-  shift
-  until "$@" >/dev/null 2>&1; do
-    [ "$SECONDS" -lt "$deadline" ] || fail "not within $seconds s: $*"
-    sleep 0.2
-  done
-}
-as_taro() { runuser --user=taro -- env -C "$root" HOME=/home/taro "$@"; }
-property() { systemctl show --property="$1" --value "${2:-$unit}"; }
 state_of() { "$program" -C "$root" task show "$1" --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["state"])'; }
 is_state() { [ "$(state_of "$1")" = "$2" ]; }
 pid_of() { "$program" -C "$root" status --json | python3 -c 'import json, sys
