@@ -152,12 +152,14 @@ impl Core {
             RepositoryChoice::None => None,
             RepositoryChoice::Named(name) => {
                 let repository = self.plan.repository(name)?;
-                checks.extend(repository.checks.iter().cloned());
+                checks.extend(repository.checks.iter().flatten().cloned());
                 Some(Workplace {
                     repository: name.clone(),
                     path: repository.path.clone(),
                     target: record.target.clone()?,
                     branch: branch_of(task, record, current.stage.as_str(), current.attempt),
+                    detect_check: repository.checks.is_none() && record.spec.checks.is_empty(),
+                    protected: repository.protected.clone(),
                 })
             }
         };
@@ -408,7 +410,10 @@ impl Core {
         let limit = record.spec.timeout.unwrap_or(spec.timeout);
         let checks = match &record.spec.repository {
             RepositoryChoice::None => 0,
-            RepositoryChoice::Named(name) => self.plan.repository(name).map_or(0, |found| found.checks.len()),
+            // A check that is detected is one.
+            RepositoryChoice::Named(name) => {
+                self.plan.repository(name).map_or(0, |found| found.checks.as_ref().map_or(1, Vec::len))
+            }
         } + record.spec.checks.len();
         let turns = u32::try_from(checks).unwrap_or(u32::MAX).saturating_add(1);
         Some(limit.saturating_add(spec.stop_timeout).saturating_mul(turns).saturating_add(OVERHEAD))

@@ -69,6 +69,12 @@ pub struct Workplace {
     pub target: String,
     /// The attempt's own branch.
     pub branch: String,
+    /// Whether the usual check of the project's type is made, because neither the task nor the repository names one.
+    #[serde(default)]
+    pub detect_check: bool,
+    /// Paths that the attempt must not change, as git's glob patterns from the repository's top.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub protected: Vec<String>,
 }
 
 /// What became of an earlier attempt.

@@ -72,8 +72,11 @@ pub struct RepositorySpec {
     pub path: PathBuf,
     /// Where `path` is cloned from when it does not exist yet.
     pub remote: Option<String>,
-    /// Commands that must succeed at every commit.
-    pub checks: Vec<String>,
+    /// Commands that must succeed at every commit; absent: the usual one of the project's type, where a task has none.
+    pub checks: Option<Vec<String>>,
+    /// Paths that no attempt may change, as git's glob patterns.
+    #[serde(default)]
+    pub protected: Vec<String>,
     /// How a proven commit becomes part of the target branch.
     pub merge: MergeMode,
 }

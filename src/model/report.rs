@@ -112,6 +112,8 @@ pub enum FailureKind {
     NotStarted,
     /// A commit was expected and there was none.
     NoCommit,
+    /// A path was changed that the repository protects.
+    ProtectedPath,
     /// A check did not succeed.
     CheckFailed,
     /// The time limit was reached.

@@ -38,7 +38,12 @@ pub struct Commit {
     pub branch: String,
     /// Its changes as a unified diff, cut to [`crate::model::report::DIFF_BYTES_MAX`].
     pub diff: String,
+    /// Paths that it changes although they are protected, at most [`PROTECTED_TOLD_MAX`].
+    pub protected: Vec<String>,
 }
+
+/// How many changed paths that are protected are told.
+pub const PROTECTED_TOLD_MAX: usize = 10;
 
 /// How the agent's program, or the task's command, ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -115,10 +120,17 @@ impl Attempt {
             && self.ran.as_ref().is_some_and(|ran| ran.claim.outcome == Some(Outcome::ChangesRequested))
     }
 
-    /// Notes what the commit step brought, and fails the attempt when a commit was expected and there is none.
+    /// Notes what the commit step brought, and fails the attempt when a commit was expected and there is none, or when it
+    /// changes what is protected.
     pub fn committed(&mut self, commit: Option<Commit>) {
         let none = commit.is_none();
         self.commit = commit;
+        if let Some(commit) = &self.commit
+            && !commit.protected.is_empty()
+        {
+            let paths = commit.protected.join("`, `");
+            self.fail(FailureKind::ProtectedPath, format!("it changes what the repository protects: `{paths}`"));
+        }
         if none && self.order.no_change == NoChange::Refused && !self.asks_for_changes() {
             let complaint = self.ran.as_ref().and_then(|ran| ran.complaint.clone());
             let reason = complaint.map_or_else(

@@ -169,11 +169,12 @@ impl Shell {
                     answer.give(Event::Committed(made)).await;
                 });
             }
-            Effect::Check { order, commit } => {
+            Effect::Check { order, base, commit } => {
                 let answer = self.answer(Event::Checked(Err(panicked())));
                 let leash = self.tie();
                 self.tasks.start("check", |_| async move {
-                    answer.give(Event::Checked(checks::run(&context, &order, commit.as_deref(), leash).await)).await;
+                    let commits = commit.as_deref().map(|commit| (base.as_deref().unwrap_or(commit), commit));
+                    answer.give(Event::Checked(checks::run(&context, &order, commits, leash).await)).await;
                 });
             }
             Effect::Signal(pull) => {

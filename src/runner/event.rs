@@ -78,6 +78,8 @@ pub enum Effect {
     Check {
         /// The order.
         order: Arc<WorkOrder>,
+        /// The commit on which the work began; absent: no repository.
+        base: Option<String>,
         /// The commit; absent: no repository.
         commit: Option<String>,
     },

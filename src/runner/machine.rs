@@ -388,7 +388,8 @@ impl Machine {
                 (Stage::Committing, Effect::Commit { order, base, purpose, summary })
             }
             (Fate::Live, Next::Check(commit)) => {
-                (Stage::Checking { until: now + limit(&order) }, Effect::Check { order, commit })
+                let base = attempt.base.clone();
+                (Stage::Checking { until: now + limit(&order) }, Effect::Check { order, base, commit })
             }
             (Fate::Live, Next::Report) => {
                 let report = attempt.report(&self.settings.agent, self.settings.incarnation, now);

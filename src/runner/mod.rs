@@ -18,6 +18,7 @@ mod pane;
 mod post;
 mod program;
 mod progress;
+mod project;
 mod show;
 pub mod start;
 mod work;

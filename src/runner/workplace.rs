@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::attempt::{Commit, Prepared};
+use super::attempt::{Commit, PROTECTED_TOLD_MAX, Prepared};
 use super::context::Context;
 use super::event::{Purpose, Trouble};
 use super::pane::Tone;
@@ -84,10 +84,7 @@ async fn recover(workplace: &Workplace, order: &WorkOrder) -> Result<Option<Comm
         let Some(found) = found else { continue };
         let of_ours = (1..=order.attempt).any(|attempt| found.attempt == attempt_key(order.run, &order.stage, attempt));
         if of_ours {
-            let diff = commit::diff(&workplace.path, &found.base, &found.id, DIFF_BYTES_MAX)
-                .await
-                .map_err(|error| trouble(&error))?;
-            return Ok(Some(Commit { id: found.id, base: found.base, branch: branch.clone(), diff }));
+            return look_at(workplace, found.id, found.base, branch).await.map(Some);
         }
     }
     Ok(None)
@@ -150,8 +147,16 @@ pub(super) async fn commit(
         litter: litter(context.agent.driver),
     };
     let Some(id) = commit::commit_all(&request).await.map_err(|error| trouble(&error))? else { return Ok(None) };
-    let diff = commit::diff(&workplace.path, base, &id, DIFF_BYTES_MAX).await.map_err(|error| trouble(&error))?;
-    Ok(Some(Commit { id, base: base.to_owned(), branch: workplace.branch.clone(), diff }))
+    look_at(workplace, id, base.to_owned(), &workplace.branch).await.map(Some)
+}
+
+/// Reads what a commit changes.
+async fn look_at(workplace: &Workplace, id: String, base: String, branch: &str) -> Result<Commit, Trouble> {
+    let diff = commit::diff(&workplace.path, &base, &id, DIFF_BYTES_MAX).await.map_err(|error| trouble(&error))?;
+    let protected = commit::changed(&workplace.path, (&base, &id), &workplace.protected, PROTECTED_TOLD_MAX)
+        .await
+        .map_err(|error| trouble(&error))?;
+    Ok(Commit { id, base, branch: branch.to_owned(), diff, protected })
 }
 
 /// Removes what an attempt has on the disk, never work that is nowhere else.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
+use miyabi::io::clock;
 use miyabi::io::spool::name::Folder;
 use miyabi::io::spool::track::Stage;
 use miyabi::model::agent::DriverKind;
@@ -195,6 +196,71 @@ fn a_failed_check_is_told_with_its_output_and_happened_in_a_clean_place() {
     assert!(report.diff.contains("+x"));
     root.wait_for_state(1, "idle");
     assert_eq!(root.worktrees(), Vec::<String>::new());
+}
+
+#[test]
+fn what_the_repository_protects_cannot_be_changed_moved_or_added_to() {
+    let root = Root::shell("false");
+    for (name, text) in
+        [(".github/ci.yml", "on: push"), ("tests/accept/deep/a.txt", "a"), ("lock", "1"), ("Locks", "x")]
+    {
+        root.repository.write(name, text);
+    }
+    root.repository.commit("more");
+    let protected = [".github/", "tests/*/**", "lock", "*.sum"].map(str::to_owned).to_vec();
+    let _runner = root.start(1);
+    let told = |command: &str| {
+        let mut order = root.command(command, "");
+        order.workplace.as_mut().unwrap().protected.clone_from(&protected);
+        order.run = clock::fresh_run_id();
+        order.workplace.as_mut().unwrap().branch = format!("miyabi/example/hello-{}", order.run);
+        root.send(&order);
+        let report = root.report(&order);
+        (report.failure, report.summary)
+    };
+    let free = told("echo y > Locks; echo z > other; mkdir src; echo 1 > src/x.sum; echo 2 > tests/top.txt");
+    assert_eq!(free.0, None, "{}", free.1);
+    for (command, path) in [
+        ("echo 'on: never' > .github/ci.yml", ".github/ci.yml"),
+        ("echo x > .github/new", ".github/new"),
+        ("git mv tests/accept/deep/a.txt moved.txt", "tests/accept/deep/a.txt"),
+        ("rm lock", "lock"),
+        ("echo x > 合計.sum", "合計.sum"),
+        ("chmod +x lock", "lock"),
+        // Neither its own commit nor a replaced one hides it.
+        ("echo 2 > lock && git commit -qam mine", "lock"),
+        ("git replace HEAD $(git commit-tree HEAD^{tree} -m x </dev/null) && echo 3 > lock", "lock"),
+    ] {
+        let (failure, summary) = told(command);
+        assert_eq!(failure, Some(FailureKind::ProtectedPath), "{command}: {summary}");
+        assert_eq!(summary, format!("it changes what the repository protects: `{path}`"), "{command}");
+    }
+}
+
+#[test]
+fn without_a_check_the_usual_one_of_the_project_is_made_as_it_was_when_the_work_began() {
+    let root = Root::shell("false");
+    let _runner = root.start(1);
+    let proven = |command: &str, detect: bool| {
+        let mut order = root.command(command, "");
+        order.workplace.as_mut().unwrap().detect_check = detect;
+        order.run = clock::fresh_run_id();
+        order.workplace.as_mut().unwrap().branch = format!("miyabi/example/hello-{}", order.run);
+        root.send(&order);
+        let report = root.report(&order);
+        let checks: Vec<String> = report.checks.iter().map(|check| check.command.clone()).collect();
+        (report.failure, checks)
+    };
+    assert_eq!(proven("echo 1 > a", true), (None, vec![]), "nothing says what kind of project it is");
+    // A project that the attempt begins is proven by what it brings.
+    let (check, rule) = (vec!["make test".to_owned()], "printf 'test:\\n\\ttest -s a\\n' > Makefile");
+    assert_eq!(proven(&format!("echo 1 > a; {rule}"), true), (None, check.clone()));
+    root.repository.write("Makefile", "test:\n\ttest -s a\n");
+    root.repository.commit("a makefile");
+    assert_eq!(proven("echo 1 > a", true), (None, check.clone()));
+    assert_eq!(proven("echo 1 > b", true), (Some(FailureKind::CheckFailed), check.clone()));
+    assert_eq!(proven("echo 1 > b", false), (None, vec![]), "not where checks are named");
+    assert_eq!(proven("rm Makefile", true), (Some(FailureKind::CheckFailed), check), "nobody gets rid of his judge");
 }
 
 #[test]

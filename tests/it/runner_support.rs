@@ -148,6 +148,8 @@ impl Root {
                 path: self.repository.path(),
                 target: "main".to_owned(),
                 branch: "miyabi/example/hello-1".to_owned(),
+                detect_check: false,
+                protected: Vec::new(),
             }),
             previous: None,
             queued_at: clock::now(),

@@ -73,7 +73,8 @@ pub(super) fn agents_toml(environment: &Environment, git: Option<&Surroundings>)
     match git {
         Some(git) => text.push_str(&format!(
             "\n# Every attempt works in a worktree of its own; what is proven is merged into the current branch.\n\
-             [[repository]]\nname = \"{}\"\npath = \"{}\"\nmerge = \"local\"\n# check = \"make test\"   # must succeed at every commit\n",
+             [[repository]]\nname = \"{}\"\npath = \"{}\"\nmerge = \"local\"\n# check = \"make test\"   # must succeed at every commit; else the usual one of the project\n\
+             # protected = [\".github/\"]   # what no attempt may change\n",
             repository_name(&git.name),
             git.way_up
         )),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use super::super::keys;
-use super::super::read;
+use super::super::read::{self, Item};
 use super::super::report::{Note, Report};
 use super::super::section::{Field, Section};
 use super::super::source::Span;
@@ -48,6 +48,7 @@ fn read_one(node: &Node, root: &Path, seen: &mut Seen, report: &mut Report<'_>) 
     let name = read_name(&section, &path, report);
     let remote = section.field("remote", report, read::text);
     let checks = section.field("check", report, read::texts);
+    let protected = section.field("protected", report, |key, node, report| read::words(key, node, report, pattern));
     let merge = section.field("merge", report, read_merge);
     if let Some((name, span)) = &name
         && let Some(first) = seen.names.insert(name.clone(), *span)
@@ -65,9 +66,25 @@ fn read_one(node: &Node, root: &Path, seen: &mut Seen, report: &mut Report<'_>) 
         name: name?.0,
         path: path.value()?,
         remote: remote.value(),
-        checks: checks.value().unwrap_or_default().into_iter().map(|item| item.text).collect(),
+        checks: checks.value().map(plain),
+        protected: plain(protected.value().unwrap_or_default()),
         merge: merge.value().unwrap_or(MergeMode::Local),
     })
+}
+
+fn plain(items: Vec<Item>) -> Vec<String> {
+    items.into_iter().map(|item| item.text).collect()
+}
+
+/// Says why a text is no pattern for paths of a repository.
+fn pattern(text: &str) -> Result<(), String> {
+    let bad = |why: &str| Err(format!("`{text}` matches no path of the repository: {why}"));
+    match text {
+        _ if text.starts_with('/') => bad("patterns begin at the repository's top, without `/`"),
+        _ if text.starts_with("./") => bad("leave out the `./`"),
+        _ if text.split('/').any(|part| part == "..") => bad("`..` leads out of it"),
+        _ => Ok(()),
+    }
 }
 
 fn read_path(key: &str, node: &Node, root: &Path, report: &mut Report<'_>) -> Option<PathBuf> {

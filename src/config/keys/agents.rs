@@ -335,9 +335,16 @@ pub static REPOSITORY: Part = Part {
         key(
             "check",
             Shape::Texts,
-            Absent::Value("[]"),
-            "Shell commands that must succeed at every commit, besides the task's own.",
+            Absent::Otherwise("the usual command of the project's type, for tasks that have no `check` either"),
+            "Shell commands that must succeed at every commit, besides the task's own; `[]`: none.",
             "check = \"make test\"",
+        ),
+        key(
+            "protected",
+            Shape::Texts,
+            Absent::Value("[]"),
+            "Paths that no attempt may change, as git's `glob` path patterns from the repository's top: `*` stays inside a folder, `**` does not, a folder's name covers all in it.",
+            "protected = [\".github/\", \"Cargo.lock\", \"tests/acceptance/**\"]",
         ),
         key(
             "merge",

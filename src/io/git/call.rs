@@ -221,6 +221,8 @@ impl Call {
             .env("LC_ALL", "C")
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("GIT_OPTIONAL_LOCKS", "0")
+            // Whoever may write to the repository could otherwise show us another commit than the one we name.
+            .env("GIT_NO_REPLACE_OBJECTS", "1")
             .env("GIT_PAGER", "cat")
             .env("GIT_EDITOR", "true")
             .envs(self.env.iter().map(|(name, value)| (name, value)))

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::branch;
-use super::call::Git;
+use super::call::{Git, records};
 use super::worktree::owned;
 use super::{Author, GitError};
 
@@ -154,6 +154,56 @@ pub async fn diff(repository: &Path, from: &str, to: &str, bytes_max: usize) -> 
         text.push_str(NOTE);
     }
     Ok(text)
+}
+
+/// Returns the paths, at most `paths_max`, that differ between two commits and match one of git's glob patterns from the top.
+/// A file that was moved away or here differs.
+///
+/// # Errors
+/// Those of git.
+pub async fn changed(
+    repository: &Path,
+    (from, to): (&str, &str),
+    patterns: &[String],
+    paths_max: usize,
+) -> Result<Vec<String>, GitError> {
+    if patterns.is_empty() {
+        return Ok(Vec::new());
+    }
+    let args = ["diff-tree", "-r", "-z", "--name-only", "--no-renames", "--ignore-submodules=none", from, to, "--"];
+    let patterns = patterns.iter().map(|pattern| format!(":(top,glob){pattern}"));
+    let bytes = Git::at(repository).call(args.into_iter().map(str::to_owned).chain(patterns)).slow().bytes().await?;
+    Ok(records(&bytes).take(paths_max).map(|path| String::from_utf8_lossy(path).into_owned()).collect())
+}
+
+/// Returns the names of the plain files in a commit's top folder.
+///
+/// # Errors
+/// Those of git.
+pub async fn root_files(repository: &Path, commit: &str) -> Result<Vec<String>, GitError> {
+    let format = "--format=%(objecttype) %(objectmode) %(path)";
+    let bytes = Git::at(repository).call(["ls-tree", "-z", format, commit]).bytes().await?;
+    let name = |record: &[u8]| {
+        let record = String::from_utf8_lossy(record);
+        let name = record.strip_prefix("blob 100644 ").or_else(|| record.strip_prefix("blob 100755 "))?;
+        Some(name.to_owned())
+    };
+    Ok(records(&bytes).filter_map(name).collect())
+}
+
+/// Returns the text of a file in a commit, cut to `bytes_max`.
+///
+/// # Errors
+/// Those of git; a file that is not there is one.
+pub async fn text_of(repository: &Path, commit: &str, path: &str, bytes_max: u64) -> Result<String, GitError> {
+    let object = format!("{commit}:{path}");
+    let outcome = Git::at(repository).call(["cat-file", "blob", &object]).first_bytes(bytes_max).outcome().await?;
+    if outcome.cut || outcome.status.success() {
+        Ok(String::from_utf8_lossy(&outcome.stdout).into_owned())
+    } else {
+        let path = repository.to_owned();
+        Err(GitError::Failed { path, command: "cat-file".to_owned(), detail: outcome.stderr })
+    }
 }
 
 /// Writes a commit's message: a first line, the rest of the text, and one trailer as a paragraph of its own.

@@ -138,8 +138,8 @@ pub(super) fn prepared(attempt: &mut Attempt, result: Result<Prepared, Trouble>)
         Ok(Prepared { recovered: Some(commit), .. }) => {
             attempt.base = Some(commit.base.clone());
             let id = commit.id.clone();
-            attempt.commit = Some(commit);
-            check(attempt, Some(id))
+            attempt.committed(Some(commit));
+            if attempt.failure.is_some() { Next::Report } else { check(attempt, Some(id)) }
         }
         Ok(Prepared { base, recovered: None }) => {
             attempt.base = base;
@@ -180,7 +180,8 @@ pub(super) fn committed(attempt: &mut Attempt, result: Result<Option<Commit>, Tr
 
 /// Nothing to check needs no clean worktree either.
 fn check(attempt: &Attempt, commit: Option<String>) -> Next {
-    if attempt.order.checks.is_empty() { Next::Report } else { Next::Check(commit) }
+    let detects = attempt.order.workplace.as_ref().is_some_and(|workplace| workplace.detect_check);
+    if attempt.order.checks.is_empty() && !detects { Next::Report } else { Next::Check(commit) }
 }
 
 /// Returns the time limit of the program, and that of all checks together.

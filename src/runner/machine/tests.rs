@@ -31,6 +31,8 @@ fn order() -> Arc<WorkOrder> {
             path: "/repository".into(),
             target: "main".to_owned(),
             branch: "miyabi/example-hello-1".to_owned(),
+            detect_check: false,
+            protected: Vec::new(),
         }),
         previous: None,
         queued_at: at(0),
@@ -54,6 +56,7 @@ fn commit() -> Commit {
         base: "b0".to_owned(),
         branch: "miyabi/example-hello-1".to_owned(),
         diff: "+x".to_owned(),
+        protected: Vec::new(),
     }
 }
 
@@ -178,6 +181,36 @@ fn the_commit_of_an_earlier_attempt_is_checked_and_not_made_again() {
     world.tell(Event::Checked(Ok(vec![passed()])));
     assert_eq!(world.report().branch.as_deref(), Some("miyabi/example-hello-0"));
     assert_eq!(world.report().outcome, Outcome::Done);
+}
+
+#[test]
+fn a_commit_that_changes_what_is_protected_fails_unchecked_also_when_it_was_made_before() {
+    let touched = Commit { protected: vec![".github/ci.yml".to_owned(), "Cargo.lock".to_owned()], ..commit() };
+    let mut world = World::running(order());
+    world.tell(Event::Ran(Box::default()));
+    assert_eq!(world.tell(Event::Committed(Ok(Some(touched.clone())))), ["beat Reporting", "deliver"]);
+    let made = world.report();
+    let mut world = World::with(order());
+    let prepared = Prepared { base: Some("b0".to_owned()), recovered: Some(touched) };
+    assert_eq!(world.tell(Event::Prepared(Ok(prepared))), ["beat Reporting", "deliver"]);
+    for report in [made, world.report()] {
+        assert_eq!((report.outcome, report.failure), (Outcome::Failed, Some(FailureKind::ProtectedPath)));
+        assert_eq!(report.summary, "it changes what the repository protects: `.github/ci.yml`, `Cargo.lock`");
+        assert_eq!(report.diff, "+x", "the next attempt sees what it was");
+    }
+}
+
+#[test]
+fn a_check_that_is_yet_to_be_found_is_asked_for() {
+    let mut order = (*order()).clone();
+    order.checks.clear();
+    let mut world = World::running(Arc::new(order.clone()));
+    world.tell(Event::Ran(Box::default()));
+    assert_eq!(world.tell(Event::Committed(Ok(Some(commit())))), ["beat Reporting", "deliver"], "there is none");
+    order.workplace.as_mut().unwrap().detect_check = true;
+    let mut world = World::running(Arc::new(order));
+    world.tell(Event::Ran(Box::default()));
+    assert_eq!(world.tell(Event::Committed(Ok(Some(commit())))), ["beat Checking", "check c1"]);
 }
 
 #[test]

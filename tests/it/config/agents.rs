@@ -233,6 +233,24 @@ fn names_that_tmux_or_the_spool_would_change_are_refused() {
 }
 
 #[test]
+fn a_repository_has_its_checks_no_checks_or_the_usual_one_and_may_protect_paths() {
+    let repository = |lines: &str| {
+        let plan = parse_agents(&format!("{TEAM}\n[[repository]]\npath = \"../other\"\n{lines}\n")).unwrap();
+        plan.repositories.into_iter().last().unwrap()
+    };
+    assert_eq!(repository("").checks, None);
+    assert_eq!(repository("check = []").checks, Some(vec![]));
+    assert_eq!(repository("check = \"make test\"").checks, Some(vec!["make test".to_owned()]));
+    assert_eq!(repository("").protected, Vec::<String>::new());
+    assert_eq!(repository("protected = [\".github/\", \"**/*.lock\"]").protected, [".github/", "**/*.lock"]);
+    for pattern in ["/etc", "./a", "a/../b", ".."] {
+        let told = faults(&format!("{TEAM}\n[[repository]]\npath = \"../other\"\nprotected = [\"{pattern}\"]\n"));
+        assert_eq!(told.len(), 1, "{pattern}: {told:?}");
+        assert!(told[0].contains("matches no path of the repository"), "{told:?}");
+    }
+}
+
+#[test]
 fn a_file_too_large_and_a_team_too_large_are_refused() {
     let told = faults(&"#".repeat(1024 * 1024 + 1));
     assert_eq!(told, ["1:1 the file has 1048577 bytes; at most 1048576 are read"]);

@@ -390,6 +390,7 @@ impl World {
                 base: found.base.clone(),
                 branch: branch.clone(),
                 diff: String::new(),
+                protected: Vec::new(),
             });
         Prepared { base: Some(self.git.head(&place.repository)), recovered }
     }
@@ -412,7 +413,8 @@ impl World {
             fragile: !self.calm && self.rng.chance(300_000),
         };
         let made = self.git.commit(&place.repository, &place.branch, made);
-        Ok(Some(Commit { id: made.id, base: made.base, branch: place.branch.clone(), diff: "+a line".to_owned() }))
+        let (branch, diff) = (place.branch.clone(), "+a line".to_owned());
+        Ok(Some(Commit { id: made.id, base: made.base, branch, diff, protected: Vec::new() }))
     }
 
     pub(super) fn continue_runner(&mut self, pid: u32) {

@@ -125,7 +125,8 @@ pub(super) fn plan(rng: &mut Rng) -> Plan {
         name: repository_name(name),
         path: PathBuf::from(format!("/sim/{name}")),
         remote: None,
-        checks: checks.iter().map(|check| (*check).to_owned()).collect(),
+        checks: Some(checks.iter().map(|check| (*check).to_owned()).collect()),
+        protected: Vec::new(),
         merge,
     };
     Plan {
