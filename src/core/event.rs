@@ -59,8 +59,8 @@ pub enum Event {
         /// Where the order lies that was asked for.
         order: Option<OrderPlace>,
     },
-    /// A heartbeat file has changed.
-    BeatSeen(Beat),
+    /// Heartbeat files have changed, a few of them or those of the whole team.
+    BeatsSeen(Vec<Beat>),
     /// The answer to [`super::effect::Effect::Probe`].
     Probed {
         /// Who.

@@ -39,11 +39,14 @@ pub(super) struct Index {
     merging: BTreeMap<RepositoryName, BTreeSet<(u64, TaskId)>>,
     dependents: BTreeMap<TaskId, BTreeSet<TaskId>>,
     needs: BTreeMap<TaskId, Vec<TaskId>>,
+    /// Back-offs from before the clock was set back: when they were to end, and when they end by the clock of today.
+    shifted: BTreeMap<TaskId, (Timestamp, Timestamp)>,
 }
 
 impl Index {
     pub(super) fn build(durable: &Durable, repositories: BTreeSet<RepositoryName>, now: Timestamp) -> Self {
-        let mut index = Self { repositories, ..Self::default() };
+        let shifted = durable.tasks.iter().filter_map(|(task, record)| Some((task.clone(), shift(record, now)?)));
+        let mut index = Self { repositories, shifted: shifted.collect(), ..Self::default() };
         for task in durable.tasks.keys() {
             index.update(durable, task, now);
         }
@@ -155,6 +158,11 @@ impl Index {
         self.merging.iter().map(|(repository, queue)| (repository, queue.iter().map(|(_, task)| task)))
     }
 
+    /// Returns when a back-off ends by the clock of today.
+    pub(super) fn end_of_back_off(&self, task: &TaskId, until: Timestamp) -> Timestamp {
+        self.shifted.get(task).filter(|(recorded, _)| *recorded == until).map_or(until, |(_, end)| *end)
+    }
+
     /// Says whether the task's repository can be worked in.
     fn has_workplace(&self, record: &TaskRecord) -> bool {
         match &record.spec.repository {
@@ -166,7 +174,9 @@ impl Index {
     fn place(&self, durable: &Durable, task: &TaskId, record: &TaskRecord, now: Timestamp) -> Entry {
         match &record.phase {
             Phase::Waiting { .. } if !self.has_workplace(record) => Entry::Elsewhere,
-            Phase::Waiting { not_before: Some(until) } if *until > now => Entry::Later { until: *until },
+            Phase::Waiting { not_before: Some(until) } if self.end_of_back_off(task, *until) > now => {
+                Entry::Later { until: self.end_of_back_off(task, *until) }
+            }
             Phase::Waiting { .. } if needs_are_done(durable, record) => Entry::Ready {
                 assignee: match &record.spec.assignee {
                     Assignee::Agent(agent) => Queue::Agent(agent.clone()),
@@ -188,6 +198,13 @@ impl Index {
             }
         }
     }
+}
+
+/// Finds a back-off whose attempt ended ahead of our time: the clock was set back since, and it would last that much longer.
+fn shift(record: &TaskRecord, now: Timestamp) -> Option<(Timestamp, Timestamp)> {
+    let Phase::Waiting { not_before: Some(until) } = record.phase else { return None };
+    let ended = record.attempts.last()?.ended_at.filter(|ended| *ended > now)?;
+    Some((until, now + until.since(ended)))
 }
 
 /// Says whether everything that a task needs is done.

@@ -175,7 +175,11 @@ impl Core {
             Event::RemainsCleared { agent, incarnation, order } => {
                 self.on_remains_cleared(&agent, incarnation, order);
             }
-            Event::BeatSeen(beat) => self.on_beat(beat),
+            Event::BeatsSeen(beats) => {
+                for beat in beats {
+                    self.on_beat(beat);
+                }
+            }
             Event::Probed { agent, incarnation, evidence } => self.on_probed(&agent, incarnation, evidence),
             Event::OrderInspected { agent, envelope, place } => self.on_inspected(&agent, envelope, place),
             Event::OrderNotDelivered { agent, envelope, reason } => {

@@ -67,10 +67,11 @@ pub fn streak_after(record: &AgentRecord, policy: &RestartPolicy, cause: &DownCa
     if cause.is_fault() { streak_before(record, policy, now).saturating_add(1) } else { 0 }
 }
 
-/// Counts the restarts inside the budget's window.
+/// Counts the restarts inside the budget's window. They need not lie in order, and may lie ahead: a supervisor that was started
+/// after the clock was set back records earlier times than the one before it.
 #[must_use]
 pub fn restarts_within(record: &AgentRecord, policy: &RestartPolicy, now: Timestamp) -> u32 {
-    let inside = record.restarts.iter().rev().take_while(|at| now.since(**at) < policy.period).count();
+    let inside = record.restarts.iter().filter(|at| now.since(**at) < policy.period).count();
     u32::try_from(inside).unwrap_or(u32::MAX)
 }
 
@@ -147,6 +148,13 @@ mod tests {
             after_end(&kaede(), &record, &policy(), &DownCause::PaneDied, at(703), 7),
             Restart::At(at(703), Budget::Counted)
         );
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_does_not_refill_the_budget() {
+        let record = AgentRecord { restarts: vec![at(9_000), at(9_001), at(1_000)], ..AgentRecord::default() };
+        assert_eq!(restarts_within(&record, &policy(), at(1_700)), 2);
+        assert_eq!(restarts_within(&record, &policy(), at(9_100)), 2);
     }
 
     #[test]

@@ -261,7 +261,10 @@ impl Core {
             Phase::Merging { parked: Some(reason) } => vec![format!("proven, but not merged: {reason}")],
             Phase::Merging { parked: None } => vec!["its commit is being merged".to_owned()],
             Phase::Queued => vec![self.why_queued(record)],
-            Phase::Waiting { not_before } => self.why_waiting(record, *not_before),
+            Phase::Waiting { not_before } => {
+                let until = not_before.map(|until| self.index.end_of_back_off(task, until));
+                self.why_waiting(record, until)
+            }
         }
     }
 

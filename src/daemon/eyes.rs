@@ -1,6 +1,7 @@
 //! Reading what lies in folders: heartbeats and dependency files. Hints say when; signatures say whether.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use crate::config;
 use crate::core::event::FileRead;
+use crate::io::inotify::{Awaited, Change, Folders};
 use crate::model::beat::Beat;
 use crate::model::fault::{Fault, Place};
 use crate::model::fault_code::{Code, Family, Mistake};
@@ -18,6 +20,9 @@ use crate::model::time::Timestamp;
 
 /// The largest heartbeat file that is read, in bytes.
 const BEAT_BYTES_MAX: u64 = 64 * 1024;
+
+/// The most heartbeat files that are read one by one; when more have changed, the folder is read as a whole.
+const BEATS_NAMED_MAX: usize = 4_096;
 
 /// The most dependency files that are read.
 const DAG_FILES_MAX: usize = 2_000;
@@ -31,7 +36,6 @@ const BRANCHES_LOOK: Duration = Duration::from_secs(30);
 /// What a hint is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Topic {
-    Beats,
     Freeze,
     Reports,
     Dag,
@@ -49,50 +53,105 @@ pub(super) struct Eyes {
     beats: BTreeMap<AgentId, (Incarnation, u64)>,
     /// Which versions of the heartbeat files were read: of two hundred files one has changed.
     beat_files: BTreeMap<PathBuf, (u64, i64, i64)>,
+    /// Tells which heartbeat files are replaced; absent while that cannot be told.
+    following: Option<Awaited>,
     dag: Seen,
     branches_at: Timestamp,
 }
 
 impl Eyes {
     pub(super) const fn new() -> Self {
-        Self { beats: BTreeMap::new(), beat_files: BTreeMap::new(), dag: None, branches_at: Timestamp::EPOCH }
+        Self {
+            beats: BTreeMap::new(),
+            beat_files: BTreeMap::new(),
+            following: None,
+            dag: None,
+            branches_at: Timestamp::EPOCH,
+        }
     }
 
     /// Names the folders that are watched.
     pub(super) fn folders(&self, layout: &Layout) -> Vec<(Topic, PathBuf)> {
         let reports = layout.spool().join(Mailbox::supervisor().as_str()).join("new");
         vec![
-            (Topic::Beats, layout.beats()),
             (Topic::Freeze, layout.freeze()),
             (Topic::Reports, reports),
             (Topic::Dag, layout.dag()),
         ]
     }
 
-    /// Reads the heartbeats that are new.
-    pub(super) fn beats(&mut self, layout: &Layout) -> Vec<Beat> {
-        let Ok(entries) = fs::read_dir(layout.beats()) else { return Vec::new() };
-        let mut fresh = Vec::new();
-        for entry in entries.flatten() {
-            let path = entry.path();
-            let hidden = path.file_name().and_then(|name| name.to_str()).is_none_or(|name| name.starts_with('.'));
-            if hidden || path.extension().is_none_or(|extension| extension != "json") {
-                continue;
-            }
-            let Ok(meta) = fs::symlink_metadata(&path) else { continue };
-            let version = (meta.ino(), meta.mtime(), meta.mtime_nsec());
-            if self.beat_files.get(&path) == Some(&version) {
-                continue;
-            }
-            let Some(beat) = read_beat(&path) else { continue };
-            self.beat_files.insert(path, version);
-            let mark = (beat.incarnation, beat.sequence);
-            if self.beats.get(&beat.agent) != Some(&mark) {
-                self.beats.insert(beat.agent.clone(), mark);
-                fresh.push(beat);
-            }
+    /// Begins to follow the heartbeat files, or goes on to where it was lost.
+    pub(super) fn follow_beats(&mut self, layout: &Layout) {
+        let followed = match self.following.take() {
+            Some(following) => Ok(following),
+            None => Folders::of_renames(vec![layout.beats()]).and_then(Awaited::new),
+        };
+        match followed.and_then(|mut following| following.arm().map(|_| following)) {
+            Ok(following) => self.following = Some(following),
+            Err(error) => tracing::warn!(%error, "heartbeats cannot be followed; their folder is read every second"),
         }
-        fresh
+    }
+
+    /// Says whether changes of the heartbeat files are told.
+    pub(super) const fn follows_beats(&self) -> bool {
+        self.following.is_some()
+    }
+
+    /// Waits until a heartbeat file was replaced. May be dropped at any time.
+    pub(super) async fn stirred(&self) {
+        if let Some(following) = &self.following
+            && following.changed().await.is_ok()
+        {
+            return;
+        }
+        std::future::pending().await
+    }
+
+    /// Reads the heartbeats that are new, of the files that were told; of all when nobody could tell.
+    pub(super) fn fresh_beats(&mut self, layout: &Layout) -> Vec<Beat> {
+        let mut named: BTreeSet<OsString> = BTreeSet::new();
+        let mut is_lost = false;
+        let drained = self.following.as_mut().map(|following| {
+            following.drain(|change| match change {
+                Change::Came(_, name) if named.len() < BEATS_NAMED_MAX => {
+                    named.insert(name);
+                }
+                Change::Came(..) | Change::Left(..) | Change::Lost => is_lost = true,
+            })
+        });
+        if is_lost || !matches!(drained, Some(Ok(()))) {
+            self.follow_beats(layout);
+            return self.all_beats(layout);
+        }
+        let folder = layout.beats();
+        named.into_iter().filter_map(|name| self.fresh_beat(folder.join(name))).collect()
+    }
+
+    /// Reads every heartbeat that is new.
+    pub(super) fn all_beats(&mut self, layout: &Layout) -> Vec<Beat> {
+        let Ok(entries) = fs::read_dir(layout.beats()) else { return Vec::new() };
+        entries.flatten().filter_map(|entry| self.fresh_beat(entry.path())).collect()
+    }
+
+    /// Reads a heartbeat file, unless this version of it was read before.
+    fn fresh_beat(&mut self, path: PathBuf) -> Option<Beat> {
+        let hidden = path.file_name().and_then(|name| name.to_str()).is_none_or(|name| name.starts_with('.'));
+        if hidden || path.extension().is_none_or(|extension| extension != "json") {
+            return None;
+        }
+        let meta = fs::symlink_metadata(&path).ok()?;
+        let version = (meta.ino(), meta.mtime(), meta.mtime_nsec());
+        if self.beat_files.get(&path) == Some(&version) {
+            return None;
+        }
+        let beat = read_beat(&path, &meta)?;
+        self.beat_files.insert(path, version);
+        let mark = (beat.incarnation, beat.sequence);
+        if self.beats.get(&beat.agent) == Some(&mark) {
+            return None;
+        }
+        self.beats.insert(beat.agent.clone(), mark);
+        Some(beat)
     }
 
     /// Says whether the dependency files are other ones than those that were read last, or the branches are due for a look.
@@ -108,8 +167,7 @@ impl Eyes {
     }
 }
 
-fn read_beat(path: &Path) -> Option<Beat> {
-    let meta = fs::symlink_metadata(path).ok()?;
+fn read_beat(path: &Path, meta: &fs::Metadata) -> Option<Beat> {
     if !meta.is_file() || meta.len() > BEAT_BYTES_MAX {
         return None;
     }

@@ -15,7 +15,7 @@ use crate::core::state::STATE_VERSION;
 use crate::io::journal::Journal;
 use crate::io::watch as folders;
 use crate::io::{clock, freeze, systemd};
-use crate::model::beat::Activity;
+use crate::model::beat::Beat;
 use crate::model::id::TaskId;
 use crate::model::layout::Layout;
 use crate::model::request::{Answer, Request, RequestId};
@@ -36,6 +36,12 @@ const SWEEP: Duration = Duration::from_secs(15);
 
 /// How far apart two readings of the heartbeats are, for each agent: what they cost then does not grow with the team.
 const BEATS_APART: Duration = Duration::from_millis(1);
+
+/// How often the heartbeats are read while nobody tells that they have changed.
+const BEATS_BLIND: Duration = Duration::from_secs(1);
+
+/// How far apart two lines for the service manager are: it is made of everything there is, and read by people.
+const STATUS_APART: Duration = Duration::from_secs(1);
 
 /// How often the room of disk and memory is looked at.
 const ROOM_LOOK: Duration = Duration::from_secs(5);
@@ -94,6 +100,9 @@ pub(super) struct Supervisor {
     unsaved: u64,
     ready: bool,
     status: String,
+    /// When the service manager is told next; nothing has changed since it was told last, unless this is set.
+    status_due: Option<Instant>,
+    status_told_at: Instant,
     interrupted: bool,
     /// The readings of agents.toml that were asked for and not answered yet.
     pub(super) reloads: BTreeSet<RequestId>,
@@ -131,6 +140,8 @@ impl Supervisor {
             unsaved: 0,
             ready: false,
             status: String::new(),
+            status_due: None,
+            status_told_at: Instant::now(),
             interrupted: false,
             reloads: BTreeSet::new(),
             refused: None,
@@ -145,6 +156,7 @@ impl Supervisor {
     ) -> Result<(), StartError> {
         let (hints, mut hinted) = mpsc::channel(HINTS_MAX);
         let mut watch = folders::start(self.eyes.folders(&self.layout), hints);
+        self.eyes.follow_beats(&self.layout);
         self.look_around().await?;
         self.read_dag();
 
@@ -154,11 +166,8 @@ impl Supervisor {
         let mut next_room = Instant::now() + ROOM_LOOK;
         loop {
             let due = self.core.poll_timeout().map(|(at, _)| instant_of(at));
-            let wake = [due, next_ping, Some(next_sweep), Some(next_room), self.dag_due, self.beats_due]
-                .into_iter()
-                .flatten()
-                .min()
-                .unwrap_or(next_sweep);
+            let own = [next_ping, Some(next_room), self.dag_due, self.beats_due, self.status_due];
+            let wake = own.into_iter().chain([due]).flatten().fold(next_sweep, Instant::min);
             let mut next = Next::GoOn;
             tokio::select! {
                 input = inbox.recv() => if let Some(input) = input {
@@ -170,11 +179,17 @@ impl Supervisor {
                 question = asked.recv() => if let Some(question) = question {
                     self.answer(question);
                 },
+                // While a reading is due nobody needs to hear of more: beats that come together are read together.
+                () = self.eyes.stirred(), if self.beats_due.is_none() => {
+                    let agents = u32::try_from(self.core.plan().agents.len()).unwrap_or(u32::MAX);
+                    self.beats_due = Some(self.beats_read_at + BEATS_APART.saturating_mul(agents));
+                }
                 () = sleep_until(wake) => {}
             }
             let now = Instant::now();
             if self.beats_due.is_some_and(|at| at <= now) {
-                self.read_beats();
+                let fresh = self.eyes.fresh_beats(&self.layout);
+                self.take_beats(fresh);
             }
             if self.dag_due.is_some_and(|at| at <= now) {
                 self.dag_due = None;
@@ -188,7 +203,10 @@ impl Supervisor {
                 next_sweep = now + SWEEP;
                 self.read_freeze();
                 watch.rearm();
-                self.read_beats();
+                self.eyes.follow_beats(&self.layout);
+                let fresh = self.eyes.all_beats(&self.layout);
+                self.take_beats(fresh);
+                self.status_due.get_or_insert(now);
                 self.hands.sweep_reports();
                 self.hands.sweep_retention();
                 self.read_dag();
@@ -220,10 +238,6 @@ impl Supervisor {
         }
         // A full channel has dropped hints, and nobody knows of which kind.
         let overflow = topics.len() >= HINTS_MAX;
-        if overflow || topics.contains(&Topic::Beats) {
-            let agents = u32::try_from(self.core.plan().agents.len()).unwrap_or(u32::MAX);
-            self.beats_due = Some(Instant::now().max(self.beats_read_at + BEATS_APART * agents));
-        }
         if overflow || topics.contains(&Topic::Freeze) {
             self.read_freeze();
         }
@@ -322,6 +336,7 @@ impl Supervisor {
                 changed.extend(told.task);
             }
             self.last_fact.send_replace(seq);
+            self.status_due.get_or_insert(self.status_told_at + STATUS_APART);
             self.unsaved += u64::try_from(facts.len()).unwrap_or(u64::MAX);
             self.save(seq).await?;
         }
@@ -391,9 +406,8 @@ impl Supervisor {
         let orders = self.hands.places(self.core.open_orders()).await;
         let panes = self.hands.panes_found().await?;
         self.core.handle_event(Event::Started { panes, orders }, clock::now());
-        for beat in self.eyes.beats(&self.layout) {
-            self.core.handle_event(Event::BeatSeen(beat), clock::now());
-        }
+        let beats = self.eyes.all_beats(&self.layout);
+        self.core.handle_event(Event::BeatsSeen(beats), clock::now());
         self.finish_turn().await?;
         Ok(())
     }
@@ -404,22 +418,16 @@ impl Supervisor {
         self.core.handle_event(Event::FreezeSeen { since }, clock::now());
     }
 
-    fn read_beats(&mut self) {
-        self.beats_due = None;
+    /// Takes in what the heartbeats say that were just read.
+    fn take_beats(&mut self, fresh: Vec<Beat>) {
         self.beats_read_at = Instant::now();
-        let now = clock::now();
-        for beat in self.eyes.beats(&self.layout) {
-            let task = match &beat.activity {
-                Activity::Busy { task, .. } => Some(task.clone()),
-                Activity::Starting
-                | Activity::Idle
-                | Activity::WaitingForHuman { .. }
-                | Activity::Limited { .. }
-                | Activity::Stopped => None,
-            };
-            self.core.handle_event(Event::BeatSeen(beat), now);
-            self.waiters.tell(&self.core, &task.into_iter().collect());
+        self.beats_due = (!self.eyes.follows_beats()).then(|| self.beats_read_at + BEATS_BLIND);
+        if fresh.is_empty() {
+            return;
         }
+        let tasks = fresh.iter().filter_map(|beat| beat.activity.task().cloned()).collect();
+        self.core.handle_event(Event::BeatsSeen(fresh), clock::now());
+        self.waiters.tell(&self.core, &tasks);
     }
 
     fn read_dag(&mut self) {
@@ -430,7 +438,13 @@ impl Supervisor {
     }
 
     fn tell_systemd(&mut self) {
-        if !self.ready && !self.core.is_settled() {
+        if self.ready {
+            let now = Instant::now();
+            if self.status_due.is_none_or(|at| at > now) {
+                return;
+            }
+            (self.status_due, self.status_told_at) = (None, now);
+        } else if !self.core.is_settled() {
             return;
         }
         let text = self.status_text();

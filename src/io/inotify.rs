@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// How many bytes of changes one system call reads.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -38,6 +40,8 @@ pub struct Folders {
     folders: Vec<Watched>,
     /// Which folder a watch belongs to.
     watches: BTreeMap<i32, usize>,
+    /// Of what the kernel tells.
+    flags: WatchFlags,
 }
 
 #[derive(Debug)]
@@ -53,9 +57,24 @@ impl Folders {
     /// # Errors
     /// Says why there can be no queue, e.g. that the user has too many already.
     pub fn new(folders: Vec<PathBuf>) -> io::Result<Self> {
+        let names = WatchFlags::MOVED_TO | WatchFlags::MOVED_FROM | WatchFlags::CREATE | WatchFlags::DELETE;
+        Self::with_flags(folders, names)
+    }
+
+    /// Makes a queue that tells only of files that were renamed into the folders: drafts that are written beside them wake
+    /// nobody.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of_renames(folders: Vec<PathBuf>) -> io::Result<Self> {
+        Self::with_flags(folders, WatchFlags::MOVED_TO)
+    }
+
+    fn with_flags(folders: Vec<PathBuf>, names: WatchFlags) -> io::Result<Self> {
         let queue = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
         let folders = folders.into_iter().map(|path| Watched { path, armed: None }).collect();
-        Ok(Self { queue, folders, watches: BTreeMap::new() })
+        let flags = names | WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF | WatchFlags::ONLYDIR;
+        Ok(Self { queue, folders, watches: BTreeMap::new(), flags })
     }
 
     /// Watches folders that are not watched yet, and those that were replaced. What came before gave no change.
@@ -77,14 +96,7 @@ impl Folders {
                 // The kernel may have removed it already.
                 inotify::remove_watch(&self.queue, watch).ok();
             }
-            let flags = WatchFlags::MOVED_TO
-                | WatchFlags::MOVED_FROM
-                | WatchFlags::CREATE
-                | WatchFlags::DELETE
-                | WatchFlags::DELETE_SELF
-                | WatchFlags::MOVE_SELF
-                | WatchFlags::ONLYDIR;
-            let watch = inotify::add_watch(&self.queue, &folder.path, flags)?;
+            let watch = inotify::add_watch(&self.queue, &folder.path, self.flags)?;
             self.watches.insert(watch, number);
             folder.armed = Some((watch, identity(&folder.path)?));
             armed += 1;
@@ -137,6 +149,64 @@ impl Folders {
     }
 }
 
+impl AsRawFd for Folders {
+    fn as_raw_fd(&self) -> RawFd {
+        self.queue.as_raw_fd()
+    }
+}
+
+/// Folders whose changes a task waits for without a thread of its own.
+#[derive(Debug)]
+pub struct Awaited {
+    folders: AsyncFd<Folders>,
+}
+
+impl Awaited {
+    /// Lets the runtime watch the queue. Call it in the runtime.
+    ///
+    /// # Errors
+    /// Says why the runtime cannot.
+    pub fn new(folders: Folders) -> io::Result<Self> {
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe for types that could give up their descriptor; `Folders` cannot"
+        )]
+        let folders = AsyncFd::with_interest(folders, Interest::READABLE)?;
+        Ok(Self { folders })
+    }
+
+    /// As [`Folders::arm`].
+    ///
+    /// # Errors
+    /// As [`Folders::arm`].
+    pub fn arm(&mut self) -> io::Result<usize> {
+        self.folders.get_mut().arm()
+    }
+
+    /// Waits until something has changed; it stays so until [`Self::drain`] is called. May be dropped at any time.
+    ///
+    /// # Errors
+    /// Says that the runtime is ending.
+    pub async fn changed(&self) -> io::Result<()> {
+        self.folders.readable().await.map(drop)
+    }
+
+    /// As [`Folders::drain`].
+    ///
+    /// # Errors
+    /// As [`Folders::drain`].
+    pub fn drain(&mut self, tell: impl FnMut(Change)) -> io::Result<()> {
+        let mut drained = Ok(());
+        let nothing_left = self.folders.try_io_mut(Interest::READABLE, |folders| {
+            drained = folders.drain(tell);
+            // Everything was read: the runtime may wait for more.
+            Err::<(), io::Error>(io::ErrorKind::WouldBlock.into())
+        });
+        drop(nothing_left);
+        drained
+    }
+}
+
 fn identity(folder: &Path) -> io::Result<(u64, u64)> {
     let facts = std::fs::metadata(folder)?;
     Ok((facts.dev(), facts.ino()))
@@ -169,6 +239,25 @@ mod tests {
         let (x, y) = (OsString::from("x"), OsString::from("y"));
         assert_eq!(changes(&mut folders), [Change::Came(0, x.clone()), Change::Left(0, x), Change::Came(1, y)]);
         assert_eq!(changes(&mut folders), []);
+    }
+
+    #[tokio::test]
+    async fn a_task_is_woken_by_a_rename_and_not_by_the_draft_before_it() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().to_owned();
+        let mut awaited = Awaited::new(Folders::of_renames(vec![folder.clone()]).unwrap()).unwrap();
+        awaited.arm().unwrap();
+        fs::write(folder.join("draft"), "").unwrap();
+        let woken = tokio::time::timeout(Duration::from_millis(50), awaited.changed()).await;
+        assert!(woken.is_err(), "a draft woke the task");
+        for name in ["one", "two"] {
+            fs::rename(folder.join("draft"), folder.join(name)).unwrap();
+            fs::write(folder.join("draft"), "").unwrap();
+            tokio::time::timeout(Duration::from_secs(10), awaited.changed()).await.unwrap().unwrap();
+            let mut changes = Vec::new();
+            awaited.drain(|change| changes.push(change)).unwrap();
+            assert_eq!(changes, [Change::Came(0, name.into())]);
+        }
     }
 
     #[test]

@@ -74,6 +74,15 @@ pub enum Activity {
 }
 
 impl Activity {
+    /// Returns the task that is worked on.
+    #[must_use]
+    pub const fn task(&self) -> Option<&TaskId> {
+        match self {
+            Self::Busy { task, .. } => Some(task),
+            Self::Starting | Self::Idle | Self::WaitingForHuman { .. } | Self::Limited { .. } | Self::Stopped => None,
+        }
+    }
+
     /// Says whether nothing is heard or seen of an agent for a good reason: it waits for a human or for a usage limit.
     #[must_use]
     pub const fn is_legitimately_silent(&self) -> bool {

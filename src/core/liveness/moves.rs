@@ -207,6 +207,11 @@ impl Core {
                     self.enter(agent, News::Due, Liveness::Spawning { deadline, tries: tries + 1, early });
                 }
             }
+            // A slice that ends so late was not waited for: the clock has leapt, or we have slept.
+            Liveness::Starting { pane, deadline, slice } if self.now.since(deadline) >= self.start_slice(agent) => {
+                let deadline = self.now + self.start_slice(agent);
+                self.enter(agent, News::Due, Liveness::Starting { pane, deadline, slice });
+            }
             Liveness::Starting { pane, slice, .. } if slice < START_SLICES => {
                 let deadline = self.now + self.start_slice(agent);
                 self.enter(agent, News::Due, Liveness::Starting { pane, deadline, slice: slice + 1 });

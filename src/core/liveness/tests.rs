@@ -149,7 +149,7 @@ fn tell(core: &mut Core, news: News) {
         News::ReadyBeat => {
             let activity = Activity::Idle;
             let beat = Beat { agent, incarnation, pid: 10, sequence: 4, at: at(1), activity, progress: None };
-            core.handle_event(Event::BeatSeen(beat), at(1));
+            core.handle_event(Event::BeatsSeen(vec![beat]), at(1));
         }
         News::SecondSign => {
             core.handle_event(Event::Probed { agent, incarnation, evidence: Some(evidence(31)) }, at(31));
@@ -206,7 +206,7 @@ fn news_of_another_incarnation_changes_nothing() {
             activity: Activity::Idle,
             progress: None,
         };
-        core.handle_event(Event::BeatSeen(beat), at(1));
+        core.handle_event(Event::BeatsSeen(vec![beat]), at(1));
         core.handle_event(Event::PaneDied { agent: agent.clone(), incarnation }, at(1));
         let pane = "%9".to_owned();
         core.handle_event(Event::PaneSpawned { agent: agent.clone(), incarnation, pane, pid: 99 }, at(1));

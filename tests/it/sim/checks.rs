@@ -79,11 +79,13 @@ impl Checks {
     #[expect(clippy::wildcard_enum_match_arm, reason = "only these two kinds are signs of life")]
     pub(super) fn on_event(&mut self, event: &Event) {
         match event {
-            Event::BeatSeen(beat) => {
-                let key = (beat.agent.clone(), beat.incarnation);
-                if self.beaten.get(&key).is_none_or(|newest| *newest < beat.sequence) {
-                    self.beaten.insert(key.clone(), beat.sequence);
-                    self.looks.remove(&key);
+            Event::BeatsSeen(beats) => {
+                for beat in beats {
+                    let key = (beat.agent.clone(), beat.incarnation);
+                    if self.beaten.get(&key).is_none_or(|newest| *newest < beat.sequence) {
+                        self.beaten.insert(key.clone(), beat.sequence);
+                        self.looks.remove(&key);
+                    }
                 }
             }
             Event::Probed { agent, incarnation, evidence: Some(evidence) } => {

@@ -17,9 +17,7 @@ impl World {
         }
         self.soon(SWEEP, Happening::Sweep { life, turn: turn + 1 });
         let agents: Vec<AgentId> = self.beats.keys().cloned().collect();
-        for agent in agents {
-            self.read_beat(life, &agent);
-        }
+        self.read_beats(life, &agents);
         self.look_at_room_and_mark(life);
         self.read_reports(life);
         if turn.is_multiple_of(12) {
@@ -41,15 +39,21 @@ impl World {
         }
     }
 
-    pub(super) fn read_beat(&mut self, life: u64, agent: &AgentId) {
+    pub(super) fn read_beats(&mut self, life: u64, agents: &[AgentId]) {
         if life != self.life || !self.started {
             return;
         }
-        let Some(beat) = self.beats.get(agent).cloned() else { return };
-        let again = self.rng.chance(self.odds.doubled);
-        if self.beats_read.get(agent) != Some(&beat) || again {
-            self.beats_read.insert(agent.clone(), beat.clone());
-            self.turn(Input::Event(Event::BeatSeen(beat)));
+        let mut fresh = Vec::new();
+        for agent in agents {
+            let Some(beat) = self.beats.get(agent).cloned() else { continue };
+            let again = self.rng.chance(self.odds.doubled);
+            if self.beats_read.get(agent) != Some(&beat) || again {
+                self.beats_read.insert(agent.clone(), beat.clone());
+                fresh.push(beat);
+            }
+        }
+        if !fresh.is_empty() {
+            self.turn(Input::Event(Event::BeatsSeen(fresh)));
         }
     }
 

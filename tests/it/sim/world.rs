@@ -300,7 +300,7 @@ impl World {
             Happening::Start => self.start_supervisor(),
             Happening::LookedAround { life } => self.on_looked_around(life),
             Happening::News { life, event } => self.on_news(life, *event),
-            Happening::BeatHint { life, agent } => self.read_beat(life, &agent),
+            Happening::BeatHint { life, agent } => self.read_beats(life, &[agent]),
             Happening::ReportHint { life } => self.read_reports(life),
             Happening::DagHint { life } => self.read_dag(life),
             Happening::Sweep { life, turn } => self.sweep(life, turn),
