@@ -18,6 +18,7 @@ use super::section::{Field, Section};
 use super::source::Span;
 use super::toml_tree;
 use super::tree::{Node, Value};
+use crate::model::agent::Limits;
 use crate::model::fault::Fault;
 use crate::model::fault_code::Mistake;
 use crate::model::id::{Role, StageName};
@@ -34,6 +35,13 @@ const SESSION_DEFAULT: &str = "miyabi";
 
 /// The longest name that people see, in characters.
 const DISPLAY_NAME_CHARS_MAX: usize = 64;
+
+/// What `[defaults]` says.
+#[derive(Debug)]
+struct Defaults {
+    timing: Timing,
+    limits: Limits,
+}
 
 /// Reads agents.toml. `file` is the path that faults show, `root` the absolute folder at which relative paths begin.
 ///
@@ -54,10 +62,11 @@ fn read_plan(root: &Path, report: &mut Report<'_>) -> Option<Plan> {
     let file = Section::open("agents.toml", &tree, Span::FILE, keys::agents::AGENTS.keys, report);
     let session = read_session(&file, report);
     let defaults = match file.entry("defaults") {
-        None => Timing::built_in(),
+        None => Defaults { timing: Timing::built_in(), limits: Limits::default() },
         Some(entry) => {
             let section = Section::open(&entry.key, &entry.node, entry.key_span, keys::agents::DEFAULTS.keys, report);
-            Timing::read(&section, &Timing::built_in(), report)
+            let timing = Timing::read(&section, &Timing::built_in(), report);
+            Defaults { timing, limits: limits::read(&section, &Limits::default(), report) }
         }
     };
     let agents = agent::read_all(&file, &defaults, report);
@@ -67,6 +76,7 @@ fn read_plan(root: &Path, report: &mut Report<'_>) -> Option<Plan> {
     let alert_command = resources::read_alert(&file, report);
     let spool = spool::read(&file, report);
     let log_days = resources::read_log(&file, report);
+    let drain = resources::read_service(&file, report);
     Some(Plan {
         session: session?,
         agents: agents?,
@@ -76,6 +86,7 @@ fn read_plan(root: &Path, report: &mut Report<'_>) -> Option<Plan> {
         alert_command: alert_command?,
         spool: spool?,
         log_days: log_days?,
+        drain: drain?,
     })
 }
 

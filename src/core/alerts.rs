@@ -1,6 +1,7 @@
 //! Alerts: raised once, told once, and over by themselves or by an operator's verb.
 
 use crate::model::alert::{Alert, AlertKind};
+use crate::model::report::{FailureKind, Report};
 
 use super::Core;
 use super::effect::Effect;
@@ -24,6 +25,23 @@ impl Core {
     pub(super) fn clear_alert(&mut self, key: &str) {
         if self.durable.alerts.contains_key(key) {
             self.record(Fact::AlertCleared { key: key.to_owned() });
+        }
+    }
+
+    /// Raises an alert for an agent that was struck by one of its limits, and ends it with the agent's next attempt that was not.
+    pub(super) fn note_strike(&mut self, report: &Report) {
+        let struck = report.failure.and_then(strike);
+        for kind in [AlertKind::OutOfMemory, AlertKind::TasksLimit] {
+            let (task, agent) = (&report.task, &report.agent);
+            let said = report.summary.lines().next().unwrap_or_default();
+            let text =
+                format!("{agent} at {task}: {said}; its `limits` are in agents.toml, see `miyabi report {task}`");
+            let alert = Alert { kind, agent: Some(agent.clone()), task: None, attempt: None, since: self.now, text };
+            if struck == Some(kind) {
+                self.raise(alert);
+            } else {
+                self.clear_alert(&alert.key());
+            }
         }
     }
 
@@ -60,8 +78,27 @@ impl Core {
                 .as_ref()
                 .and_then(|task| self.durable.tasks.get(task))
                 .is_none_or(|record| record.phase != Phase::Queued || Some(record.attempt) != alert.attempt),
+            AlertKind::OutOfMemory | AlertKind::TasksLimit => {
+                alert.agent.as_ref().is_none_or(|agent| self.plan.agent(agent).is_none())
+            }
             // The next look at the room ends these.
             AlertKind::LowDisk | AlertKind::LowMemory => false,
         }
+    }
+}
+
+const fn strike(kind: FailureKind) -> Option<AlertKind> {
+    match kind {
+        FailureKind::OutOfMemory => Some(AlertKind::OutOfMemory),
+        FailureKind::TasksLimit => Some(AlertKind::TasksLimit),
+        FailureKind::AgentFailed
+        | FailureKind::AgentCrashed
+        | FailureKind::NotStarted
+        | FailureKind::NoCommit
+        | FailureKind::CheckFailed
+        | FailureKind::ProtectedPath
+        | FailureKind::TimedOut
+        | FailureKind::Infrastructure
+        | FailureKind::NoSpace => None,
     }
 }

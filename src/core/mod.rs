@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use ulid::Ulid;
 
+use crate::model::agent::AgentSpec;
 use crate::model::id::{AgentId, EnvelopeId, RepositoryName, Role, RunId, StageName, TaskId};
 use crate::model::plan::Plan;
 use crate::model::request::Answer;
+use crate::model::span;
 use crate::model::time::Timestamp;
 
 mod alerts;
@@ -40,9 +42,6 @@ use reload::Files;
 use retiring::Retiring;
 use state::{Durable, IllegalFact, TaskRecord};
 use work::{MergeRetry, MergeUnderWay, OrderWatch};
-
-/// How long running attempts may go on after a drain was asked for.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The first and the longest wait before an order that could not be written is tried again.
 const LATER: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
@@ -176,9 +175,12 @@ impl Core {
                 self.on_remains_cleared(&agent, incarnation, order);
             }
             Event::BeatsSeen(beats) => {
+                // Nothing follows from a beat for others than its agent: what beats cost does not grow with the team.
+                let agents: Vec<AgentId> = beats.iter().map(|beat| beat.agent.clone()).collect();
                 for beat in beats {
                     self.on_beat(beat);
                 }
+                return self.steer_those(&agents);
             }
             Event::Probed { agent, incarnation, evidence } => self.on_probed(&agent, incarnation, evidence),
             Event::OrderInspected { agent, envelope, place } => self.on_inspected(&agent, envelope, place),
@@ -226,7 +228,7 @@ impl Core {
         if !self.started {
             return None;
         }
-        let agents = self.agents.iter().filter_map(|(agent, live)| self.wake_of(live, self.plan.agent(agent)));
+        let agents = self.lives().filter_map(|(live, spec)| self.wake_of(live, spec));
         let thawed = self.frozen.is_none();
         let orders = self.orders.values().map(|watch| (watch.inspect_at, "an order is looked for"));
         let tasks = self.index.next_later().map(|until| (until, "a task's back-off ends"));
@@ -241,6 +243,16 @@ impl Core {
             self.drain.filter(|deadline| *deadline > self.now).map(|deadline| (deadline, "the drain's patience ends"));
         let moving = orders.chain(tasks).chain(retries).filter(|_| thawed);
         agents.chain(moving).chain(merges).chain(retiring).chain(drain).min_by_key(|(at, _)| *at)
+    }
+
+    /// Goes through all agents with their settings; those that leave the team have none.
+    fn lives(&self) -> impl Iterator<Item = (&Live, Option<&AgentSpec>)> {
+        let team = self.plan.agents.iter();
+        let team = team.filter_map(|spec| self.agents.get(&spec.id).map(|live| (live, Some(spec))));
+        // Everybody in the plan is among the agents, so whoever is left over leaves.
+        let some_leave = self.agents.len() > self.plan.agents.len();
+        let leaving = self.agents.iter().filter(move |(agent, _)| some_leave && self.plan.agent(agent).is_none());
+        team.chain(leaving.map(|(_, live)| (live, None)))
     }
 
     fn advance(&mut self, now: Timestamp) {
@@ -301,21 +313,26 @@ impl Core {
 
     fn begin_drain(&mut self) -> Answer {
         if self.drain.is_none() {
-            self.drain = Some(self.now + DRAIN_PATIENCE);
+            self.drain = Some(self.now + self.plan.drain);
         }
         let busy = self.index.open_orders().count();
         Answer::Accepted {
-            message: format!("going down; {busy} running attempts have {} s to end", DRAIN_PATIENCE.as_secs()),
+            message: format!("going down; {busy} running attempts have {} to end", span::format(self.plan.drain)),
         }
     }
 
     /// Does everything that follows from the state as it is now.
     fn steer(&mut self) {
+        let all: Vec<AgentId> = self.agents.keys().cloned().collect();
+        self.steer_those(&all);
+    }
+
+    /// Does everything that follows from news of some agents.
+    fn steer_those(&mut self, agents: &[AgentId]) {
         if !self.started {
             return;
         }
-        let names: Vec<AgentId> = self.agents.keys().cloned().collect();
-        for agent in &names {
+        for agent in agents {
             self.steer_agent(agent);
         }
         self.settle_alerts();

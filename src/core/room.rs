@@ -36,7 +36,11 @@ impl Core {
         if !is_low && free < low {
             let what = match kind {
                 AlertKind::LowDisk => "disk space",
-                AlertKind::LowMemory | AlertKind::CrashLoop | AlertKind::Stalled => "memory",
+                AlertKind::LowMemory
+                | AlertKind::CrashLoop
+                | AlertKind::Stalled
+                | AlertKind::OutOfMemory
+                | AlertKind::TasksLimit => "memory",
             };
             let text = shortage(what, free, resume);
             self.raise(Alert { kind, agent: None, task: None, attempt: None, since: self.now, text });

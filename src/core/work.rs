@@ -226,6 +226,7 @@ impl Core {
         let then = self.judge(report);
         let (agent, order) = (report.agent.clone(), report.order);
         self.record(Fact::ReportAccepted { report: Box::new(report.clone()), then });
+        self.note_strike(report);
         self.orders.remove(&report.task);
         self.push(Effect::AckReport { receipt });
         self.retire(&agent, order, &report.task, Retire::Done);

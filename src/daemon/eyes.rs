@@ -73,11 +73,7 @@ impl Eyes {
     /// Names the folders that are watched.
     pub(super) fn folders(&self, layout: &Layout) -> Vec<(Topic, PathBuf)> {
         let reports = layout.spool().join(Mailbox::supervisor().as_str()).join("new");
-        vec![
-            (Topic::Freeze, layout.freeze()),
-            (Topic::Reports, reports),
-            (Topic::Dag, layout.dag()),
-        ]
+        vec![(Topic::Freeze, layout.freeze()), (Topic::Reports, reports), (Topic::Dag, layout.dag())]
     }
 
     /// Begins to follow the heartbeat files, or goes on to where it was lost.
@@ -104,7 +100,7 @@ impl Eyes {
         {
             return;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Reads the heartbeats that are new, of the files that were told; of all when nobody could tell.

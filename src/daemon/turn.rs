@@ -34,6 +34,9 @@ const BATCH_MAX: usize = 64;
 /// How often everything that hints should have told is looked at anyway.
 const SWEEP: Duration = Duration::from_secs(15);
 
+/// How often old envelopes are cleared away: that looks into every folder of the spool.
+const RETENTION: Duration = Duration::from_secs(120);
+
 /// How far apart two readings of the heartbeats are, for each agent: what they cost then does not grow with the team.
 const BEATS_APART: Duration = Duration::from_millis(1);
 
@@ -164,9 +167,11 @@ impl Supervisor {
         let mut next_ping = watchdog.map(|every| Instant::now() + every);
         let mut next_sweep = Instant::now() + SWEEP;
         let mut next_room = Instant::now() + ROOM_LOOK;
+        let mut next_retention = Instant::now() + SWEEP;
         loop {
             let due = self.core.poll_timeout().map(|(at, _)| instant_of(at));
-            let own = [next_ping, Some(next_room), self.dag_due, self.beats_due, self.status_due];
+            let own =
+                [next_ping, Some(next_room), self.dag_due, self.beats_due, self.status_due.filter(|_| self.ready)];
             let wake = own.into_iter().chain([due]).flatten().fold(next_sweep, Instant::min);
             let mut next = Next::GoOn;
             tokio::select! {
@@ -191,25 +196,21 @@ impl Supervisor {
                 let fresh = self.eyes.fresh_beats(&self.layout);
                 self.take_beats(fresh);
             }
-            if self.dag_due.is_some_and(|at| at <= now) {
-                self.dag_due = None;
+            if self.dag_due.take_if(|at| *at <= now).is_some() {
                 self.read_dag();
             }
             if next_room <= now {
                 next_room = now + ROOM_LOOK;
                 self.hands.look_at_room(&mut self.tasks);
             }
+            if next_retention <= now {
+                next_retention = now + RETENTION;
+                self.hands.sweep_retention();
+            }
             if next_sweep <= now {
                 next_sweep = now + SWEEP;
-                self.read_freeze();
                 watch.rearm();
-                self.eyes.follow_beats(&self.layout);
-                let fresh = self.eyes.all_beats(&self.layout);
-                self.take_beats(fresh);
-                self.status_due.get_or_insert(now);
-                self.hands.sweep_reports();
-                self.hands.sweep_retention();
-                self.read_dag();
+                self.sweep();
             }
             let time = clock::now();
             if self.core.poll_timeout().is_some_and(|(at, _)| at <= time) {
@@ -226,6 +227,17 @@ impl Supervisor {
                 (Next::GoOn | Next::Detach, Next::GoOn | Next::Drained) => {}
             }
         }
+    }
+
+    /// Looks at everything that hints should have told.
+    fn sweep(&mut self) {
+        self.read_freeze();
+        self.eyes.follow_beats(&self.layout);
+        let fresh = self.eyes.all_beats(&self.layout);
+        self.take_beats(fresh);
+        self.status_due.get_or_insert_with(Instant::now);
+        self.hands.sweep_reports();
+        self.read_dag();
     }
 
     /// Follows the hints that wait, each kind once.

@@ -33,6 +33,10 @@ pub enum AlertKind {
     CrashLoop,
     /// An attempt shows no progress.
     Stalled,
+    /// An agent's program used more memory than it may, and the kernel killed it.
+    OutOfMemory,
+    /// An agent's program could not start more processes than it may.
+    TasksLimit,
     /// The root's disk has little room; nothing new is begun.
     LowDisk,
     /// The machine has little memory to give; nothing new is begun.
@@ -46,6 +50,8 @@ impl AlertKind {
         match self {
             Self::CrashLoop => "crash-loop",
             Self::Stalled => "stalled",
+            Self::OutOfMemory => "out-of-memory",
+            Self::TasksLimit => "tasks-limit",
             Self::LowDisk => "low-disk",
             Self::LowMemory => "low-memory",
         }

@@ -31,6 +31,16 @@ pub struct Plan {
     /// How many days the supervisor's log files are kept.
     #[serde(default = "log_days")]
     pub log_days: u32,
+    /// How long running attempts may go on when the supervisor goes down.
+    #[serde(default = "drain", with = "span")]
+    pub drain: Duration,
+}
+
+/// How long running attempts may go on when nobody says otherwise.
+pub const DRAIN: Duration = Duration::from_secs(30);
+
+const fn drain() -> Duration {
+    DRAIN
 }
 
 /// How many days log files are kept when nobody says otherwise.

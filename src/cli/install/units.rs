@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use super::super::context::{CONFIG_NAME, Context, read_plan};
 use super::super::failure::{Failure, Kind, Result};
@@ -63,7 +64,12 @@ pub(super) struct Facts {
     pub(super) tmux: PathBuf,
     /// The name of the tmux server's socket.
     pub(super) socket: String,
+    /// How long a drain takes at most: running attempts end, then agents are ended.
+    pub(super) down: Duration,
 }
+
+/// What may come on top of a drain's time, and how much longer systemd waits for the verb that waits for it.
+const STOP_MARGIN: Duration = Duration::from_secs(10);
 
 /// Finds out what is to be filled in, and that the root is one that can be started.
 ///
@@ -91,6 +97,7 @@ pub(super) fn facts(context: &Context, scope: Scope, user: &str, root: &Path, pr
         root,
         program: context.environment.folder.join(prefix).join("bin/miyabi"),
         tmux,
+        down: plan.drain + plan.agents.iter().map(|agent| agent.stop_timeout).max().unwrap_or_default(),
         socket: plan.session.socket,
     };
     for path in [&facts.home, &facts.root, &facts.program, &facts.tmux] {
@@ -141,6 +148,8 @@ pub(super) fn render(unit: Unit, facts: &Facts) -> String {
         ("@HOME_VARIABLE@", argument(&format!("HOME={home}"))),
         ("@TMUX@", argument(&facts.tmux.display().to_string())),
         ("@SOCKET@", argument(&facts.socket)),
+        ("@DOWN_SECONDS@", seconds(facts.down + STOP_MARGIN)),
+        ("@STOP_SECONDS@", seconds(facts.down + 2 * STOP_MARGIN)),
     ];
     let (kept, left_out) = match facts.scope {
         Scope::System => ("@SYSTEM@", "@PERSON@"),
@@ -153,6 +162,10 @@ pub(super) fn render(unit: Unit, facts: &Facts) -> String {
         .map(|line| line.strip_prefix(kept).unwrap_or(line))
         .collect();
     words.iter().fold(lines.join("\n") + "\n", |text, (word, value)| text.replace(word, value))
+}
+
+fn seconds(time: Duration) -> String {
+    time.as_secs_f64().ceil().to_string()
 }
 
 /// Doubles what systemd would take for a specifier.
@@ -186,7 +199,14 @@ mod tests {
             program: "/usr/local/bin/miyabi".into(),
             tmux: "/usr/bin/tmux".into(),
             socket: "miyabi".to_owned(),
+            down: Duration::from_secs(40),
         }
+    }
+
+    #[test]
+    fn systemd_waits_longer_than_a_drain_may_take() {
+        let text = render(Unit::Supervisor, &Facts { down: Duration::from_millis(70_500), ..facts_in("/srv/project") });
+        assert!(text.contains(" --timeout 81s\n") && text.contains("\nTimeoutStopSec=91\n"), "{text}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::super::source::Span;
 use super::super::tree::{Node, Value};
 use super::limits;
 use super::timing::Timing;
-use super::{AGENTS_MAX, display_name, tables, text_node};
+use super::{AGENTS_MAX, Defaults, display_name, tables, text_node};
 use crate::model::agent::{AgentSpec, DriverKind};
 use crate::model::fault_code::Mistake;
 use crate::model::id::{AgentId, Role};
@@ -22,7 +22,7 @@ const RESERVED: [&str; 3] = ["supervisor", "operator", "role"];
 const LABEL_BYTES_MAX: usize = 64;
 
 /// Reads all agents.
-pub(super) fn read_all(file: &Section<'_>, defaults: &Timing, report: &mut Report<'_>) -> Option<Vec<AgentSpec>> {
+pub(super) fn read_all(file: &Section<'_>, defaults: &Defaults, report: &mut Report<'_>) -> Option<Vec<AgentSpec>> {
     let nodes = tables(file, "agent", AGENTS_MAX, report)?;
     if nodes.is_empty() && !file.is_told("agent") {
         let note = Note::new(Mistake::Empty, Span::FILE, "the team has no agent");
@@ -38,7 +38,7 @@ pub(super) fn read_all(file: &Section<'_>, defaults: &Timing, report: &mut Repor
 
 fn read_one(
     node: &Node,
-    defaults: &Timing,
+    defaults: &Defaults,
     seen: &mut BTreeMap<AgentId, Span>,
     report: &mut Report<'_>,
 ) -> Option<AgentSpec> {
@@ -52,7 +52,7 @@ fn read_one(
     let labels = section.field("labels", report, |key, node, report| read::words(key, node, report, label));
     let command = read_command(&section, &driver, report);
     let env = section.field("env", report, |key, node, report| read::words(key, node, report, variable));
-    let timing = Timing::read(&section, defaults, report);
+    let timing = Timing::read(&section, &defaults.timing, report);
     let id = id?;
     Some(AgentSpec {
         name: name.value().unwrap_or_else(|| id.to_string()),
@@ -69,7 +69,7 @@ fn read_one(
         timeout: timing.timeout.value,
         stall: timing.stall.value,
         on_stall: timing.on_stall.value,
-        limits: limits::read(&section, report),
+        limits: limits::read(&section, &defaults.limits, report),
         restart: timing.restart(),
     })
 }

@@ -1,4 +1,6 @@
-//! `[resources]`, `[alert]` and `[log]`.
+//! `[resources]`, `[alert]`, `[log]` and `[service]`.
+
+use std::time::Duration;
 
 use super::super::keys;
 use super::super::read;
@@ -6,8 +8,13 @@ use super::super::report::{Note, Report};
 use super::super::section::{Field, Section};
 use super::agent::words_of_command;
 use crate::model::fault_code::Mistake;
-use crate::model::plan::{LOG_DAYS, ResourceLimits};
+use crate::model::plan::{DRAIN, LOG_DAYS, ResourceLimits};
 use crate::model::size::{self, Size};
+use crate::model::span;
+
+/// The shortest and the longest time that a drain may take.
+const DRAIN_MIN: Duration = Duration::from_secs(1);
+const DRAIN_MAX: Duration = Duration::from_hours(1);
 
 /// Reads `[resources]`; nothing if it contradicts itself.
 pub(super) fn read(file: &Section<'_>, report: &mut Report<'_>) -> Option<ResourceLimits> {
@@ -55,6 +62,23 @@ pub(super) fn read_log(file: &Section<'_>, report: &mut Report<'_>) -> Option<u3
     match days {
         Field::Given(days, _) => Some(days),
         Field::Absent => Some(LOG_DAYS),
+        Field::Broken => None,
+    }
+}
+
+/// Reads `[service]`: how long running attempts may go on when the supervisor goes down.
+pub(super) fn read_service(file: &Section<'_>, report: &mut Report<'_>) -> Option<Duration> {
+    let Some(entry) = file.entry("service") else { return Some(DRAIN) };
+    let section = Section::open(&entry.key, &entry.node, entry.key_span, keys::agents::SERVICE.keys, report);
+    let drain = section.field("drain", report, |key, node, report| read::duration(key, DRAIN_MIN, node, report));
+    match drain {
+        Field::Given(drain, span) if drain > DRAIN_MAX => {
+            let message = format!("`drain` must be at most {}", span::format(DRAIN_MAX));
+            report.add(Note::new(Mistake::OutOfRange, span, message).help("a shutdown of the machine waits for it"));
+            None
+        }
+        Field::Given(drain, _) => Some(drain),
+        Field::Absent => Some(DRAIN),
         Field::Broken => None,
     }
 }

@@ -89,6 +89,13 @@ pub static AGENTS: Part = Part {
             "The supervisor's log files.",
             "log = { keep_days = 30 }",
         ),
+        key(
+            "service",
+            Shape::Table(&SERVICE),
+            Absent::Otherwise("all its defaults"),
+            "How the supervisor goes down.",
+            "service = { drain = \"2m\" }",
+        ),
     ],
 };
 
@@ -162,6 +169,13 @@ const ON_STALL: Key = key(
     "What follows a stall: `escalate` raises an alert, `nudge` sends the agent a message up to three times and then raises one, `restart` ends the agent and tries the task again.",
     "on_stall = \"restart\"",
 );
+const LIMITS_KEY: Key = key(
+    "limits",
+    Shape::Table(&LIMITS),
+    Absent::Otherwise("none"),
+    "What the agent, with all that it starts, may use of the machine; holds under systemd with cgroup v2. Each of its keys can be set alone.",
+    "limits = { memory_max = \"8GiB\" }",
+);
 const RESTART_KEY: Key = key(
     "restart",
     Shape::Table(&RESTART),
@@ -173,7 +187,17 @@ const RESTART_KEY: Key = key(
 /// `[defaults]`.
 pub static DEFAULTS: Part = Part {
     heading: "[defaults]",
-    keys: &[HEARTBEAT, HEARTBEAT_TIMEOUT, START_TIMEOUT, STOP_TIMEOUT, TIMEOUT, STALL, ON_STALL, RESTART_KEY],
+    keys: &[
+        HEARTBEAT,
+        HEARTBEAT_TIMEOUT,
+        START_TIMEOUT,
+        STOP_TIMEOUT,
+        TIMEOUT,
+        STALL,
+        ON_STALL,
+        LIMITS_KEY,
+        RESTART_KEY,
+    ],
 };
 
 /// The words for `driver`, in the order of [`DriverKind::ALL`].
@@ -247,13 +271,7 @@ pub static AGENT: Part = Part {
         from_defaults(TIMEOUT),
         from_defaults(STALL),
         from_defaults(ON_STALL),
-        key(
-            "limits",
-            Shape::Table(&LIMITS),
-            Absent::Otherwise("none"),
-            "What the agent, with all that it starts, may use of the machine; holds under systemd with cgroup v2.",
-            "limits = { memory_max = \"8GiB\" }",
-        ),
+        from_defaults(LIMITS_KEY),
         from_defaults(RESTART_KEY),
     ],
 };
@@ -415,7 +433,19 @@ pub static LOG: Part = Part {
     )],
 };
 
-/// `limits`.
+/// `[service]`.
+pub static SERVICE: Part = Part {
+    heading: "[service]",
+    keys: &[key(
+        "drain",
+        Shape::Duration,
+        Absent::Value("30s"),
+        "How long running attempts may go on when the supervisor goes down; what then still runs is interrupted and made again after the next start. From 1s to 1h; `miyabi install` writes it into the unit.",
+        "drain = \"2m\"",
+    )],
+};
+
+/// `limits`, of `[defaults]` and of an agent.
 pub static LIMITS: Part = Part {
     heading: "limits",
     keys: &[

@@ -190,9 +190,8 @@ impl Core {
 
     /// Does what is due for one agent.
     pub(in crate::core) fn wake_agent(&mut self, agent: &AgentId) {
-        let spec = self.plan.agent(agent).cloned();
         let Some(live) = self.agents.get(agent) else { return };
-        if self.wake_of(live, spec.as_ref()).is_none_or(|(at, _)| at > self.now) {
+        if self.wake_of(live, self.plan.agent(agent)).is_none_or(|(at, _)| at > self.now) {
             return;
         }
         let incarnation = self.incarnation(agent);

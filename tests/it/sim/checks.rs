@@ -36,6 +36,8 @@ pub(super) struct Checks {
     /// Alerts that the operator's program was told of, since they were raised.
     told: BTreeSet<String>,
     rest: Option<Rest>,
+    /// Why the newest attempt of an agent failed of which this supervisor has taken the report.
+    pub(super) struck: BTreeMap<AgentId, Option<FailureKind>>,
     /// When restarts were counted, since the budget began anew.
     restarts: BTreeMap<AgentId, Vec<Timestamp>>,
     /// Whose settings were changed, or who was not in the team for a while.
@@ -154,6 +156,21 @@ impl World {
         }
     }
 
+    /// Called after a turn whose effects are done: whoever was struck by a limit has its alert, until its next attempt was not.
+    pub(super) fn check_strikes(&mut self) {
+        let Some(core) = &self.core else { return };
+        let kinds = [("out-of-memory", FailureKind::OutOfMemory), ("tasks-limit", FailureKind::TasksLimit)];
+        for (agent, failure) in self.checks.struck.clone() {
+            for (name, kind) in kinds {
+                let due = failure == Some(kind) && core.plan().agent(&agent).is_some();
+                let key = format!("{name}/{agent}");
+                if self.shadow.alerts.contains_key(&key) != due && core.plan().agent(&agent).is_some() {
+                    return self.checks.fail(format!("the alert {key} does not say that {agent} had {failure:?}"));
+                }
+            }
+        }
+    }
+
     pub(super) fn check_mailbox(&mut self, agent: &AgentId) {
         let open = self.spool.open(agent);
         if open.len() > 1 {
@@ -216,7 +233,10 @@ impl World {
                     self.count_failure(task, run, limit, then);
                 }
             }
-            Fact::ReportAccepted { report, then } => self.check_report(report, then),
+            Fact::ReportAccepted { report, then } => {
+                self.checks.struck.insert(report.agent.clone(), report.failure);
+                self.check_report(report, then);
+            }
             Fact::Merged { task, attempt, commit } => self.check_merged(task, *attempt, commit),
             _ => {}
         }

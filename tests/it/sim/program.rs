@@ -107,13 +107,15 @@ impl World {
         }
         if bad {
             visible = !self.rng.chance(500_000);
-            match self.rng.below(7) {
+            match self.rng.below(9) {
                 0 => ran.failure = Some(failure(FailureKind::AgentFailed)),
                 1 => ran.failure = Some(failure(FailureKind::AgentCrashed)),
                 2 => lasts = i64::MAX / 4,
                 3 => (lasts, deaf) = (i64::MAX / 4, true),
                 4 => waits = Some(if self.rng.chance(500_000) { Wait::Human } else { Wait::Limit }),
-                5 => ran.claim = AgentReport { outcome: Some(Outcome::ChangesRequested), summary: None },
+                5 => ran.failure = Some(failure(FailureKind::OutOfMemory)),
+                6 => ran.failure = Some(failure(FailureKind::TasksLimit)),
+                7 => ran.claim = AgentReport { outcome: Some(Outcome::ChangesRequested), summary: None },
                 _ => lasts = limit - self.rng.between(0, 2 * SECOND),
             }
         }

@@ -144,6 +144,7 @@ pub(super) fn plan(rng: &mut Rng) -> Plan {
             stages: vec![Stage { name: StageName::new("code").unwrap(), role: Role::new("codegen").unwrap() }],
         },
         log_days: 7,
+        drain: Duration::from_secs(30),
     }
 }
 

@@ -155,6 +155,7 @@ impl World {
         }
         if recorded && self.started {
             self.check_mailboxes();
+            self.check_strikes();
         }
         if recorded && self.rng.chance(2_000) {
             self.compact();
@@ -187,6 +188,8 @@ impl World {
             return;
         }
         self.tell(|| "the supervisor is killed".to_owned());
+        // A real one records the facts of a turn at once, so that an alert and its reason are never apart.
+        self.checks.struck.clear();
         self.started = false;
         // What it had begun outside may still happen, but nobody hears of it.
         for effect in self.take_slow(self.life) {
