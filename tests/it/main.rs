@@ -8,6 +8,7 @@ mod cli;
 mod config;
 mod daemon;
 mod docs;
+mod envelopes;
 mod git_merge;
 mod git_worktree;
 mod journal;
