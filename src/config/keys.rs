@@ -139,8 +139,9 @@ mod tests {
             "[alert]",
             "[spool]",
             "[log]",
-            "restart",
+            "[service]",
             "limits",
+            "restart",
         ];
         assert_eq!(headings, expected);
     }

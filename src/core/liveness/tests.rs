@@ -227,12 +227,26 @@ fn what_is_due_is_tried_a_bounded_number_of_times() {
 
     let mut core = core_in(State::Starting, plan(RestartKind::Permanent, 5));
     core.agents.get_mut(&kaede()).unwrap().state =
-        Liveness::Starting { pane: pane(), deadline: at(10), slice: START_SLICES };
+        Liveness::Starting { pane: pane(), deadline: at(59), slice: START_SLICES };
     tell(&mut core, News::Due);
     assert_eq!(state_of(&core), State::Stopping);
 
     core.handle_timeout(at(60) + KILL_REPEAT);
     assert_eq!(state_of(&core), State::Stopping, "it is killed again until it is gone");
+}
+
+#[test]
+fn a_start_is_not_cut_short_by_a_clock_that_leaps_again_and_again() {
+    let mut core = core_in(State::Starting, plan(RestartKind::Permanent, 5));
+    for hour in 1..20 {
+        core.handle_timeout(at(hour * 3_600));
+        assert_eq!(state_of(&core), State::Starting);
+    }
+    for _ in 0..START_SLICES {
+        let (due, _) = core.poll_timeout().unwrap();
+        core.handle_timeout(due);
+    }
+    assert_eq!(state_of(&core), State::Stopping, "a start that takes too long is ended");
 }
 
 #[test]
