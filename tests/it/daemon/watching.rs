@@ -76,10 +76,11 @@ fn a_nudge_is_a_message_in_the_agents_inbox_and_their_number_is_bounded() {
 
 #[test]
 fn what_computes_or_prints_is_not_stalled() {
-    let mut root = Root::new(&[("kaede", "codegen", "driver = \"echo\"\nstall = \"2s\"\non_stall = \"restart\"")]);
+    let mut root = Root::new(&[("kaede", "codegen", "driver = \"echo\"\nstall = \"5s\"\non_stall = \"restart\"")]);
     root.up();
-    // Four seconds of computing in silence, then four of printing.
-    let run = "end=$(($(date +%s) + 4)); while test $(date +%s) -lt $end; do i=0; while test $i -lt 20000; do i=$((i+1)); done; done; for i in 1 2 3 4; do echo $i; sleep 1; done; echo x > x";
+    // Seven seconds of computing in silence, then seven of printing. Half a second of processor time in five is progress, which
+    // also a busy machine has to give.
+    let run = "end=$(($(date +%s) + 7)); while test $(date +%s) -lt $end; do i=0; while test $i -lt 20000; do i=$((i+1)); done; done; for i in 1 2 3 4 5 6 7; do echo $i; sleep 1; done; echo x > x";
     root.drop_file("s.yaml", &format!("tasks:\n  a: {{run: '{run}'}}\n"));
     root.wait_event("merged", "s/a");
     assert_eq!(root.count_events("attempt-stalled", "s/a"), 0);
