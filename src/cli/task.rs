@@ -141,6 +141,7 @@ fn show(detail: &TaskDetail, now: Timestamp, color: Color, width: Option<usize>)
         ("needs", names(&task.needs)),
         ("waits for", names(&detail.blocked_by)),
         ("priority", task.priority.to_string()),
+        ("due", task.due.map(|due| due.to_string()).unwrap_or_default()),
         ("run", format!("{} · stage {}", task.run, task.stage)),
         ("branch", task.branch.clone().unwrap_or_default()),
         ("commit", task.commit.clone().unwrap_or_default()),

@@ -4,6 +4,7 @@ mod agent;
 mod limits;
 mod repository;
 mod resources;
+mod scheduler;
 mod spool;
 mod timing;
 
@@ -18,7 +19,7 @@ use super::section::{Field, Section};
 use super::source::Span;
 use super::toml_tree;
 use super::tree::{Node, Value};
-use crate::model::agent::Limits;
+use crate::model::agent::{AgentSpec, Limits};
 use crate::model::fault::Fault;
 use crate::model::fault_code::Mistake;
 use crate::model::id::{Role, StageName};
@@ -71,8 +72,9 @@ fn read_plan(root: &Path, report: &mut Report<'_>) -> Option<Plan> {
     };
     let agents = agent::read_all(&file, &defaults, report);
     let repositories = repository::read_all(&file, root, report);
-    let workflow = read_workflow(&file, report);
+    let workflow = read_workflow(&file, agents.as_deref(), report);
     let resources = resources::read(&file, report);
+    let scheduler = scheduler::read(&file, agents.as_deref(), report);
     let alert_command = resources::read_alert(&file, report);
     let spool = spool::read(&file, report);
     let log_days = resources::read_log(&file, report);
@@ -83,6 +85,7 @@ fn read_plan(root: &Path, report: &mut Report<'_>) -> Option<Plan> {
         repositories: repositories?,
         workflow: workflow?,
         resources: resources?,
+        scheduler: scheduler?,
         alert_command: alert_command?,
         spool: spool?,
         log_days: log_days?,
@@ -147,16 +150,30 @@ fn display_name(key: &str, node: &Node, report: &mut Report<'_>) -> Option<Strin
     Some(text)
 }
 
-fn read_workflow(file: &Section<'_>, report: &mut Report<'_>) -> Option<Workflow> {
+fn read_workflow(file: &Section<'_>, agents: Option<&[AgentSpec]>, report: &mut Report<'_>) -> Option<Workflow> {
+    let mut healer = None;
     if let Some(entry) = file.entry("workflow") {
         let section = Section::open(&entry.key, &entry.node, entry.key_span, keys::agents::WORKFLOW.keys, report);
         if section.field("stages", report, stages) == Field::Broken {
             return None;
         }
+        healer = section.field("healer", report, |key, node, report| read_healer(key, node, agents, report)).value();
     }
     let name = StageName::new("code").ok()?;
     let role = Role::new("codegen").ok()?;
-    Some(Workflow { stages: vec![Stage { name, role }] })
+    Some(Workflow { stages: vec![Stage { name, role }], healer })
+}
+
+fn read_healer(key: &str, node: &Node, agents: Option<&[AgentSpec]>, report: &mut Report<'_>) -> Option<Role> {
+    let role: Role = read::name(key, node, report)?;
+    // What is wrong with the agents has been told; who is missing then proves nothing.
+    let is_there = agents.is_none_or(|agents| agents.iter().any(|agent| agent.role == role && agent.takes_work()));
+    if !is_there {
+        let note =
+            Note::new(Mistake::UnknownAgent, node.span, format!("no agent that takes work has the role `{role}`"));
+        report.add(note.help("give one agent this role, or leave `healer` out"));
+    }
+    is_there.then_some(role)
 }
 
 fn stages(key: &str, node: &Node, report: &mut Report<'_>) -> Option<()> {

@@ -4,6 +4,7 @@
 //! `core::dag`.
 
 mod defaults;
+mod every;
 mod policy;
 mod task;
 
@@ -13,15 +14,15 @@ use self::defaults::Defaults;
 use super::keys;
 use super::read;
 use super::report::{Note, Report};
-use super::section::Section;
+use super::section::{Field, Section};
 use super::source::Span;
 use super::tree::{Node, Value};
 use super::yaml_tree;
 use crate::model::fault::Fault;
 use crate::model::fault_code::Mistake;
-use crate::model::id::is_task_segment;
+use crate::model::id::{PoolName, is_task_segment};
 use crate::model::plan::Plan;
-use crate::model::task::TaskFile;
+use crate::model::task::{POOL_SLOTS_MAX, PoolSpec, TaskFile};
 
 /// How many tasks one file may have.
 pub const TASKS_MAX: usize = 20_000;
@@ -100,6 +101,15 @@ fn read_file(path: &str, plan: &Plan, report: &mut Report<'_>) -> Option<(TaskFi
     // A wrong version is told by its own reader; the rest is read as if it were this one.
     file.field("version", report, |key, node, report| read::count(key, VERSION..=VERSION, node, report));
     let defaults = Defaults::read(&file, plan, report);
+    let declared = file
+        .field("pools", report, |key, node, report| read::counts::<PoolName>(key, &(1..=POOL_SLOTS_MAX), node, report));
+    let pools_are_known = declared != Field::Broken;
+    let pools = declared
+        .value()
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(pool, (slots, span))| (pool, PoolSpec { slots, place: report.source().place(span) }))
+        .collect();
     let Some(entry) = file.entry("tasks") else {
         if !file.is_told("tasks") {
             let note = Note::new(Mistake::MissingKey, Span::FILE, "the file has no `tasks`");
@@ -131,9 +141,9 @@ fn read_file(path: &str, plan: &Plan, report: &mut Report<'_>) -> Option<(TaskFi
         }
     };
     let nodes = nodes?;
-    let has_gaps = !is_good_stem || nodes.iter().any(Option::is_none);
+    let has_gaps = !is_good_stem || !pools_are_known || nodes.iter().any(Option::is_none);
     let nodes = nodes.into_iter().flatten().collect();
-    Some((TaskFile { stem: stem.to_owned(), path: path.to_owned(), nodes }, has_gaps))
+    Some((TaskFile { stem: stem.to_owned(), path: path.to_owned(), pools, nodes }, has_gaps))
 }
 
 /// Tells those who write tasks as a list, as other tools want them, how they are written here.

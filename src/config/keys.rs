@@ -58,6 +58,8 @@ pub enum Shape {
     Tables(&'static Part),
     /// Tables under names.
     Named(&'static Part),
+    /// Whole numbers of a range under names.
+    Counts(u32, u32),
 }
 
 /// A part of a file: a heading and its keys.
@@ -70,8 +72,7 @@ pub struct Part {
 }
 
 /// Keys of later versions of dependency files: told apart from typing mistakes.
-pub(super) const LATER: [&str; 9] =
-    ["issues", "pools", "touches", "sla", "on_failure", "external", "resolved_when", "every", "cache"];
+pub(super) const LATER: [&str; 4] = ["issues", "external", "resolved_when", "cache"];
 
 /// Finds a key by its name or another way to write it.
 pub(super) fn find(keys: &'static [Key], written: &str) -> Option<&'static Key> {
@@ -96,7 +97,8 @@ pub fn parts(root: &'static Part) -> Vec<&'static Part> {
                 | Shape::Count(..)
                 | Shape::Factor(..)
                 | Shape::Choice(_)
-                | Shape::Choices(_) => continue,
+                | Shape::Choices(_)
+                | Shape::Counts(..) => continue,
             };
             if parts.iter().all(|part| part.heading != inner.heading) {
                 parts.push(inner);
@@ -136,6 +138,7 @@ mod tests {
             "[[repository]]",
             "[workflow]",
             "[resources]",
+            "[scheduler]",
             "[alert]",
             "[spool]",
             "[log]",

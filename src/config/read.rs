@@ -1,5 +1,6 @@
 //! Reads single values of a [`Node`]: every function tells what is wrong and returns nothing then.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
@@ -99,7 +100,7 @@ pub(super) fn words(
 ) -> Option<Vec<Item>> {
     let items = texts(key, node, report)?;
     let mut is_good = true;
-    let mut seen = std::collections::BTreeMap::new();
+    let mut seen = BTreeMap::new();
     for item in &items {
         if let Err(message) = rule(&item.text) {
             report.add(Note::new(Mistake::BadName, item.span, message));
@@ -213,6 +214,33 @@ pub(super) fn count(key: &str, range: RangeInclusive<u32>, node: &Node, report: 
         report.add(Note::new(Mistake::OutOfRange, node.span, format!("`{key}` must be {wanted}, found {number}")));
     }
     good
+}
+
+/// Reads whole numbers of a range under names, with the place of each name.
+pub(super) fn counts<N: FromStr<Err = NameFault> + Ord>(
+    key: &str,
+    range: &RangeInclusive<u32>,
+    node: &Node,
+    report: &mut Report<'_>,
+) -> Option<BTreeMap<N, (u32, Span)>> {
+    let Value::Map(entries) = &*node.value else {
+        mismatch(key, "whole numbers by name", node, report);
+        return None;
+    };
+    let mut counts = BTreeMap::new();
+    let mut is_good = true;
+    for entry in entries {
+        let name = entry.key.parse::<N>().map_err(|fault| {
+            report.add(Note::new(Mistake::BadName, entry.key_span, fault.to_string()));
+        });
+        match (name, count(&entry.key, range.clone(), &entry.node, report)) {
+            (Ok(name), Some(count)) => {
+                counts.insert(name, (count, entry.key_span));
+            }
+            (Ok(_) | Err(()), _) => is_good = false,
+        }
+    }
+    is_good.then_some(counts)
 }
 
 /// Reads a number of a range, with or without a fraction.

@@ -87,7 +87,8 @@ fn default(text: &str, shape: Shape) -> Value {
         | Shape::Choice(_)
         | Shape::Table(_)
         | Shape::Tables(_)
-        | Shape::Named(_) => json!(text),
+        | Shape::Named(_)
+        | Shape::Counts(..) => json!(text),
     }
 }
 
@@ -105,6 +106,9 @@ fn shape(shape: Shape, format: Format) -> Map<String, Value> {
         Shape::Table(part) => Value::Object(object(part, format)),
         Shape::Tables(part) => json!({"type": "array", "items": object(part, format)}),
         Shape::Named(part) => json!({"type": "object", "additionalProperties": object(part, format)}),
+        Shape::Counts(min, max) => {
+            json!({"type": "object", "additionalProperties": {"type": "integer", "minimum": min, "maximum": max}})
+        }
     };
     match schema {
         Value::Object(schema) => schema,

@@ -60,10 +60,27 @@ impl Core {
             let kind = AlertKind::CrashLoop;
             self.raise(Alert { kind, agent: Some(agent), task: None, attempt: None, since: self.now, text });
         }
+        if self.is_failing()
+            && let Some(text) = self.slowed()
+        {
+            let kind = AlertKind::Failures;
+            self.raise(Alert { kind, agent: None, task: None, attempt: None, since: self.now, text });
+        }
         let over: Vec<String> =
             self.durable.alerts.iter().filter(|(_, alert)| self.is_over(alert)).map(|(key, _)| key.clone()).collect();
         for key in over {
             self.clear_alert(&key);
+        }
+    }
+
+    /// Says of runs that they are late.
+    pub(super) fn wake_slas(&mut self) {
+        for (due, task) in self.index.overdue(self.now) {
+            self.record(Fact::SlaMissed { task: task.clone(), due });
+            let text =
+                format!("{task} should have been done by {due}; `miyabi task why {task}` says what it waits for");
+            let kind = AlertKind::SlaMissed;
+            self.raise(Alert { kind, agent: None, task: Some(task), attempt: None, since: self.now, text });
         }
     }
 
@@ -81,6 +98,12 @@ impl Core {
             AlertKind::OutOfMemory | AlertKind::TasksLimit => {
                 alert.agent.as_ref().is_none_or(|agent| self.plan.agent(agent).is_none())
             }
+            AlertKind::SlaMissed => alert
+                .task
+                .as_ref()
+                .and_then(|task| self.durable.tasks.get(task))
+                .is_none_or(|record| record.is_settled() || !record.sla_missed),
+            AlertKind::Failures => !self.is_failing(),
             // The next look at the room ends these.
             AlertKind::LowDisk | AlertKind::LowMemory => false,
         }
@@ -99,6 +122,8 @@ const fn strike(kind: FailureKind) -> Option<AlertKind> {
         | FailureKind::ProtectedPath
         | FailureKind::TimedOut
         | FailureKind::Infrastructure
-        | FailureKind::NoSpace => None,
+        | FailureKind::NoSpace
+        | FailureKind::Limited
+        | FailureKind::Refused => None,
     }
 }

@@ -3,6 +3,7 @@
 mod cycle;
 mod draw;
 mod fingerprint;
+mod pool;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,6 +48,7 @@ pub fn check_beside(files: &[TaskFile], known: &BTreeSet<TaskId>, unread_stems: 
     let (files, mut faults) = without_doubles(&files);
     let (graph, unresolved) = resolve(&files);
     faults.extend(unknown_needs(&graph, &unresolved, known, unread_stems));
+    faults.extend(pool::find(&files, unread_stems));
     faults.extend(cycle::find(&graph).into_iter().take(FAULTS_MAX));
     faults.sort();
     faults

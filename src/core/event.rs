@@ -152,6 +152,8 @@ pub struct Room {
     pub disk: Size,
     /// Memory that the machine can give.
     pub memory: Size,
+    /// The load average of one minute per processor, in hundredths; `None`: nobody knows.
+    pub load: Option<u32>,
 }
 
 /// The branch that is checked out in each repository, or why there is none.

@@ -1,17 +1,19 @@
 //! Facts: what must survive a crash. The journal holds them in order; replaying them gives the durable state.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::agent::StallAnswer;
 use crate::model::alert::Alert;
-use crate::model::id::{AgentId, EnvelopeId, Incarnation, RunId, StageName, TaskId};
+use crate::model::id::{AgentId, EnvelopeId, Incarnation, PoolName, RunId, StageName, TaskId};
 use crate::model::report::{FailureKind, Report};
 use crate::model::span;
-use crate::model::task::TaskSpec;
+use crate::model::task::{FailureClass, TaskSpec};
 use crate::model::time::Timestamp;
 
 /// The version of [`Fact`]'s JSON form; older versions are still read.
-pub const FACT_VERSION: i64 = 2;
+pub const FACT_VERSION: i64 = 3;
 
 /// Something that has happened and must never be forgotten.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -133,6 +135,27 @@ pub enum Fact {
         task: TaskId,
         /// By what.
         reason: String,
+    },
+    /// The run of a task that comes again begins at a time.
+    RunScheduled {
+        /// Which task.
+        task: TaskId,
+        /// When.
+        at: Timestamp,
+    },
+    /// A run has not ended within its `sla`. It goes on.
+    SlaMissed {
+        /// Which task.
+        task: TaskId,
+        /// Until when it should have ended.
+        due: Timestamp,
+    },
+    /// A dependency file that is in force declares these pools, and no others.
+    PoolsDeclared {
+        /// The file's stem.
+        stem: String,
+        /// The slots of each pool.
+        pools: BTreeMap<PoolName, u32>,
     },
     /// An envelope with a work order is intended; from now on it is delivered whatever happens.
     AttemptQueued {
@@ -360,6 +383,13 @@ pub enum Origin {
     },
     /// A person or program that submitted it.
     Submitted,
+    /// We ask the healer about a task that has failed for good.
+    Healer {
+        /// The task.
+        of: TaskId,
+        /// Its run.
+        run: RunId,
+    },
 }
 
 /// Why an attempt failed, as the supervisor sees it.
@@ -381,6 +411,19 @@ pub enum AttemptCause {
         /// Which kind of failure.
         kind: FailureKind,
     },
+}
+
+impl AttemptCause {
+    /// Returns the kind of failure as policies tell it apart; nothing if it is nobody's failure.
+    #[must_use]
+    pub const fn class(self) -> Option<FailureClass> {
+        match self {
+            Self::Crashed | Self::Lost => Some(FailureClass::Crash),
+            Self::Overdue | Self::Stalled => Some(FailureClass::Timeout),
+            Self::Conflict => Some(FailureClass::Conflict),
+            Self::Reported { kind } => kind.class(),
+        }
+    }
 }
 
 /// What follows the end of an attempt.
@@ -431,6 +474,14 @@ pub fn found_text(adopted: &[AgentId], repaired: &[String]) -> String {
     }
 }
 
+fn pools_text(stem: &str, pools: &BTreeMap<PoolName, u32>) -> String {
+    if pools.is_empty() {
+        return format!("the file {stem} declares no pools any more");
+    }
+    let list: Vec<String> = pools.iter().map(|(pool, slots)| format!("{pool}: {slots}")).collect();
+    format!("the file {stem} declares the pools {}", list.join(", "))
+}
+
 impl Fact {
     /// Tells the fact to people and programs.
     #[must_use]
@@ -448,6 +499,7 @@ impl Fact {
                 task: alert.task.clone(),
                 ..Told::new("alert-raised", alert.text.clone())
             },
+            Self::PoolsDeclared { stem, pools } => Told::new("pools-declared", pools_text(stem, pools)),
             Self::AlertCleared { key } => Told::new("alert-cleared", format!("{key} is over")),
             Self::SpawnRequested { .. }
             | Self::AgentUp { .. }
@@ -461,6 +513,8 @@ impl Fact {
             | Self::TaskReattached { .. }
             | Self::TaskRetried { .. }
             | Self::TaskCancelled { .. }
+            | Self::SlaMissed { .. }
+            | Self::RunScheduled { .. }
             | Self::MergeParked { .. } => self.tell_of_task(),
             Self::AttemptQueued { .. }
             | Self::AttemptStarted { .. }
@@ -513,6 +567,7 @@ impl Fact {
                 let text = match origin {
                     Origin::File { path, .. } => format!("{task} is accepted from {path}"),
                     Origin::Submitted => format!("{task} is accepted"),
+                    Origin::Healer { of, .. } => format!("{task} is to find out why {of} failed"),
                 };
                 Told::new("task-accepted", text).of_task(task)
             }
@@ -533,6 +588,12 @@ impl Fact {
             }
             Self::TaskCancelled { task, reason } => {
                 Told::new("task-cancelled", format!("{task} is cancelled: {reason}")).of_task(task)
+            }
+            Self::RunScheduled { task, at } => {
+                Told::new("run-scheduled", format!("{task} begins its run at {at}")).of_task(task)
+            }
+            Self::SlaMissed { task, due } => {
+                Told::new("sla-missed", format!("{task} should have been done by {due}")).of_task(task)
             }
             Self::MergeParked { task, reason } => {
                 Told::new("merge-parked", format!("{task} waits to be merged: {reason}")).of_task(task)

@@ -1,27 +1,34 @@
 //! What can be looked up quickly. Everything here follows from the durable state and is built anew at every start.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use crate::model::id::{AgentId, EnvelopeId, RepositoryName, Role, TaskId};
-use crate::model::task::{Assignee, RepositoryChoice};
+use crate::model::id::{AgentId, EnvelopeId, PoolName, RepositoryName, Role, TaskId};
+use crate::model::plan::Plan;
+use crate::model::task::{Assignee, OnFailure, RepositoryChoice};
 use crate::model::time::Timestamp;
 
+use super::fact::Origin;
+use super::scheduler::admission::Demand;
+use super::scheduler::graph::{NeedGraph, is_met};
+use super::scheduler::rank::Turn;
+use super::scheduler::recurrence::wake_at;
 use super::state::{Durable, Phase, TaskRecord};
 
-/// The order in which ready tasks are taken: by priority, then by acceptance.
-pub(super) type Turn = (u8, u64, TaskId);
+/// How many tasks may grow older in one turn; the rest in the next ones.
+const OLDER_MAX: usize = 500;
 
 /// Where a task stands in the index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Entry {
-    Ready { assignee: Queue, turn: Turn },
+    Ready { line: (Queue, Demand), turn: Turn, older_at: Timestamp },
     Later { until: Timestamp },
     Open { agent: AgentId },
     Merging { repository: RepositoryName, seq: u64 },
     Elsewhere,
 }
 
-/// Whose queue a ready task waits in.
+/// For whom a ready task waits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Queue {
     Agent(AgentId),
@@ -32,47 +39,108 @@ pub(super) enum Queue {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Index {
     repositories: BTreeSet<RepositoryName>,
+    ageing: Duration,
+    /// The slots of all pools.
+    slots: BTreeMap<PoolName, u32>,
+    graph: NeedGraph,
     entries: BTreeMap<TaskId, Entry>,
-    ready: BTreeMap<Queue, BTreeSet<Turn>>,
+    ready: BTreeMap<(Queue, Demand), BTreeSet<Turn>>,
+    /// When ready tasks count as more urgent.
+    older: BTreeSet<(Timestamp, TaskId)>,
     later: BTreeSet<(Timestamp, TaskId)>,
     open: BTreeMap<AgentId, (TaskId, EnvelopeId)>,
     merging: BTreeMap<RepositoryName, BTreeSet<(u64, TaskId)>>,
-    dependents: BTreeMap<TaskId, BTreeSet<TaskId>>,
-    needs: BTreeMap<TaskId, Vec<TaskId>>,
+    /// Tasks under way whose files nobody else may touch.
+    touching: BTreeSet<TaskId>,
+    /// Files of which nothing is begun, with the failed tasks that hold them up.
+    paused: BTreeMap<String, BTreeSet<TaskId>>,
+    /// When runs must have ended that have not.
+    due: BTreeSet<(Timestamp, TaskId)>,
+    due_of: BTreeMap<TaskId, Timestamp>,
+    /// When something must be done about tasks that come again.
+    recurring: BTreeSet<(Timestamp, TaskId)>,
+    recurring_at: BTreeMap<TaskId, Timestamp>,
     /// Back-offs from before the clock was set back: when they were to end, and when they end by the clock of today.
     shifted: BTreeMap<TaskId, (Timestamp, Timestamp)>,
 }
 
 impl Index {
-    pub(super) fn build(durable: &Durable, repositories: BTreeSet<RepositoryName>, now: Timestamp) -> Self {
+    pub(super) fn build(durable: &Durable, plan: &Plan, now: Timestamp) -> Self {
+        let repositories = plan.repositories.iter().map(|repository| repository.name.clone()).collect();
         let shifted = durable.tasks.iter().filter_map(|(task, record)| Some((task.clone(), shift(record, now)?)));
-        let mut index = Self { repositories, shifted: shifted.collect(), ..Self::default() };
+        let shifted = shifted.collect();
+        let mut index = Self { repositories, shifted, ageing: plan.scheduler.ageing, ..Self::default() };
+        index.read_pools(durable);
+        for (task, record) in &durable.tasks {
+            index.graph.register(task, &record.spec.needs);
+            index.note_pause(task, record);
+        }
+        for (task, _) in durable.tasks.iter().filter(|(_, record)| is_met(record)) {
+            index.graph.set_met(task, true);
+        }
+        index.graph.measure(durable);
         for task in durable.tasks.keys() {
-            index.update(durable, task, now);
+            index.place(durable, task, now);
         }
         index
     }
 
-    /// Brings one task, and those that wait for it, up to date.
-    pub(super) fn update(&mut self, durable: &Durable, task: &TaskId, now: Timestamp) {
-        self.update_one(durable, task, now);
-        let dependents: Vec<TaskId> = self.dependents.get(task).into_iter().flatten().cloned().collect();
-        for dependent in dependents {
-            self.update_one(durable, &dependent, now);
+    /// Takes over what the files in force say of pools.
+    pub(super) fn read_pools(&mut self, durable: &Durable) {
+        self.slots.clear();
+        for (pool, slots) in durable.pools.values().flatten() {
+            // While files contradict one another neither is in force; the smaller number is the safer one.
+            self.slots.entry(pool.clone()).and_modify(|known| *known = (*known).min(*slots)).or_insert(*slots);
         }
     }
 
-    fn update_one(&mut self, durable: &Durable, task: &TaskId, now: Timestamp) {
+    /// Brings one task, and those that wait for it, up to date.
+    pub(super) fn update(&mut self, durable: &Durable, task: &TaskId, now: Timestamp) {
+        let Some(record) = durable.tasks.get(task) else { return };
+        self.graph.register(task, &record.spec.needs);
+        for dependent in self.graph.set_met(task, is_met(record)) {
+            self.place(durable, &dependent, now);
+        }
+        self.place(durable, task, now);
+        if let Some(stem) = self.note_pause(task, record) {
+            for other in of_file(durable, &stem) {
+                self.place(durable, &other, now);
+            }
+        }
+    }
+
+    /// Notes whether a task holds its file up; returns the file if that lets it go on or stops it.
+    fn note_pause(&mut self, task: &TaskId, record: &TaskRecord) -> Option<String> {
+        let Origin::File { stem, .. } = &record.origin else { return None };
+        let holds_up = matches!(record.phase, Phase::Failed { .. })
+            && record.spec.on_failure == OnFailure::Pause
+            && !record.detached;
+        let was_paused = self.paused.contains_key(stem);
+        if holds_up {
+            self.paused.entry(stem.clone()).or_default().insert(task.clone());
+        } else if let Some(holders) = self.paused.get_mut(stem) {
+            holders.remove(task);
+            if holders.is_empty() {
+                self.paused.remove(stem);
+            }
+        }
+        (was_paused != self.paused.contains_key(stem)).then(|| stem.clone())
+    }
+
+    /// Returns the failed task because of which nothing of a task's file is begun.
+    pub(super) fn paused_by(&self, record: &TaskRecord) -> Option<&TaskId> {
+        let Origin::File { stem, .. } = &record.origin else { return None };
+        self.paused.get(stem)?.first()
+    }
+
+    fn place(&mut self, durable: &Durable, task: &TaskId, now: Timestamp) {
         self.forget(task);
         let Some(record) = durable.tasks.get(task) else { return };
-        for need in &record.spec.needs {
-            self.dependents.entry(need.clone()).or_default().insert(task.clone());
-        }
-        self.needs.insert(task.clone(), record.spec.needs.clone());
-        let entry = self.place(durable, task, record, now);
+        let entry = self.entry(durable, task, record, now);
         match &entry {
-            Entry::Ready { assignee, turn } => {
-                self.ready.entry(assignee.clone()).or_default().insert(turn.clone());
+            Entry::Ready { line, turn, older_at } => {
+                self.ready.entry(line.clone()).or_default().insert(turn.clone());
+                self.older.insert((*older_at, task.clone()));
             }
             Entry::Later { until } => {
                 self.later.insert((*until, task.clone()));
@@ -87,30 +155,57 @@ impl Index {
             }
             Entry::Elsewhere => {}
         }
-        self.entries.insert(task.clone(), entry);
+        match &entry {
+            Entry::Open { .. } | Entry::Merging { .. } if !record.spec.touches.is_empty() => {
+                self.touching.insert(task.clone());
+            }
+            Entry::Ready { .. }
+            | Entry::Later { .. }
+            | Entry::Open { .. }
+            | Entry::Merging { .. }
+            | Entry::Elsewhere => {}
+        }
+        if let Some(due) = record.due().filter(|_| !record.is_settled() && !record.sla_missed) {
+            self.due.insert((due, task.clone()));
+            self.due_of.insert(task.clone(), due);
+        }
+        if let Some(at) = wake_at(record, now) {
+            self.recurring.insert((at, task.clone()));
+            self.recurring_at.insert(task.clone(), at);
+        }
+        if entry != Entry::Elsewhere {
+            self.entries.insert(task.clone(), entry);
+        }
     }
 
     fn forget(&mut self, task: &TaskId) {
-        for need in self.needs.remove(task).into_iter().flatten() {
-            if let Some(dependents) = self.dependents.get_mut(&need) {
-                dependents.remove(task);
-            }
+        if let Some(due) = self.due_of.remove(task) {
+            self.due.remove(&(due, task.clone()));
+        }
+        if let Some(at) = self.recurring_at.remove(task) {
+            self.recurring.remove(&(at, task.clone()));
         }
         match self.entries.remove(task) {
-            Some(Entry::Ready { assignee, turn }) => {
-                if let Some(queue) = self.ready.get_mut(&assignee) {
-                    queue.remove(&turn);
+            Some(Entry::Ready { line, turn, older_at }) => {
+                self.older.remove(&(older_at, task.clone()));
+                if let Some(turns) = self.ready.get_mut(&line) {
+                    turns.remove(&turn);
+                    if turns.is_empty() {
+                        self.ready.remove(&line);
+                    }
                 }
             }
             Some(Entry::Later { until }) => {
                 self.later.remove(&(until, task.clone()));
             }
             Some(Entry::Open { agent }) => {
+                self.touching.remove(task);
                 if self.open.get(&agent).is_some_and(|(owner, _)| owner == task) {
                     self.open.remove(&agent);
                 }
             }
             Some(Entry::Merging { repository, seq }) => {
+                self.touching.remove(task);
                 if let Some(queue) = self.merging.get_mut(&repository) {
                     queue.remove(&(seq, task.clone()));
                 }
@@ -119,21 +214,41 @@ impl Index {
         }
     }
 
-    /// Returns the ready tasks that an agent may take, the first of its own queue and of its role's in their order.
-    pub(super) fn all_for(&self, agent: &AgentId, role: &Role) -> impl Iterator<Item = &TaskId> {
-        let mut own = self.ready.get(&Queue::Agent(agent.clone())).into_iter().flatten().peekable();
-        let mut shared = self.ready.get(&Queue::Role(role.clone())).into_iter().flatten().peekable();
-        std::iter::from_fn(move || match (own.peek(), shared.peek()) {
-            (Some(mine), Some(ours)) if mine <= ours => own.next(),
-            (Some(_), None) => own.next(),
-            (Some(_) | None, Some(_)) => shared.next(),
-            (None, None) => None,
-        })
-        .map(|(_, _, task)| task)
+    /// Brings the order of the ready tasks up to date: chains that have become longer, tasks that have become older.
+    pub(super) fn freshen(&mut self, durable: &Durable, now: Timestamp) {
+        for task in self.graph.measure(durable) {
+            if matches!(self.entries.get(&task), Some(Entry::Ready { .. })) {
+                self.place(durable, &task, now);
+            }
+        }
+        for _ in 0..OLDER_MAX {
+            let Some((_, task)) = self.older.first().filter(|(at, _)| *at <= now).cloned() else { break };
+            self.place(durable, &task, now);
+        }
+    }
+
+    /// Returns the lines of ready tasks.
+    pub(super) fn lines(&self) -> impl Iterator<Item = (&(Queue, Demand), &BTreeSet<Turn>)> {
+        self.ready.iter()
     }
 
     pub(super) fn has_ready(&self) -> bool {
-        self.ready.values().any(|queue| !queue.is_empty())
+        !self.ready.is_empty()
+    }
+
+    /// Returns the slots of all pools.
+    pub(super) const fn slots(&self) -> &BTreeMap<PoolName, u32> {
+        &self.slots
+    }
+
+    /// Returns the tasks under way whose files nobody else may touch.
+    pub(super) fn touching(&self) -> impl Iterator<Item = &TaskId> {
+        self.touching.iter()
+    }
+
+    /// Says whether everything that a task needs is done.
+    pub(super) fn is_unblocked(&self, task: &TaskId) -> bool {
+        self.graph.is_ready(task)
     }
 
     /// Returns the order that an agent has.
@@ -154,6 +269,26 @@ impl Index {
         self.later.iter().take_while(|(until, _)| *until <= now).map(|(_, task)| task.clone()).collect()
     }
 
+    /// Returns when the next run must have ended.
+    pub(super) fn next_overdue(&self) -> Option<Timestamp> {
+        self.due.first().map(|(due, _)| *due)
+    }
+
+    /// Returns when something must next be done about a task that comes again.
+    pub(super) fn next_recurring(&self) -> Option<Timestamp> {
+        self.recurring.first().map(|(at, _)| *at)
+    }
+
+    /// Returns the tasks that come again and about which something must be done.
+    pub(super) fn recurring_due(&self, now: Timestamp) -> Vec<TaskId> {
+        self.recurring.iter().take_while(|(at, _)| *at <= now).map(|(_, task)| task.clone()).collect()
+    }
+
+    /// Returns the runs that have not ended in time, and when they should have.
+    pub(super) fn overdue(&self, now: Timestamp) -> Vec<(Timestamp, TaskId)> {
+        self.due.iter().take_while(|(due, _)| *due <= now).cloned().collect()
+    }
+
     pub(super) fn merging(&self) -> impl Iterator<Item = (&RepositoryName, impl Iterator<Item = &TaskId>)> {
         self.merging.iter().map(|(repository, queue)| (repository, queue.iter().map(|(_, task)| task)))
     }
@@ -171,19 +306,24 @@ impl Index {
         }
     }
 
-    fn place(&self, durable: &Durable, task: &TaskId, record: &TaskRecord, now: Timestamp) -> Entry {
+    fn entry(&self, durable: &Durable, task: &TaskId, record: &TaskRecord, now: Timestamp) -> Entry {
         match &record.phase {
-            Phase::Waiting { .. } if !self.has_workplace(record) => Entry::Elsewhere,
+            Phase::Waiting { .. } if wake_at(record, now).is_some() => Entry::Elsewhere,
+            Phase::Waiting { .. } if !self.has_workplace(record) || self.paused_by(record).is_some() => {
+                Entry::Elsewhere
+            }
             Phase::Waiting { not_before: Some(until) } if self.end_of_back_off(task, *until) > now => {
                 Entry::Later { until: self.end_of_back_off(task, *until) }
             }
-            Phase::Waiting { .. } if needs_are_done(durable, record) => Entry::Ready {
-                assignee: match &record.spec.assignee {
+            Phase::Waiting { .. } if self.graph.is_ready(task) => {
+                let whom = match &record.spec.assignee {
                     Assignee::Agent(agent) => Queue::Agent(agent.clone()),
                     Assignee::Role(role) => Queue::Role(role.clone()),
-                },
-                turn: (record.spec.priority.get(), record.seq, task.clone()),
-            },
+                };
+                let behind = self.graph.behind(task);
+                let (turn, older_at) = Turn::of(durable, (task, record), behind, self.ageing, now);
+                Entry::Ready { line: (whom, Demand::of(&record.spec)), turn, older_at }
+            }
             Phase::Queued => {
                 record.current().map_or(Entry::Elsewhere, |current| Entry::Open { agent: current.agent.clone() })
             }
@@ -207,16 +347,11 @@ fn shift(record: &TaskRecord, now: Timestamp) -> Option<(Timestamp, Timestamp)> 
     Some((until, now + until.since(ended)))
 }
 
-/// Says whether everything that a task needs is done.
-pub(super) fn needs_are_done(durable: &Durable, record: &TaskRecord) -> bool {
-    record.spec.needs.iter().all(|need| {
-        durable.tasks.get(need).is_some_and(|needed| match needed.phase {
-            Phase::Done { .. } => true,
-            Phase::Waiting { .. }
-            | Phase::Queued
-            | Phase::Merging { .. }
-            | Phase::Failed { .. }
-            | Phase::Cancelled { .. } => false,
-        })
-    })
+/// Returns the tasks that come from a file.
+fn of_file(durable: &Durable, stem: &str) -> Vec<TaskId> {
+    let is_of = |record: &TaskRecord| match &record.origin {
+        Origin::File { stem: owner, .. } => owner == stem,
+        Origin::Submitted | Origin::Healer { .. } => false,
+    };
+    durable.tasks.iter().filter(|(_, record)| is_of(record)).map(|(task, _)| task.clone()).collect()
 }

@@ -18,6 +18,7 @@ pub mod effect;
 pub mod event;
 pub mod fact;
 mod freeze;
+mod healing;
 mod index;
 pub mod liveness;
 mod progress;
@@ -26,6 +27,7 @@ mod requests;
 pub mod restart;
 mod retiring;
 mod room;
+mod scheduler;
 pub mod snapshot;
 pub mod state;
 mod team;
@@ -81,8 +83,7 @@ impl Core {
     /// Builds the core from the plan and from what the facts add up to.
     #[must_use]
     pub fn restore(plan: Plan, durable: Durable, now: Timestamp) -> Self {
-        let repositories = plan.repositories.iter().map(|repository| repository.name.clone()).collect();
-        let index = Index::build(&durable, repositories, now);
+        let index = Index::build(&durable, &plan, now);
         let agents = plan.agents.iter().map(|spec| (spec.id.clone(), Live::new(Liveness::Absent, now))).collect();
         let frozen = durable.frozen;
         let mut core = Self {
@@ -210,6 +211,7 @@ impl Core {
             for task in self.index.due(self.now) {
                 self.index.update(&self.durable, &task, self.now);
             }
+            self.wake_slas();
             self.wake_orders();
             self.wake_merges();
             self.wake_retiring();
@@ -241,8 +243,17 @@ impl Core {
             .map(|retry| (retry.at, "a parked merge is tried again"));
         let drain =
             self.drain.filter(|deadline| *deadline > self.now).map(|deadline| (deadline, "the drain's patience ends"));
+        let slas = self.index.next_overdue().map(|due| (due, "a run is late"));
+        let recurring = self.index.next_recurring().map(|at| (at, "a task comes again"));
         let moving = orders.chain(tasks).chain(retries).filter(|_| thawed);
-        agents.chain(moving).chain(merges).chain(retiring).chain(drain).min_by_key(|(at, _)| *at)
+        agents
+            .chain(moving)
+            .chain(slas)
+            .chain(recurring)
+            .chain(merges)
+            .chain(retiring)
+            .chain(drain)
+            .min_by_key(|(at, _)| *at)
     }
 
     /// Goes through all agents with their settings; those that leave the team have none.
@@ -276,6 +287,7 @@ impl Core {
             })
             .collect();
         self.retire_again();
+        self.heal_all();
         let (adopted, repaired) = self.reconcile_panes(panes, &orders);
         if !adopted.is_empty() || !repaired.is_empty() {
             self.found = Some(fact::found_text(&adopted, &repaired));
@@ -336,6 +348,7 @@ impl Core {
             self.steer_agent(agent);
         }
         self.settle_alerts();
+        self.wake_recurring();
         self.dispatch();
         if self.frozen.is_none() {
             self.merge_next();

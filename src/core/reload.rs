@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::fault::{Fault, Place};
-use crate::model::id::TaskId;
-use crate::model::task::{RepositoryChoice, TaskFile, TaskNode, TaskSpec};
+use crate::model::id::{PoolName, TaskId};
+use crate::model::task::{PoolSpec, RepositoryChoice, TaskFile, TaskNode, TaskSpec};
 
 use super::Core;
 use super::dag;
@@ -87,16 +87,23 @@ impl Core {
             let place = Place { file: path.clone(), line: 1, column: 1, start: 0, end: 0 };
             let spec = record.pending.as_ref().map_or(&record.spec, |(spec, _)| spec).clone();
             let needs_places = vec![place.clone(); spec.needs.len()];
+            let pools_places = vec![place.clone(); spec.pools.len()];
             path_in_force = Some(path.clone());
-            nodes.push((record.seq, TaskNode { id: task.clone(), place, spec, needs_places }));
+            nodes.push((record.seq, TaskNode { id: task.clone(), place, spec, needs_places, pools_places }));
         }
         nodes.sort_by_key(|(seq, _)| *seq);
         let nodes = nodes.into_iter().map(|(_, node)| node).collect();
-        path_in_force.map(|path| TaskFile { stem: stem.to_owned(), path, nodes })
+        let path = path_in_force?;
+        let place = Place { file: path.clone(), line: 1, column: 1, start: 0, end: 0 };
+        let declared = self.durable.pools.get(stem).into_iter().flatten();
+        let pools =
+            declared.map(|(pool, slots)| (pool.clone(), PoolSpec { slots: *slots, place: place.clone() })).collect();
+        Some(TaskFile { stem: stem.to_owned(), path, pools, nodes })
     }
 
     /// Makes the tasks agree with the files that are in force.
     fn adopt(&mut self, files: &[TaskFile], branches: &Branches) {
+        self.adopt_pools(files);
         let mut present: BTreeSet<TaskId> = BTreeSet::new();
         for file in files {
             for node in &file.nodes {
@@ -121,6 +128,25 @@ impl Core {
                 self.record(Fact::TaskCancelled { task, reason: REMOVED.to_owned() });
             }
         }
+    }
+
+    /// Puts the pools of the files in force. They are recorded before the tasks that take slots of them.
+    fn adopt_pools(&mut self, files: &[TaskFile]) {
+        let mut declared: BTreeMap<&str, BTreeMap<PoolName, u32>> =
+            self.durable.pools.keys().map(|stem| (stem.as_str(), BTreeMap::new())).collect();
+        for file in files.iter().filter(|file| !file.pools.is_empty()) {
+            let pools = file.pools.iter().map(|(pool, spec)| (pool.clone(), spec.slots)).collect();
+            declared.insert(&file.stem, pools);
+        }
+        let facts: Vec<Fact> = declared
+            .into_iter()
+            .filter(|(stem, pools)| self.durable.pools.get(*stem) != Some(pools))
+            .map(|(stem, pools)| Fact::PoolsDeclared { stem: stem.to_owned(), pools })
+            .collect();
+        for fact in facts {
+            self.record(fact);
+        }
+        self.index.read_pools(&self.durable);
     }
 
     fn adopt_node(&mut self, file: &TaskFile, node: &TaskNode, branches: &Branches) {

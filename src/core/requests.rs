@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::model::id::{AgentId, TaskId};
 use crate::model::request::{Answer, RefusalKind, Request, RequestId, Submission};
-use crate::model::task::{Assignee, NoChange, RepositoryChoice, TaskSpec, Work};
+use crate::model::task::{Assignee, NoChange, OnFailure, RepositoryChoice, TaskSpec, Work};
 
 use super::Core;
 use super::dag;
@@ -114,6 +114,11 @@ impl Core {
             on_stall: None,
             retry: submission.retry.unwrap_or_default(),
             priority: submission.priority,
+            sla: None,
+            pools: Vec::new(),
+            touches: Vec::new(),
+            on_failure: OnFailure::default(),
+            every: None,
             repository,
         })
     }
@@ -135,6 +140,7 @@ impl Core {
         let target = target_of(spec, branches).or_else(|| record.target.clone());
         let run = self.fresh_run();
         self.record(Fact::TaskRetried { task: task.clone(), run, target });
+        self.schedule_now(task);
         Answer::Accepted { message: format!("{task} begins run {run}") }
     }
 

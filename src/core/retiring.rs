@@ -1,6 +1,7 @@
 //! Orders that must leave their mailboxes: each is asked for until it is known to be out, and until then nothing is begun that
 //! it could collide with.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::model::id::{AgentId, EnvelopeId, TaskId};
@@ -55,6 +56,11 @@ impl Core {
     /// Says whether an earlier order of a task may still be leased by somebody; one whose report is in was done.
     pub(super) fn is_retiring(&self, task: &TaskId) -> bool {
         self.retiring.values().any(|retiring| retiring.task == *task && retiring.how != Retire::Done)
+    }
+
+    /// Returns the tasks whose earlier orders may still be leased by somebody.
+    pub(super) fn retiring_tasks(&self) -> BTreeSet<&TaskId> {
+        self.retiring.values().filter(|retiring| retiring.how != Retire::Done).map(|retiring| &retiring.task).collect()
     }
 
     /// Takes the newest order of each agent out of its mailbox again, if its attempt has ended: the supervisor may have died

@@ -40,7 +40,9 @@ impl Core {
                 | AlertKind::CrashLoop
                 | AlertKind::Stalled
                 | AlertKind::OutOfMemory
-                | AlertKind::TasksLimit => "memory",
+                | AlertKind::TasksLimit
+                | AlertKind::SlaMissed
+                | AlertKind::Failures => "memory",
             };
             let text = shortage(what, free, resume);
             self.raise(Alert { kind, agent: None, task: None, attempt: None, since: self.now, text });

@@ -144,6 +144,9 @@ pub struct TaskView {
     pub run: RunId,
     /// The current stage.
     pub stage: StageName,
+    /// Until when the run must have ended; absent: no `sla` is asked for.
+    #[serde(default)]
+    pub due: Option<Timestamp>,
     /// When the newest attempt was queued.
     pub queued_at: Option<Timestamp>,
     /// When the newest attempt was leased.

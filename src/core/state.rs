@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::model::alert::Alert;
-use crate::model::id::{AgentId, EnvelopeId, Incarnation, RunId, StageName, TaskId};
+use crate::model::id::{AgentId, EnvelopeId, Incarnation, PoolName, RunId, StageName, TaskId};
+use crate::model::plan::OUTCOMES;
 use crate::model::report::{FailureKind, Outcome, Report};
-use crate::model::task::{RepositoryChoice, TaskSpec};
+use crate::model::task::{FailureClass, RepositoryChoice, TaskSpec};
 use crate::model::time::Timestamp;
 
 use super::fact::{AttemptCause, Budget, DownCause, Fact, Hold, Origin, Recorded, Then};
+use super::healing;
 
 /// The version of [`Durable`]'s JSON form, as it is kept in the journal's snapshots.
 pub const STATE_VERSION: i64 = 1;
@@ -49,6 +51,12 @@ pub struct Durable {
     /// The alerts that are not over, by their key.
     #[serde(default)]
     pub alerts: BTreeMap<String, Alert>,
+    /// The pools that each dependency file in force declares, by its stem, with their slots.
+    #[serde(default)]
+    pub pools: BTreeMap<String, BTreeMap<PoolName, u32>>,
+    /// How the newest attempts of the tasks that were tried last have ended, oldest first; `true`: well.
+    #[serde(default)]
+    pub outcomes: Vec<(TaskId, bool)>,
 }
 
 /// What survives of an agent.
@@ -93,6 +101,12 @@ pub struct TaskRecord {
     pub target: Option<String>,
     /// When it was accepted.
     pub accepted_at: Timestamp,
+    /// When the current run began; absent in old journals.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
+    /// Whether the current run has been found to be later than its `sla`.
+    #[serde(default)]
+    pub sla_missed: bool,
     /// The current run.
     pub run: RunId,
     /// The current stage's index in the workflow.
@@ -101,6 +115,18 @@ pub struct TaskRecord {
     pub attempt: u32,
     /// How many of them count as failures.
     pub failures: u32,
+    /// How many of these were of which kind; those of old journals are not among them.
+    #[serde(default)]
+    pub failed: BTreeMap<FailureClass, u32>,
+    /// When the run of a task that comes again was last due to begin.
+    #[serde(default)]
+    pub occurrence: Option<Timestamp>,
+    /// The task that is to find out why this one has failed.
+    #[serde(default)]
+    pub diagnosis: Option<TaskId>,
+    /// Whether the current run of such a task knows when it begins.
+    #[serde(default)]
+    pub is_scheduled: bool,
     /// How it is.
     pub phase: Phase,
     /// The newest attempts of this run, oldest first; the last is the current one.
@@ -216,6 +242,40 @@ impl TaskRecord {
         }
     }
 
+    /// Says when the current run began.
+    #[must_use]
+    pub fn began(&self) -> Timestamp {
+        self.since.unwrap_or(self.accepted_at)
+    }
+
+    /// Says until when the current run must have ended, if that was asked for.
+    #[must_use]
+    pub fn due(&self) -> Option<Timestamp> {
+        self.spec.sla.map(|sla| self.began() + sla)
+    }
+
+    /// Says whether the current run has ended.
+    #[must_use]
+    pub const fn is_settled(&self) -> bool {
+        match self.phase {
+            Phase::Done { .. } | Phase::Failed { .. } | Phase::Cancelled { .. } => true,
+            Phase::Waiting { .. } | Phase::Queued | Phase::Merging { .. } => false,
+        }
+    }
+
+    /// Says when the run of a task that comes again was last due to begin.
+    #[must_use]
+    pub fn occurrence(&self) -> Timestamp {
+        self.occurrence.unwrap_or(self.accepted_at)
+    }
+
+    fn fail(&mut self, class: Option<FailureClass>) {
+        self.failures += 1;
+        if let Some(class) = class {
+            *self.failed.entry(class).or_default() += 1;
+        }
+    }
+
     fn settle(&mut self, at: Timestamp, outcome: &str, reason: Option<String>) {
         if let Some(current) = self.attempts.last_mut()
             && current.ended_at.is_none()
@@ -274,6 +334,14 @@ impl Durable {
                 self.alerts.remove(key);
                 Ok(())
             }
+            Fact::PoolsDeclared { stem, pools } if pools.is_empty() => {
+                self.pools.remove(stem);
+                Ok(())
+            }
+            Fact::PoolsDeclared { stem, pools } => {
+                self.pools.insert(stem.clone(), pools.clone());
+                Ok(())
+            }
             Fact::SpawnRequested { .. }
             | Fact::AgentUp { .. }
             | Fact::AgentDown { .. }
@@ -287,6 +355,8 @@ impl Durable {
             | Fact::TaskDetached { task }
             | Fact::TaskReattached { task }
             | Fact::TaskRetried { task, .. }
+            | Fact::SlaMissed { task, .. }
+            | Fact::RunScheduled { task, .. }
             | Fact::TaskCancelled { task, .. } => self.apply_to_task(task, &recorded.fact, at),
             Fact::AttemptQueued { task, .. }
             | Fact::AttemptStarted { task, .. }
@@ -394,15 +464,24 @@ impl Durable {
             pending: None,
             target: target.cloned(),
             accepted_at: at,
+            since: Some(at),
+            sla_missed: false,
             run,
             stage: 0,
             attempt: 0,
             failures: 0,
+            failed: BTreeMap::new(),
+            occurrence: None,
+            diagnosis: None,
+            is_scheduled: false,
             phase: Phase::Waiting { not_before: None },
             attempts: Vec::new(),
             unreported: Vec::new(),
         };
         self.tasks.insert(task.clone(), record);
+        if let Origin::Healer { of, run } = origin {
+            healing::note(&mut self.tasks, of, *run, task);
+        }
         Ok(())
     }
 
@@ -411,6 +490,7 @@ impl Durable {
         let record = self.tasks.get_mut(task).ok_or_else(|| illegal(kind, task, "unknown".to_owned()))?;
         match (fact, &record.phase) {
             (Fact::TaskReplaced { spec, fingerprint, target, .. }, Phase::Waiting { .. }) => {
+                record.is_scheduled &= record.spec.every == spec.every;
                 record.spec = (**spec).clone();
                 record.fingerprint.clone_from(fingerprint);
                 record.target.clone_from(target);
@@ -422,12 +502,23 @@ impl Durable {
                 Fact::TaskDeferred { spec, fingerprint, .. },
                 Phase::Done { .. } | Phase::Failed { .. } | Phase::Cancelled { .. },
             ) => {
+                // When it comes again is not of this run but of the next one.
+                record.spec.every.clone_from(&spec.every);
                 record.pending = (record.fingerprint != *fingerprint || record.spec != **spec)
                     .then(|| ((**spec).clone(), fingerprint.clone()));
                 record.detached = false;
             }
             (Fact::TaskDetached { .. }, _) => record.detached = true,
             (Fact::TaskReattached { .. }, _) => record.detached = false,
+            (Fact::RunScheduled { at: begins, .. }, Phase::Waiting { .. }) => {
+                record.occurrence = Some(*begins);
+                record.is_scheduled = true;
+                record.since = Some((*begins).max(at));
+                record.phase = Phase::Waiting { not_before: Some(*begins) };
+            }
+            (Fact::SlaMissed { .. }, Phase::Waiting { .. } | Phase::Queued | Phase::Merging { .. }) => {
+                record.sla_missed = true;
+            }
             (
                 Fact::TaskRetried { run, target, .. },
                 Phase::Waiting { .. }
@@ -439,9 +530,14 @@ impl Durable {
                 record.take_pending();
                 record.run = *run;
                 record.target.clone_from(target);
+                record.since = Some(at);
+                record.sla_missed = false;
                 record.stage = 0;
                 record.attempt = 0;
                 record.failures = 0;
+                record.failed.clear();
+                record.is_scheduled = false;
+                record.diagnosis = None;
                 record.attempts.clear();
                 record.unreported.clear();
                 record.phase = Phase::Waiting { not_before: None };
@@ -509,8 +605,11 @@ impl Durable {
                     }
                     AttemptCause::Conflict | AttemptCause::Reported { .. } => record.unreported.clear(),
                 }
-                record.failures += 1;
+                record.fail(cause.class());
                 record.follow(then, at, reason, None);
+                if !matches!(cause, AttemptCause::Conflict) {
+                    self.note_outcome(task, false);
+                }
             }
             (Fact::MergeParked { reason, .. }, Phase::Merging { .. }) => {
                 record.phase = Phase::Merging { parked: Some(reason.clone()) };
@@ -538,7 +637,9 @@ impl Durable {
             Outcome::Done | Outcome::NoChange => trim(&mut kept),
             // Nothing is known to be wrong with the task: the machine had no room for it.
             Outcome::Failed if report.failure == Some(FailureKind::NoSpace) => {}
-            Outcome::ChangesRequested | Outcome::Failed => record.failures += 1,
+            Outcome::ChangesRequested | Outcome::Failed => {
+                record.fail(report.failure.unwrap_or(FailureKind::AgentFailed).class());
+            }
         }
         if let Some(current) = record.attempts.last_mut() {
             if current.started.is_none() {
@@ -547,7 +648,20 @@ impl Durable {
             current.report = Some(Box::new(kept));
         }
         record.follow(then, at, &report.summary, report.commit.clone());
+        match report.outcome {
+            Outcome::Failed if matches!(report.failure, Some(FailureKind::NoSpace | FailureKind::Limited)) => {}
+            Outcome::Failed => self.note_outcome(task, false),
+            Outcome::Done | Outcome::NoChange | Outcome::ChangesRequested => self.note_outcome(task, true),
+        }
         Ok(())
+    }
+
+    /// Remembers how the newest attempt of a task has ended; one task counts once, however often it is tried.
+    fn note_outcome(&mut self, task: &TaskId, is_good: bool) {
+        self.outcomes.retain(|(other, _)| other != task);
+        self.outcomes.push((task.clone(), is_good));
+        let surplus = self.outcomes.len().saturating_sub(usize::try_from(OUTCOMES).unwrap_or(usize::MAX));
+        self.outcomes.drain(..surplus);
     }
 
     /// Finds the task whose current attempt has this order.

@@ -100,8 +100,7 @@ impl Core {
                 }
             }
         }
-        let repositories = self.plan.repositories.iter().map(|repository| repository.name.clone()).collect();
-        self.index = Index::build(&self.durable, repositories, self.now);
+        self.index = Index::build(&self.durable, &self.plan, self.now);
         let text = told(&added, &removed, &outdated, &adjusted, old == self.plan);
         if old != self.plan {
             self.record(Fact::TeamChanged { text: text.clone() });

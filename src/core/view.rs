@@ -10,9 +10,9 @@ use crate::model::time::Timestamp;
 
 use super::Core;
 use super::fact::{Hold, Origin};
-use super::index::needs_are_done;
 use super::liveness::Liveness;
 use super::restart::restarts_within;
+use super::scheduler::graph::is_met;
 use super::snapshot::{AgentState, AgentView, Snapshot, TaskState, TaskView};
 use super::state::{Phase, TaskRecord};
 use super::work::branch_of;
@@ -27,7 +27,7 @@ impl Core {
             at: now,
             draining: self.drain.is_some(),
             frozen: self.frozen,
-            holding: self.holding(),
+            holding: self.holding().or_else(|| self.slowed()),
             alerts: self.alerts(),
             agents: self.shown_agents().map(|agent| self.agent_view(agent, now)).collect(),
             tasks: tasks.into_iter().map(|(task, record)| self.task_view(task, record)).collect(),
@@ -71,6 +71,13 @@ impl Core {
     #[must_use]
     pub fn task_record(&self, task: &TaskId) -> Option<&TaskRecord> {
         self.durable.tasks.get(task)
+    }
+
+    /// Returns what a task still waits for of all that it needs.
+    #[must_use]
+    pub fn unmet_needs(&self, task: &TaskId) -> Vec<TaskId> {
+        let needs = self.durable.tasks.get(task).map(|record| record.spec.needs.as_slice()).unwrap_or_default();
+        needs.iter().filter(|need| !self.durable.tasks.get(*need).is_some_and(is_met)).cloned().collect()
     }
 
     fn agent_view(&self, agent: &AgentId, now: Timestamp) -> AgentView {
@@ -157,7 +164,7 @@ impl Core {
                 .and_then(|report| report.branch.clone())
                 .or_else(|| current.map(|current| branch_of(task, record, current.stage.as_str(), current.attempt))),
         };
-        let state = self.task_state(record);
+        let state = self.task_state(task, record);
         TaskView {
             id: task.clone(),
             state,
@@ -168,24 +175,26 @@ impl Core {
             priority: record.spec.priority.get(),
             run: record.run,
             stage: self.stage_name(record),
+            due: record.due(),
             queued_at: current.map(|current| current.queued_at),
             started_at: current.and_then(|current| current.started).map(|(at, _)| at),
             ended_at,
             branch,
             commit,
             reason: self.reason(task, record, state),
-            stuck: state == TaskState::Parked || (state == TaskState::Blocked && self.is_hopeless(record, 0)),
+            stuck: state == TaskState::Parked || (state == TaskState::Blocked && self.is_hopeless(task, record, 0)),
             file: match &record.origin {
                 Origin::File { stem, .. } => Some(stem.clone()),
-                Origin::Submitted => None,
+                Origin::Submitted | Origin::Healer { .. } => None,
             },
         }
     }
 
-    fn task_state(&self, record: &TaskRecord) -> TaskState {
+    fn task_state(&self, task: &TaskId, record: &TaskRecord) -> TaskState {
         match &record.phase {
             Phase::Waiting { .. } if self.missing_workplace(record).is_some() => TaskState::Parked,
-            Phase::Waiting { .. } if needs_are_done(&self.durable, record) => TaskState::Ready,
+            Phase::Waiting { .. } if self.index.paused_by(record).is_some() => TaskState::Blocked,
+            Phase::Waiting { .. } if self.index.is_unblocked(task) => TaskState::Ready,
             Phase::Waiting { .. } => TaskState::Blocked,
             Phase::Queued => match (record.current(), self.step_of(record)) {
                 (_, Some(Step::Checking | Step::Reporting)) => TaskState::Verifying,
@@ -256,14 +265,17 @@ impl Core {
         let Some(record) = self.durable.tasks.get(task) else { return Vec::new() };
         match &record.phase {
             Phase::Done { .. } => Vec::new(),
-            Phase::Failed { reason, .. } => vec![format!("failed after {} attempts: {reason}", record.attempt)],
+            Phase::Failed { reason, .. } => {
+                let failed = format!("failed after {} attempts: {reason}", record.attempt);
+                std::iter::once(failed).chain(self.diagnosis_of(record)).collect()
+            }
             Phase::Cancelled { reason, .. } => vec![format!("cancelled: {reason}")],
             Phase::Merging { parked: Some(reason) } => vec![format!("proven, but not merged: {reason}")],
             Phase::Merging { parked: None } => vec!["its commit is being merged".to_owned()],
             Phase::Queued => vec![self.why_queued(record)],
             Phase::Waiting { not_before } => {
                 let until = not_before.map(|until| self.index.end_of_back_off(task, until));
-                self.why_waiting(record, until)
+                self.why_waiting(task, record, until)
             }
         }
     }
@@ -278,36 +290,56 @@ impl Core {
         }
     }
 
-    fn why_waiting(&self, record: &TaskRecord, not_before: Option<Timestamp>) -> Vec<String> {
+    fn why_waiting(&self, task: &TaskId, record: &TaskRecord, not_before: Option<Timestamp>) -> Vec<String> {
         let mut reasons = Vec::new();
         for need in &record.spec.needs {
-            match self.durable.tasks.get(need).map(|needed| self.task_state(needed)) {
-                Some(TaskState::Done) => {}
-                Some(state) => reasons.push(format!("needs {need}, which is {}", state.as_str())),
+            match self.durable.tasks.get(need) {
+                Some(needed) if is_met(needed) => {}
+                Some(needed) => {
+                    let state = self.task_state(need, needed).as_str();
+                    let skipped = if needed.is_settled() { "is skipped: it " } else { "" };
+                    reasons.push(format!("{skipped}needs {need}, which is {state}"));
+                }
                 None => reasons.push(format!("needs {need}, which is not known")),
             }
         }
+        if let Some(failed) = self.index.paused_by(record) {
+            reasons.push(format!(
+                "its file is paused because {failed} failed; `miyabi task retry {failed}` or `miyabi task cancel {failed}` goes on"
+            ));
+        }
         reasons.extend(self.missing_workplace(record));
-        if let Some(until) = not_before.filter(|until| *until > self.now) {
+        if let Some(until) = not_before.filter(|until| *until > self.now && record.attempt == 0) {
+            reasons.push(format!("comes again: its next run begins at {until}"));
+        } else if let Some(until) = not_before.filter(|until| *until > self.now) {
             let last = record.current().and_then(|last| last.reason.clone()).unwrap_or_default();
             reasons.push(format!("waits until {until} after attempt {} failed: {last}", record.attempt));
         }
         if reasons.is_empty() {
-            reasons.push(self.why_not_dispatched(record));
+            reasons = self.why_not_dispatched(task, record);
         }
         reasons
     }
 
-    fn why_not_dispatched(&self, record: &TaskRecord) -> String {
+    fn why_not_dispatched(&self, task: &TaskId, record: &TaskRecord) -> Vec<String> {
+        let mut reasons = Vec::new();
         if self.drain.is_some() {
-            return "the supervisor is going down and starts nothing new".to_owned();
+            reasons.push("the supervisor is going down and starts nothing new".to_owned());
         }
         if let Some(since) = self.frozen {
-            return format!("everything is frozen since {since}; `miyabi thaw` goes on");
+            reasons.push(format!("everything is frozen since {since}; `miyabi thaw` goes on"));
         }
-        if let Some(holding) = self.holding() {
-            return holding;
+        reasons.extend(self.holding());
+        reasons.extend(self.why_not_begun(record, task));
+        reasons.extend(self.why_nobody(record));
+        if reasons.is_empty() {
+            reasons.push("what it takes is kept for tasks that have waited longer".to_owned());
         }
+        reasons
+    }
+
+    /// Says who could take a task and why they do not; nothing if somebody is free.
+    fn why_nobody(&self, record: &TaskRecord) -> Option<String> {
         let (whom, candidates): (String, Vec<&AgentId>) = match &record.spec.assignee {
             Assignee::Agent(agent) => (format!("agent {agent}"), vec![agent]),
             Assignee::Role(role) => (
@@ -321,7 +353,10 @@ impl Core {
             ),
         };
         if candidates.iter().all(|agent| self.plan.agent(agent).is_none()) {
-            return format!("waits for {whom}, and agents.toml has none");
+            return Some(format!("waits for {whom}, and agents.toml has none"));
+        }
+        if candidates.iter().any(|agent| self.is_free(agent)) {
+            return None;
         }
         let busy: Vec<String> = candidates
             .iter()
@@ -331,19 +366,23 @@ impl Core {
                 format!("{agent} is {}", state.as_str())
             })
             .collect();
-        format!("waits for {whom}: {}", busy.join(", "))
+        Some(format!("waits for {whom}: {}", busy.join(", ")))
     }
 
     /// Says whether a task can never start unless an operator acts.
-    fn is_hopeless(&self, record: &TaskRecord, depth: usize) -> bool {
+    fn is_hopeless(&self, task: &TaskId, record: &TaskRecord, depth: usize) -> bool {
         /// Deeper chains are looked at again when they have become shorter.
         const DEPTH_MAX: usize = 200;
-        depth < DEPTH_MAX
-            && record.spec.needs.iter().any(|need| match self.durable.tasks.get(need) {
+        if depth >= DEPTH_MAX || self.index.is_unblocked(task) {
+            return depth < DEPTH_MAX && self.index.paused_by(record).is_some();
+        }
+        self.index.paused_by(record).is_some()
+            || record.spec.needs.iter().any(|need| match self.durable.tasks.get(need) {
                 None => true,
-                Some(needed) => match self.task_state(needed) {
+                Some(needed) if is_met(needed) => false,
+                Some(needed) => match self.task_state(need, needed) {
                     TaskState::Failed | TaskState::Cancelled | TaskState::Parked => true,
-                    TaskState::Blocked => self.is_hopeless(needed, depth + 1),
+                    TaskState::Blocked => self.is_hopeless(need, needed, depth + 1),
                     TaskState::Ready
                     | TaskState::Queued
                     | TaskState::Leased

@@ -24,6 +24,9 @@ pub(super) const INSPECT_AFTER: Duration = Duration::from_secs(30);
 /// How long a task waits after an attempt for which the disk had no room.
 const LATER: Duration = Duration::from_secs(10);
 
+/// The longest that an agent's word on when to try again is taken for.
+const RETRY_AT_MAX: Duration = Duration::from_hours(24 * 8);
+
 /// How many looks in a row may find an order finished without a report before the attempt counts as lost.
 const STRIKES_MAX: u8 = 2;
 
@@ -70,7 +73,7 @@ pub fn branch_of(task: &TaskId, record: &TaskRecord, stage: &str, attempt: u32) 
 
 impl Core {
     /// Says whether an agent may be given an order.
-    fn is_free(&self, agent: &AgentId) -> bool {
+    pub(super) fn is_free(&self, agent: &AgentId) -> bool {
         let Some(spec) = self.plan.agent(agent) else { return false };
         if !spec.takes_work()
             || self.hold_of(agent).is_some()
@@ -98,25 +101,8 @@ impl Core {
         }
     }
 
-    /// Hands ready tasks to free agents.
-    pub(super) fn dispatch(&mut self) {
-        if self.drain.is_some() || self.frozen.is_some() || !self.index.has_ready() || self.holding().is_some() {
-            return;
-        }
-        let agents: Vec<(AgentId, crate::model::id::Role)> =
-            self.plan.agents.iter().map(|spec| (spec.id.clone(), spec.role.clone())).collect();
-        for (agent, role) in agents {
-            if !self.is_free(&agent) {
-                continue;
-            }
-            let next = self.index.all_for(&agent, &role).find(|task| !self.is_retiring(task)).cloned();
-            if let Some(task) = next {
-                self.order(&task, &agent);
-            }
-        }
-    }
-
-    fn order(&mut self, task: &TaskId, agent: &AgentId) {
+    /// Begins an attempt.
+    pub(super) fn order(&mut self, task: &TaskId, agent: &AgentId) {
         let Some(record) = self.durable.tasks.get(task) else { return };
         let (run, attempt, stage) = (record.run, record.attempt + 1, self.stage_name(record));
         let envelope = EnvelopeId(self.fresh_id());
@@ -233,6 +219,7 @@ impl Core {
         if let Some(live) = self.agents.get_mut(&agent) {
             live.finished = Some(order);
         }
+        self.heal(&report.task);
     }
 
     /// Decides what follows a report that fits the current attempt. A claim is checked against its proof.
@@ -257,7 +244,13 @@ impl Core {
             Outcome::NoChange if proven && !in_repository => Then::Done,
             Outcome::Done | Outcome::NoChange | Outcome::ChangesRequested | Outcome::Failed => {
                 let kind = report.failure.unwrap_or(FailureKind::AgentFailed);
-                self.retry(record, AttemptCause::Reported { kind })
+                match (self.retry(record, AttemptCause::Reported { kind }), report.retry_at) {
+                    // The agent knows better than we from when on it is worth a try, within reason.
+                    (Then::Retry { not_before }, Some(retry_at)) if retry_at > not_before => {
+                        Then::Retry { not_before: retry_at.min(self.now + RETRY_AT_MAX) }
+                    }
+                    (then, _) => then,
+                }
             }
         }
     }
@@ -278,8 +271,7 @@ impl Core {
     /// Decides whether another attempt follows a failure, and when.
     fn retry(&self, record: &TaskRecord, cause: AttemptCause) -> Then {
         let policy = &record.spec.retry;
-        let counts = !matches!(cause, AttemptCause::Reported { kind: FailureKind::NoSpace });
-        if counts && record.failures >= policy.limit {
+        if cause.class().is_some_and(|class| !policy.allows(class, record.failures, &record.failed)) {
             return Then::GiveUp;
         }
         let wait = match cause {
@@ -287,9 +279,7 @@ impl Core {
             AttemptCause::Crashed | AttemptCause::Lost | AttemptCause::Conflict => Duration::ZERO,
             AttemptCause::Reported { kind: FailureKind::NoSpace } => LATER,
             AttemptCause::Overdue | AttemptCause::Stalled | AttemptCause::Reported { .. } => {
-                let factor = policy.backoff.max(1.0).powi(i32::try_from(record.failures).unwrap_or(i32::MAX));
-                let wait = (policy.interval.as_secs_f64() * factor).min(policy.max_interval.as_secs_f64());
-                Duration::try_from_secs_f64(wait).unwrap_or(policy.max_interval)
+                policy.wait(record.failures)
             }
         };
         Then::Retry { not_before: self.now + wait }
@@ -301,6 +291,7 @@ impl Core {
         let (attempt, then) = (record.attempt, self.retry(record, cause));
         self.record(Fact::AttemptFailed { task: task.clone(), attempt, cause, reason, then });
         self.orders.remove(task);
+        self.heal(task);
     }
 
     /// Takes an attempt back, which counts for nothing, and its order out of its mailbox.

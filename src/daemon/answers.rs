@@ -134,13 +134,7 @@ impl Supervisor {
 fn detail(core: &Core, id: &TaskId) -> Option<TaskDetail> {
     let record = core.task_record(id)?;
     let task = core.task(id)?;
-    let blocked_by = record
-        .spec
-        .needs
-        .iter()
-        .filter(|need| core.task(need).is_none_or(|needed| needed.state != TaskState::Done))
-        .cloned()
-        .collect();
+    let blocked_by = core.unmet_needs(id);
     let spec = serde_json::to_value(&record.spec).unwrap_or_default();
     let attempts = record.attempts.iter().map(|attempt| attempt_view(id, record, attempt)).collect();
     Some(TaskDetail { task, spec, attempts, blocked_by })

@@ -134,7 +134,7 @@ impl Hands {
         let disk = resources::disk_free(&layout.data());
         let memory = resources::memory_available();
         match (disk, memory) {
-            (Ok(disk), Ok(memory)) => Some(Room { disk, memory }),
+            (Ok(disk), Ok(memory)) => Some(Room { disk, memory, load: resources::load().ok() }),
             (Err(error), _) | (_, Err(error)) => {
                 tracing::warn!(%error, "the room of disk and memory cannot be seen");
                 None

@@ -35,6 +35,21 @@ pub fn memory_available() -> io::Result<Size> {
     Ok(Size(kib.saturating_mul(1_024)))
 }
 
+/// Returns the load average of one minute per processor, in hundredths.
+///
+/// # Errors
+/// When /proc/loadavg cannot be read.
+pub fn load() -> io::Result<u32> {
+    let text = fs::read_to_string("/proc/loadavg")?;
+    let hundredths = text
+        .split_ascii_whitespace()
+        .next()
+        .and_then(|number| number.replace('.', "").parse::<u32>().ok())
+        .ok_or_else(|| io::Error::other("it has no number"))?;
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    Ok(hundredths / u32::try_from(processors).unwrap_or(u32::MAX))
+}
+
 /// What one look sees of an agent's processes.
 #[derive(Debug, Clone, Copy, Default)]
 struct Look {
@@ -127,6 +142,7 @@ mod tests {
     fn the_room_of_this_machine_is_seen() {
         assert!(disk_free(Path::new("/")).unwrap() > Size(0));
         assert!(memory_available().unwrap() > Size(0));
+        assert!(load().unwrap() < 1_000_000);
         assert!(disk_free(Path::new("/no/such/folder")).is_err());
     }
 }

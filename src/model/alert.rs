@@ -41,6 +41,10 @@ pub enum AlertKind {
     LowDisk,
     /// The machine has little memory to give; nothing new is begun.
     LowMemory,
+    /// A task is not done within its `sla`.
+    SlaMissed,
+    /// Most of the newest attempts have failed; attempts are begun one at a time.
+    Failures,
 }
 
 impl AlertKind {
@@ -54,6 +58,8 @@ impl AlertKind {
             Self::TasksLimit => "tasks-limit",
             Self::LowDisk => "low-disk",
             Self::LowMemory => "low-memory",
+            Self::SlaMissed => "sla-missed",
+            Self::Failures => "failures",
         }
     }
 }

@@ -92,11 +92,13 @@ pub enum Mistake {
     Cycle,
     /// A file that cannot be read.
     Unreadable,
+    /// A pool that no file declares.
+    UnknownPool,
 }
 
 impl Mistake {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::Syntax,
         Self::TooMuch,
         Self::Empty,
@@ -129,6 +131,7 @@ impl Mistake {
         Self::UnknownTask,
         Self::Cycle,
         Self::Unreadable,
+        Self::UnknownPool,
     ];
 
     /// Returns the number.
@@ -173,6 +176,7 @@ impl Mistake {
             Self::UnknownTask => "a need that leads to no task",
             Self::Cycle => "tasks that wait for one another",
             Self::Unreadable => "a file that cannot be read",
+            Self::UnknownPool => "a pool that no file declares",
         }
     }
 }

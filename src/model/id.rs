@@ -117,6 +117,10 @@ name!(
     Role, "role", "use a-z, 0-9 and `-`, begin with a letter, at most 32 characters", slug
 );
 name!(
+    /// The name of a pool of slots, e.g. `anthropic`.
+    PoolName, "pool name", "use a-z, 0-9 and `-`, begin with a letter, at most 32 characters", slug
+);
+name!(
     /// The name of a `[[repository]]`.
     RepositoryName, "repository name", "use letters, digits, `_`, `-` and `.`", is_task_segment
 );

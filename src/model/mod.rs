@@ -20,4 +20,5 @@ pub mod size;
 pub mod span;
 pub mod task;
 pub mod time;
+pub mod touch;
 pub mod usage;

@@ -1,5 +1,6 @@
 //! The plan: what agents.toml says, checked and with defaults filled in.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,6 +24,9 @@ pub struct Plan {
     pub workflow: Workflow,
     /// When nothing new is begun.
     pub resources: ResourceLimits,
+    /// In which order work is begun, and how much of it at once.
+    #[serde(default)]
+    pub scheduler: SchedulerSpec,
     /// The program that is run for each new alert, and its arguments; empty: none.
     pub alert_command: Vec<String>,
     /// How much the spool may hold, and for how long.
@@ -89,6 +93,35 @@ pub struct RepositorySpec {
     pub protected: Vec<String>,
     /// How a proven commit becomes part of the target branch.
     pub merge: MergeMode,
+    /// How many attempts may work in it at once; `None`: as many as there are agents.
+    #[serde(default)]
+    pub attempts_max: Option<u32>,
+}
+
+/// The largest number that `attempts_max` may be.
+pub const ATTEMPTS_AT_ONCE_MAX: u32 = 10_000;
+
+/// In which order work is begun, and how much of it at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SchedulerSpec {
+    /// How long a ready task waits until it counts as one priority more urgent.
+    #[serde(with = "span")]
+    pub ageing: Duration,
+    /// How many agents of a role may work at once; a role that is not named: all.
+    pub roles: BTreeMap<Role, u32>,
+    /// The load average of one minute per processor, in hundredths, above which attempts are begun one at a time; 0: never.
+    pub load_high: u32,
+    /// How many of the newest [`OUTCOMES`] tasks' attempts may have failed before attempts are begun one at a time; 0: never.
+    pub failures_max: u32,
+}
+
+/// How many outcomes `failures_max` looks at.
+pub const OUTCOMES: u32 = 10;
+
+impl Default for SchedulerSpec {
+    fn default() -> Self {
+        Self { ageing: Duration::from_hours(1), roles: BTreeMap::new(), load_high: 400, failures_max: 8 }
+    }
 }
 
 /// How a proven commit becomes part of the target branch.
@@ -106,6 +139,9 @@ pub enum MergeMode {
 pub struct Workflow {
     /// The stages in order; at least one.
     pub stages: Vec<Stage>,
+    /// The role that is asked about tasks that have failed for good; `None`: nobody is.
+    #[serde(default)]
+    pub healer: Option<Role>,
 }
 
 /// One stage of the workflow.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::id::{AgentId, EnvelopeId, Incarnation, RunId, StageName, TaskId};
+use super::task::FailureClass;
 use super::time::Timestamp;
 
 /// The version of [`Report`]'s JSON form.
@@ -38,6 +39,9 @@ pub struct Report {
     pub incarnation: Incarnation,
     /// How it ended.
     pub outcome: Outcome,
+    /// From when on it is worth another try, as far as the agent knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Timestamp>,
     /// Why it failed; absent unless `outcome` is `failed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<FailureKind>,
@@ -126,6 +130,27 @@ pub enum FailureKind {
     Infrastructure,
     /// The disk was full; the attempt does not count.
     NoSpace,
+    /// The agent says that a usage limit of its service is in force.
+    Limited,
+    /// The agent says that it will not do this.
+    Refused,
+}
+
+impl FailureKind {
+    /// Returns the kind as policies tell it apart; nothing if it is nobody's failure.
+    #[must_use]
+    pub const fn class(self) -> Option<FailureClass> {
+        match self {
+            Self::AgentFailed | Self::NoCommit => Some(FailureClass::Agent),
+            Self::CheckFailed | Self::ProtectedPath => Some(FailureClass::Check),
+            Self::TimedOut => Some(FailureClass::Timeout),
+            Self::AgentCrashed | Self::OutOfMemory | Self::TasksLimit => Some(FailureClass::Crash),
+            Self::Limited => Some(FailureClass::Limited),
+            Self::Refused => Some(FailureClass::Refused),
+            Self::NotStarted | Self::Infrastructure => Some(FailureClass::Infrastructure),
+            Self::NoSpace => None,
+        }
+    }
 }
 
 /// One check command and what became of it.
@@ -159,4 +184,20 @@ pub struct AgentReport {
     /// What was done or what went wrong; becomes the commit's message and the report's summary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
+    /// Why it failed, where that is not its work; only with `outcome` `failed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<ClaimedFailure>,
+    /// From when on it is worth another try, e.g. when a usage limit ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Timestamp>,
+}
+
+/// Why an agent's program says that it failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClaimedFailure {
+    /// A usage limit of its service is in force.
+    Limited,
+    /// It will not do this.
+    Refused,
 }

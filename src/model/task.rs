@@ -1,13 +1,16 @@
 //! Tasks: the nodes of the dependency graph.
 
+use std::collections::BTreeMap;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::agent::StallAnswer;
 use super::fault::Place;
-use super::id::{AgentId, RepositoryName, Role, TaskId};
+use super::id::{AgentId, NameFault, PoolName, RepositoryName, Role, TaskId};
 use super::span;
+use super::touch::Touch;
 
 /// What a dependency file or a submitted order says of one task, defaults filled in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,8 +38,71 @@ pub struct TaskSpec {
     pub retry: RetryPolicy,
     /// 1 (highest) to 5.
     pub priority: Priority,
+    /// How long a run may take from its beginning to its end before somebody is told; `None`: for ever.
+    #[serde(default, with = "optional_span", skip_serializing_if = "Option::is_none")]
+    pub sla: Option<Duration>,
+    /// The pools of which it takes a slot while an agent works on it; each once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pools: Vec<PoolName>,
+    /// The files that it changes: tasks whose touches overlap are kept apart until their work is merged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub touches: Vec<Touch>,
+    /// What its failure means for others.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+    /// When it comes again; `None`: it is done once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every: Option<Every>,
     /// Where the work happens.
     pub repository: RepositoryChoice,
+}
+
+/// When a task comes again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Every {
+    /// Minute, hour, day of the month, month and day of the week.
+    pub cron: String,
+    /// The time zone, e.g. `Asia/Tokyo`.
+    pub zone: String,
+    /// What becomes of runs that could not begin in time.
+    pub missed: Missed,
+}
+
+/// What becomes of runs that could not begin in time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Missed {
+    /// One run stands for all that were missed.
+    #[default]
+    Once,
+    /// They are left out.
+    Skip,
+    /// Each is made up for, one after the other.
+    All,
+}
+
+impl Missed {
+    /// The words, as they are written.
+    pub const ALL: [(&'static str, Self); 3] = [("once", Self::Once), ("skip", Self::Skip), ("all", Self::All)];
+}
+
+/// What the failure of a task, after its last attempt, means for others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// Those who need it are not begun.
+    #[default]
+    SkipDownstream,
+    /// Those who need it are begun as if it were done.
+    Continue,
+    /// Nothing else of its file is begun until it is retried or cancelled.
+    Pause,
+}
+
+impl OnFailure {
+    /// The words, as they are written.
+    pub const ALL: [(&'static str, Self); 3] =
+        [("skip_downstream", Self::SkipDownstream), ("continue", Self::Continue), ("pause", Self::Pause)];
 }
 
 /// Who may take a task.
@@ -69,8 +135,57 @@ pub enum NoChange {
     Ok,
 }
 
+/// A kind of failure, as policies tell them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureClass {
+    /// The agent did not do, or left no commit.
+    Agent,
+    /// A check did not succeed.
+    Check,
+    /// A time limit was reached, or nothing moved any more.
+    Timeout,
+    /// The program or its runner died.
+    Crash,
+    /// A usage limit of the agent's service.
+    Limited,
+    /// The agent says that it will not do this.
+    Refused,
+    /// git, the file system or the start of the program failed.
+    Infrastructure,
+    /// The commit did not fit onto the target branch.
+    Conflict,
+}
+
+impl FailureClass {
+    /// The words, as they are written.
+    pub const ALL: [(&'static str, Self); 8] = [
+        ("agent", Self::Agent),
+        ("check", Self::Check),
+        ("timeout", Self::Timeout),
+        ("crash", Self::Crash),
+        ("limited", Self::Limited),
+        ("refused", Self::Refused),
+        ("infrastructure", Self::Infrastructure),
+        ("conflict", Self::Conflict),
+    ];
+}
+
+impl FromStr for FailureClass {
+    type Err = NameFault;
+
+    fn from_str(text: &str) -> Result<Self, NameFault> {
+        let found = Self::ALL.into_iter().find(|(name, _)| *name == text).map(|(_, class)| class);
+        found.ok_or_else(|| NameFault::Shape {
+            kind: "kind of failure",
+            text: text.to_owned(),
+            rule: "known: agent, check, timeout, crash, limited, refused, infrastructure, conflict",
+        })
+    }
+}
+
 /// How often and how soon a failed attempt is repeated.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RetryPolicy {
     /// How many attempts may follow the first one.
     pub limit: u32,
@@ -82,11 +197,45 @@ pub struct RetryPolicy {
     /// The longest wait.
     #[serde(with = "span")]
     pub max_interval: Duration,
+    /// How many failures of one kind may be followed by another attempt; kinds that are named here do not count for `limit`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<FailureClass, u32>,
 }
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self { limit: 2, interval: Duration::from_secs(1), backoff: 2.0, max_interval: Duration::from_secs(600) }
+        Self {
+            limit: 2,
+            interval: Duration::from_secs(1),
+            backoff: 2.0,
+            max_interval: Duration::from_secs(600),
+            limits: BTreeMap::from([
+                (FailureClass::Limited, 20),
+                (FailureClass::Refused, 1),
+                (FailureClass::Infrastructure, 5),
+            ]),
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// Says whether another attempt may follow one more failure, after so many earlier ones: in all, and of each kind as far
+    /// as that is known.
+    #[must_use]
+    pub fn allows(&self, class: FailureClass, failures: u32, failed: &BTreeMap<FailureClass, u32>) -> bool {
+        let of = |class: &FailureClass| failed.get(class).copied().unwrap_or(0);
+        match self.limits.get(&class) {
+            Some(limit) => of(&class) < *limit,
+            None => failures.saturating_sub(self.limits.keys().map(of).sum()) < self.limit,
+        }
+    }
+
+    /// Returns the wait before the attempt that follows so many earlier failures and one more.
+    #[must_use]
+    pub fn wait(&self, failures: u32) -> Duration {
+        let factor = self.backoff.max(1.0).powi(i32::try_from(failures).unwrap_or(i32::MAX));
+        let wait = (self.interval.as_secs_f64() * factor).min(self.max_interval.as_secs_f64());
+        Duration::try_from_secs_f64(wait).unwrap_or(self.max_interval)
     }
 }
 
@@ -151,9 +300,23 @@ pub struct TaskFile {
     pub stem: String,
     /// The path as shown to people, e.g. `dag/example.yaml`.
     pub path: String,
+    /// The pools that it declares.
+    pub pools: BTreeMap<PoolName, PoolSpec>,
     /// The tasks, in the order of the file.
     pub nodes: Vec<TaskNode>,
 }
+
+/// A pool as a file declares it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PoolSpec {
+    /// How many tasks may have a slot of it at once.
+    pub slots: u32,
+    /// Where it is declared.
+    pub place: Place,
+}
+
+/// The largest number of slots of one pool.
+pub const POOL_SLOTS_MAX: u32 = 10_000;
 
 /// One task of a dependency file, with the places that messages point at.
 #[derive(Debug, Clone, PartialEq)]
@@ -166,6 +329,8 @@ pub struct TaskNode {
     pub spec: TaskSpec,
     /// Where each entry of `spec.needs` stands, in the same order.
     pub needs_places: Vec<Place>,
+    /// Where each entry of `spec.pools` stands, in the same order.
+    pub pools_places: Vec<Place>,
 }
 
 mod optional_span {

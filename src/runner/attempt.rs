@@ -203,6 +203,7 @@ impl Attempt {
                 .failure
                 .as_ref()
                 .map(|failure| if self.disk_was_full { FailureKind::NoSpace } else { failure.kind }),
+            retry_at: self.ran.as_ref().and_then(|ran| ran.claim.retry_at).filter(|_| self.failure.is_some()),
             summary: self.summary(outcome),
             commit: self.commit.as_ref().map(|commit| commit.id.clone()),
             base: self.commit.as_ref().map(|commit| commit.base.clone()).or_else(|| self.base.clone()),

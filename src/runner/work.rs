@@ -16,7 +16,7 @@ use crate::io::cgroup::Strikes;
 use crate::io::clock;
 use crate::io::spool::lease::Leased;
 use crate::model::fault::with_causes;
-use crate::model::report::{AgentReport, FailureKind, Outcome, SUMMARY_CHARS_MAX};
+use crate::model::report::{AgentReport, ClaimedFailure, FailureKind, Outcome, SUMMARY_CHARS_MAX};
 use crate::model::task::Work;
 
 /// The largest report that a program may write.
@@ -52,7 +52,7 @@ pub(super) async fn run(context: &Context, assignment: &Assignment, leash: Leash
             output.take(format!("{}\n", answer.trim_end()).as_bytes()).await;
             let summary = Some(answer.chars().take(SUMMARY_CHARS_MAX).collect());
             Ran {
-                claim: AgentReport { outcome: None, summary },
+                claim: AgentReport { summary, ..AgentReport::default() },
                 exit_code: Some(0),
                 output: output.take_tail(),
                 ..Ran::default()
@@ -160,6 +160,15 @@ async fn judge(
     if ran.claim.outcome == Some(Outcome::Failed) && ran.failure.is_none() {
         let reason = ran.claim.summary.clone().unwrap_or_else(|| "the agent says that it failed".to_owned());
         ran.failure = fail(FailureKind::AgentFailed, reason);
+    }
+    // A program that failed by its exit code may say that it is not its work.
+    if let (Some(failure), Some(claimed)) = (&mut ran.failure, ran.claim.failure)
+        && failure.kind == FailureKind::AgentFailed
+    {
+        failure.kind = match claimed {
+            ClaimedFailure::Limited => FailureKind::Limited,
+            ClaimedFailure::Refused => FailureKind::Refused,
+        };
     }
     if let Some(failure) = &ran.failure {
         output.note(&failure.reason);

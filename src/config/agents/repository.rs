@@ -13,7 +13,7 @@ use super::super::tree::Node;
 use super::{REPOSITORIES_MAX, tables};
 use crate::model::fault_code::Mistake;
 use crate::model::id::RepositoryName;
-use crate::model::plan::{MergeMode, RepositorySpec};
+use crate::model::plan::{ATTEMPTS_AT_ONCE_MAX, MergeMode, RepositorySpec};
 
 /// What tasks write instead of a repository's name when they need none.
 const NO_REPOSITORY: &str = "none";
@@ -50,6 +50,8 @@ fn read_one(node: &Node, root: &Path, seen: &mut Seen, report: &mut Report<'_>) 
     let checks = section.field("check", report, read::texts);
     let protected = section.field("protected", report, |key, node, report| read::words(key, node, report, pattern));
     let merge = section.field("merge", report, read_merge);
+    let attempts_max = section
+        .field("attempts_max", report, |key, node, report| read::count(key, 1..=ATTEMPTS_AT_ONCE_MAX, node, report));
     if let Some((name, span)) = &name
         && let Some(first) = seen.names.insert(name.clone(), *span)
     {
@@ -69,6 +71,7 @@ fn read_one(node: &Node, root: &Path, seen: &mut Seen, report: &mut Report<'_>) 
         checks: checks.value().map(plain),
         protected: plain(protected.value().unwrap_or_default()),
         merge: merge.value().unwrap_or(MergeMode::Local),
+        attempts_max: attempts_max.value(),
     })
 }
 

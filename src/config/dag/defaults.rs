@@ -12,9 +12,9 @@ use super::super::tree::Node;
 use super::policy;
 use crate::model::agent::{AgentSpec, StallAnswer};
 use crate::model::fault_code::Mistake;
-use crate::model::id::{AgentId, RepositoryName, Role};
+use crate::model::id::{AgentId, PoolName, RepositoryName, Role};
 use crate::model::plan::Plan;
-use crate::model::task::{Assignee, NoChange, Priority, RepositoryChoice, RetryPolicy};
+use crate::model::task::{Assignee, NoChange, OnFailure, Priority, RepositoryChoice, RetryPolicy};
 
 /// The shortest time limit of an attempt.
 const TIMEOUT_MIN: Duration = Duration::from_millis(1);
@@ -44,6 +44,9 @@ pub(super) struct Defaults {
     pub(super) on_stall: Option<StallAnswer>,
     pub(super) retry: RetryPolicy,
     pub(super) priority: Priority,
+    pub(super) sla: Option<Duration>,
+    pub(super) pools: Pools,
+    pub(super) on_failure: OnFailure,
     pub(super) repository: Known<RepositoryChoice>,
 }
 
@@ -64,6 +67,9 @@ impl Defaults {
             on_stall: None,
             retry: RetryPolicy::default(),
             priority: Priority::DEFAULT,
+            sla: None,
+            pools: Pools::new(),
+            on_failure: OnFailure::default(),
             repository: or(&top, only),
         };
         let Some(entry) = file.entry("defaults") else { return base };
@@ -98,6 +104,10 @@ impl Defaults {
         });
         let priority = section.field("priority", report, |key, node, report| read::count(key, 1..=5, node, report));
         let priority = priority.value().and_then(|number| Priority::try_from(u8::try_from(number).ok()?).ok());
+        let sla = section.field("sla", report, |key, node, report| read::duration(key, TIMEOUT_MIN, node, report));
+        let pools = section.field("pools", report, read_pools);
+        let on_failure =
+            section.field("on_failure", report, |key, node, report| read::choice(key, &OnFailure::ALL, node, report));
         Self {
             assignee: or(&assignee, self.assignee.clone()),
             checks: checks
@@ -106,11 +116,23 @@ impl Defaults {
             timeout: timeout.value().or(self.timeout),
             stall: stall.value().or(self.stall),
             on_stall: on_stall.value().or(self.on_stall),
-            retry: policy::read(section, self.retry, report),
+            retry: policy::read(section, self.retry.clone(), report),
             priority: priority.unwrap_or(self.priority),
+            sla: sla.value().or(self.sla),
+            pools: pools.value().unwrap_or_else(|| self.pools.clone()),
+            on_failure: on_failure.value().unwrap_or(self.on_failure),
             repository: or(repository, self.repository.clone()),
         }
     }
+}
+
+/// The pools that a task names, each with its place.
+pub(super) type Pools = Vec<(PoolName, Span)>;
+
+fn read_pools(key: &str, node: &Node, report: &mut Report<'_>) -> Option<Pools> {
+    let items =
+        read::words(key, node, report, |text| text.parse::<PoolName>().map(|_| ()).map_err(|fault| fault.to_string()))?;
+    items.into_iter().map(|item| Some((item.text.parse().ok()?, item.span))).collect()
 }
 
 fn or<T: Clone>(field: &Field<T>, base: Known<T>) -> Known<T> {

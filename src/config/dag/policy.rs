@@ -8,7 +8,7 @@ use super::super::report::{Note, Report};
 use super::super::section::{Field, Section};
 use crate::model::fault_code::Mistake;
 use crate::model::span;
-use crate::model::task::{RETRY_LIMIT_MAX, RetryPolicy};
+use crate::model::task::{FailureClass, RETRY_LIMIT_MAX, RetryPolicy};
 
 /// The largest factor by which a wait may grow.
 const BACKOFF_MAX: f64 = 100.0;
@@ -24,11 +24,17 @@ pub(super) fn read(outer: &Section<'_>, base: RetryPolicy, report: &mut Report<'
     let max_interval = wait("max_interval", &section, report);
     let is_broken = interval == Field::Broken || max_interval == Field::Broken;
     let at = max_interval.span().or(interval.span());
+    let mut limits = base.limits;
+    let own = section.field("limits", report, |key, node, report| {
+        read::counts::<FailureClass>(key, &(0..=RETRY_LIMIT_MAX), node, report)
+    });
+    limits.extend(own.value().unwrap_or_default().into_iter().map(|(class, (limit, _))| (class, limit)));
     let policy = RetryPolicy {
         limit: limit.value().unwrap_or(base.limit),
         interval: interval.value().unwrap_or(base.interval),
         backoff: backoff.value().unwrap_or(base.backoff),
         max_interval: max_interval.value().unwrap_or(base.max_interval),
+        limits,
     };
     if let Some(at) = at
         && !is_broken

@@ -7,13 +7,15 @@ use super::super::read;
 use super::super::report::{Note, Report};
 use super::super::section::{Field, Section};
 use super::super::source::Span;
-use super::super::tree::Entry;
+use super::super::tree::{Entry, Node};
 use super::defaults::{Defaults, Known, Once, repository};
+use super::every;
 use crate::model::fault::Place;
 use crate::model::fault_code::Mistake;
 use crate::model::id::{Role, TaskId, is_task_segment};
 use crate::model::plan::Plan;
 use crate::model::task::{Assignee, NoChange, RepositoryChoice, TaskNode, TaskSpec, Work};
+use crate::model::touch::Touch;
 
 /// Reads all tasks of a file: nothing for those whose name or needs cannot be known. What another faulty task does is
 /// made up.
@@ -40,6 +42,7 @@ fn read_one(
     let section = Section::open(&entry.key, &entry.node, entry.key_span, keys::dag::TASK.keys, report);
     let needs = read_needs(&section, stem, id.as_ref(), report);
     let work = read_work(&section, &entry.key, report);
+    let touches = section.field("touches", report, read_touches);
     let repository = repository(&section, plan, report);
     let own = defaults.overlay(&section, &repository, plan, report);
     if section.is_broken() {
@@ -61,7 +64,17 @@ fn read_one(
         }
         Known::Broken => None,
     };
+    let every = every::read(&section, report);
+    if let (Field::Given(_, span), Some(RepositoryChoice::None)) = (&touches, &repository) {
+        let note = Note::new(
+            Mistake::Contradiction,
+            *span,
+            "`touches` says which files of a repository, and `repo` is `none`",
+        );
+        report.add(note.help("leave `touches` out; every attempt has an empty folder of its own"));
+    }
     let (needs, needs_places) = needs?;
+    let pools_places = own.pools.iter().map(|(_, span)| report.source().place(*span)).collect();
     // Whatever is missing has been told, so that nothing of what stands in for it can come into force.
     let repository = repository.unwrap_or(RepositoryChoice::None);
     let spec = TaskSpec {
@@ -79,9 +92,14 @@ fn read_one(
         on_stall: own.on_stall,
         retry: own.retry,
         priority: own.priority,
+        sla: own.sla,
+        pools: own.pools.into_iter().map(|(pool, _)| pool).collect(),
+        touches: touches.value().unwrap_or_default(),
+        on_failure: own.on_failure,
+        every,
         repository,
     };
-    Some(TaskNode { id: id?, place: report.source().place(entry.key_span), spec, needs_places })
+    Some(TaskNode { id: id?, place: report.source().place(entry.key_span), spec, needs_places, pools_places })
 }
 
 fn read_id(entry: &Entry, stem: &str, report: &mut Report<'_>) -> Option<TaskId> {
@@ -94,6 +112,31 @@ fn read_id(entry: &Entry, stem: &str, report: &mut Report<'_>) -> Option<TaskId>
             .help("use letters, digits, `_`, `-` and `.`; begin with a letter or digit"),
     );
     None
+}
+
+/// How many patterns one task may have.
+const TOUCHES_MAX: usize = 100;
+
+fn read_touches(key: &str, node: &Node, report: &mut Report<'_>) -> Option<Vec<Touch>> {
+    let items = read::texts(key, node, report)?;
+    if items.len() > TOUCHES_MAX {
+        let message = format!("`{key}` has {} patterns; at most {TOUCHES_MAX} are possible", items.len());
+        report.add(Note::new(Mistake::TooMuch, node.span, message).help("a pattern of a folder means all below it"));
+        return None;
+    }
+    let mut touches = Vec::with_capacity(items.len());
+    for item in &items {
+        match Touch::new(item.text.clone()) {
+            Ok(touch) => touches.push(touch),
+            Err(fault) => {
+                report.add(
+                    Note::new(Mistake::BadText, item.span, format!("`{key}`: {fault}"))
+                        .help("write paths such as `src/api/**` or `docs/*.md`"),
+                );
+            }
+        }
+    }
+    (touches.len() == items.len()).then_some(touches)
 }
 
 type Needs = (Vec<TaskId>, Vec<Place>);

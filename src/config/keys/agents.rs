@@ -2,6 +2,7 @@
 
 use super::{Absent, Key, Part, Shape, key};
 use crate::model::agent::DriverKind;
+use crate::model::plan::{ATTEMPTS_AT_ONCE_MAX, OUTCOMES};
 
 const fn from_defaults(key: Key) -> Key {
     Key { absent: Absent::Otherwise("that of `[defaults]`"), ..key }
@@ -67,6 +68,13 @@ pub static AGENTS: Part = Part {
             Absent::Otherwise("all its defaults"),
             "When nothing new is begun because disk or memory run low.",
             "resources = { disk_low = \"2GiB\", disk_resume = \"4GiB\" }",
+        ),
+        key(
+            "scheduler",
+            Shape::Table(&SCHEDULER),
+            Absent::Otherwise("all its defaults"),
+            "In which order work is begun, and how much of it at once.",
+            "scheduler = { ageing = \"20m\" }",
         ),
         key(
             "alert",
@@ -371,19 +379,35 @@ pub static REPOSITORY: Part = Part {
             "What becomes of a proven commit: `local` puts it on the target branch, `none` leaves it on the attempt's branch.",
             "merge = \"none\"",
         ),
+        key(
+            "attempts_max",
+            Shape::Count(1, ATTEMPTS_AT_ONCE_MAX),
+            Absent::Otherwise("as many as there are agents"),
+            "How many attempts may work in the repository at once.",
+            "attempts_max = 2",
+        ),
     ],
 };
 
 /// `[workflow]`.
 pub static WORKFLOW: Part = Part {
     heading: "[workflow]",
-    keys: &[key(
-        "stages",
-        Shape::Choices(&["code"]),
-        Absent::Value("[\"code\"]"),
-        "The stages in order; this version knows `code`, done by the role `codegen` when a task names nobody.",
-        "stages = [\"code\"]",
-    )],
+    keys: &[
+        key(
+            "stages",
+            Shape::Choices(&["code"]),
+            Absent::Value("[\"code\"]"),
+            "The stages in order; this version knows `code`, done by the role `codegen` when a task names nobody.",
+            "stages = [\"code\"]",
+        ),
+        key(
+            "healer",
+            Shape::Slug,
+            Absent::Otherwise("nobody is asked"),
+            "The role that is asked to find out why when a task has failed for good; it gets the reasons of all attempts, and the last one's checks, output and changes.",
+            "healer = \"review\"",
+        ),
+    ],
 };
 
 /// `[resources]`.
@@ -417,6 +441,41 @@ pub static RESOURCES: Part = Part {
             Absent::Value("256MiB"),
             "Work goes on when the machine has this much memory to give again; at least `memory_low`.",
             "memory_resume = \"2GiB\"",
+        ),
+    ],
+};
+
+/// `[scheduler]`.
+pub static SCHEDULER: Part = Part {
+    heading: "[scheduler]",
+    keys: &[
+        key(
+            "ageing",
+            Shape::Duration,
+            Absent::Value("1h"),
+            "How long a ready task waits until it counts as one priority more urgent, again and again: so nothing waits for ever.",
+            "ageing = \"20m\"",
+        ),
+        key(
+            "roles",
+            Shape::Counts(1, ATTEMPTS_AT_ONCE_MAX),
+            Absent::Otherwise("all agents of a role"),
+            "How many agents of a role may work at once, by role.",
+            "roles = { review = 1 }",
+        ),
+        key(
+            "load_high",
+            Shape::Factor(0.0, 1_000.0),
+            Absent::Value("4.0"),
+            "The load average of one minute per processor above which attempts are begun one at a time; `0`: never.",
+            "load_high = 2.5",
+        ),
+        key(
+            "failures_max",
+            Shape::Count(0, OUTCOMES),
+            Absent::Value("8"),
+            "When so many of the last ten tasks that were tried have failed, attempts are begun one at a time; `0`: never.",
+            "failures_max = 5",
         ),
     ],
 };

@@ -1,7 +1,7 @@
 //! The keys of dependency files.
 
 use super::{Absent, Key, Part, Shape, key};
-use crate::model::task::RETRY_LIMIT_MAX;
+use crate::model::task::{POOL_SLOTS_MAX, RETRY_LIMIT_MAX};
 
 const REPO: Key = key(
     "repo",
@@ -11,6 +11,27 @@ const REPO: Key = key(
     "repo: app",
 );
 const PRIORITY: Key = key("priority", Shape::Count(1, 5), Absent::Value("3"), "1 (most urgent) to 5.", "priority: 1");
+const SLA: Key = key(
+    "sla",
+    Shape::Duration,
+    Absent::Otherwise("no limit"),
+    "How long a run may take from its beginning to its end: of equally urgent tasks the one due first is begun first, and one that is late raises an alert. It does not fail.",
+    "sla: 4h",
+);
+const POOLS: Key = key(
+    "pools",
+    Shape::Texts,
+    Absent::Value("[]"),
+    "The pools of which the task takes a slot while an agent works on it.",
+    "pools: anthropic",
+);
+const ON_FAILURE: Key = key(
+    "on_failure",
+    Shape::Choice(&["skip_downstream", "continue", "pause"]),
+    Absent::Value("skip_downstream"),
+    "What follows when the last attempt has failed: those who need the task are not begun, are begun all the same, or nothing else of the file is begun until it is retried or cancelled.",
+    "on_failure: continue",
+);
 const TASK_TIMEOUT: Key = key(
     "timeout",
     Shape::Duration,
@@ -81,6 +102,13 @@ pub static DAG: Part = Part {
             "defaults: {timeout: 10m}",
         ),
         key(
+            "pools",
+            Shape::Counts(1, POOL_SLOTS_MAX),
+            Absent::Otherwise("those of other files"),
+            "How many tasks, of all files, may have a slot of a pool at once; a pool with one slot is a lock.",
+            "pools: {anthropic: 3, staging: 1}",
+        ),
+        key(
             "tasks",
             Shape::Named(&TASK),
             Absent::Required,
@@ -103,6 +131,9 @@ pub static DAG_DEFAULTS: Part = Part {
         TASK_ON_STALL,
         RETRY_KEY,
         PRIORITY,
+        SLA,
+        POOLS,
+        ON_FAILURE,
         REPO,
     ],
 };
@@ -142,6 +173,23 @@ pub static TASK: Part = Part {
         from_file(TASK_ON_STALL),
         from_file(RETRY_KEY),
         from_file(PRIORITY),
+        from_file(SLA),
+        from_file(POOLS),
+        key(
+            "touches",
+            Shape::Texts,
+            Absent::Value("[]"),
+            "Patterns of the files that the task changes: tasks that could touch the same file are kept apart until the work of the first is merged.",
+            "touches: [\"src/api/**\", README.md]",
+        ),
+        from_file(ON_FAILURE),
+        key(
+            "every",
+            Shape::Table(&EVERY),
+            Absent::Otherwise("it is done once"),
+            "When the task comes again; see [Tasks that come again](#tasks-that-come-again).",
+            "every: {cron: 0 3 * * *, zone: Asia/Tokyo}",
+        ),
         Key { absent: Absent::Otherwise("that of the file"), ..REPO },
     ],
 };
@@ -177,6 +225,35 @@ pub static RETRY: Part = Part {
             Absent::Value("10m"),
             "The longest wait; not shorter than `interval`.",
             "max_interval: 1h",
+        ),
+        key(
+            "limits",
+            Shape::Counts(0, RETRY_LIMIT_MAX),
+            Absent::Value("{limited: 20, refused: 1, infrastructure: 5}"),
+            "How many failures of a kind may be followed by another attempt: `agent`, `check`, `timeout`, `crash`, `limited`, `refused`, `infrastructure` or `conflict`. Kinds named here do not count for `limit`.",
+            "limits: {check: 5, timeout: 0}",
+        ),
+    ],
+};
+
+/// `every` of a task.
+pub static EVERY: Part = Part {
+    heading: "every",
+    keys: &[
+        key(
+            "cron",
+            Shape::Text,
+            Absent::Required,
+            "Minute, hour, day of the month, month and day of the week, as in crontab.",
+            "cron: 30 3 * * MON-FRI",
+        ),
+        key("zone", Shape::Text, Absent::Value("UTC"), "The time zone, as in the IANA list.", "zone: Asia/Tokyo"),
+        key(
+            "missed",
+            Shape::Choice(&["once", "skip", "all"]),
+            Absent::Value("once"),
+            "What becomes of runs that could not begin in time, because the one before was not done or nobody was there: one run for all of them, none, or each of them one after the other.",
+            "missed: skip",
         ),
     ],
 };

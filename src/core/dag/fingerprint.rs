@@ -10,7 +10,7 @@ use crate::model::task::{Assignee, NoChange, RepositoryChoice, TaskSpec, Work};
 /// How many hexadecimal digits a fingerprint has.
 const DIGITS: usize = 32;
 
-/// What is executed. When and how often (needs, priority, retry), and how it is watched (stall), is not part of it: such an edit must not undo work.
+/// What is executed. When and how often (needs, priority, retry, every, sla, pools, touches), how it is watched (stall) and what its failure means is not part of it: such an edit must not undo work.
 #[derive(Serialize)]
 struct Executed<'t> {
     version: u32,
@@ -48,7 +48,8 @@ mod tests {
 
     use super::*;
     use crate::model::id::{AgentId, RepositoryName, Role, TaskId};
-    use crate::model::task::{Priority, RetryPolicy};
+    use crate::model::task::{Every, Missed, OnFailure, Priority, RetryPolicy};
+    use crate::model::touch::Touch;
 
     fn spec() -> TaskSpec {
         TaskSpec {
@@ -62,6 +63,11 @@ mod tests {
             on_stall: None,
             retry: RetryPolicy::default(),
             priority: Priority::DEFAULT,
+            sla: None,
+            pools: Vec::new(),
+            touches: Vec::new(),
+            on_failure: OnFailure::default(),
+            every: None,
             repository: RepositoryChoice::None,
         }
     }
@@ -78,7 +84,12 @@ mod tests {
         other.needs = vec![TaskId::new("a/b").unwrap()];
         other.priority = Priority::try_from(1).unwrap();
         other.retry.limit = 9;
+        other.every = Some(Every { cron: "0 3 * * *".to_owned(), zone: "UTC".to_owned(), missed: Missed::Once });
         other.stall = Some(Duration::from_secs(1));
+        other.sla = Some(Duration::from_secs(1));
+        other.pools = vec!["anthropic".parse().unwrap()];
+        other.touches = vec![Touch::new("src").unwrap()];
+        other.on_failure = OnFailure::Pause;
         assert_eq!(fingerprint(&other), fingerprint(&spec()));
     }
 

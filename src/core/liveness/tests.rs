@@ -61,8 +61,10 @@ fn plan(policy: RestartKind, intensity: u32) -> Plan {
         repositories: Vec::new(),
         workflow: Workflow {
             stages: vec![Stage { name: StageName::new("code").unwrap(), role: Role::new("codegen").unwrap() }],
+            healer: None,
         },
         resources: ResourceLimits::default(),
+        scheduler: crate::model::plan::SchedulerSpec::default(),
         spool: SpoolLimits::default(),
         alert_command: Vec::new(),
         log_days: 7,
@@ -138,7 +140,9 @@ fn tell(core: &mut Core, news: News) {
             let panes = if news == News::Found { vec![pane] } else { Vec::new() };
             core.handle_event(Event::Started { panes, orders: BTreeMap::new() }, at(1));
         }
-        News::Wanted => core.handle_event(Event::RoomSeen(Room { disk: Size(1 << 40), memory: Size(1 << 40) }), at(1)),
+        News::Wanted => {
+            core.handle_event(Event::RoomSeen(Room { disk: Size(1 << 40), memory: Size(1 << 40), load: None }), at(1));
+        }
         News::Held => ask(core, Request::AgentPause { agent }),
         News::Spawned => {
             core.handle_event(Event::PaneSpawned { agent, incarnation, pane: "%1".to_owned(), pid: 10 }, at(1));

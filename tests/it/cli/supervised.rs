@@ -30,6 +30,7 @@ fn task(id: &str, state: TaskState) -> TaskView {
         priority: 3,
         run: "01JD8Y0Q6V4W3N5X7Z9B2C4D6F".parse().unwrap(),
         stage: StageName::new("code").unwrap(),
+        due: None,
         queued_at: Some(clock::now() - Duration::from_secs(150)),
         started_at: None,
         ended_at: None,

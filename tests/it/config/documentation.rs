@@ -188,6 +188,7 @@ fn value(key: &Key) -> String {
         }
         Shape::Table(part) => format!("table, see `{}`", part.heading),
         Shape::Tables(part) => format!("tables, see `{}`", part.heading),
+        Shape::Counts(min, max) => format!("whole numbers by name, {min} to {max}"),
         Shape::Named(part) => format!("tables by name, see `{}`", part.heading),
     }
 }

@@ -22,6 +22,11 @@ fn agents_with(part: &Part, key: &Key, line: &str) -> String {
         "restart" => format!("{}[defaults.restart]\n{line}\n", agent("")),
         "[[repository]]" if key.name == "path" => format!("{}[[repository]]\n{line}\n", agent("")),
         "[[repository]]" => format!("{}[[repository]]\npath = \"p\"\n{line}\n", agent("")),
+        heading @ ("[scheduler]" | "[workflow]") => {
+            // Both name the role of another agent.
+            let reviewer = agent("").replace("\"a\"", "\"b\"").replace("\"r\"", "\"review\"");
+            format!("{}{reviewer}{heading}\n{line}\n", agent(""))
+        }
         heading => format!("{}{heading}\n{line}\n", agent("")),
     }
 }
@@ -34,6 +39,10 @@ fn dag_with(part: &Part, key: &Key, line: &str) -> String {
         "The file" => format!("{line}\ntasks: {{a: {{run: x}}}}\n"),
         "defaults" => format!("defaults:\n  {line}\ntasks: {{a: {{run: x}}}}\n"),
         "A task" => format!("tasks:\n  other: {{run: x}}\n  t:\n    {line}\n{run}"),
+        "every" => {
+            let cron = if key.name == "cron" { "" } else { "      cron: 0 3 * * *\n" };
+            format!("tasks:\n  t:\n    run: x\n    every:\n      {line}\n{cron}")
+        }
         "retry" => format!("tasks:\n  t:\n    run: x\n    retry:\n      {line}\n"),
         other => panic!("the test does not know the part `{other}`"),
     }
@@ -52,7 +61,8 @@ const fn nonsense(shape: Shape) -> &'static str {
         | Shape::Choice(_)
         | Shape::Choices(_)
         | Shape::Table(_)
-        | Shape::Named(_) => "[[]]",
+        | Shape::Named(_)
+        | Shape::Counts(..) => "[[]]",
         Shape::Tables(_) => "1",
     }
 }

@@ -6,12 +6,13 @@ use miyabi::core::effect::Merge;
 use miyabi::core::event::{Event, Evidence, MergeResult};
 use miyabi::core::fact::{Budget, DownCause, Fact, Recorded, Then};
 use miyabi::core::snapshot::TaskState;
-use miyabi::core::state::Phase;
+use miyabi::core::state::{Phase, TaskRecord};
 use miyabi::model::alert::Alert;
 use miyabi::model::id::{AgentId, EnvelopeId, Incarnation, RunId, TaskId};
 use miyabi::model::plan::MergeMode;
 use miyabi::model::report::{CheckResult, FailureKind, Report};
 use miyabi::model::request::RequestId;
+use miyabi::model::task::{FailureClass, OnFailure};
 use miyabi::model::time::Timestamp;
 
 use super::agent::repository_of;
@@ -42,7 +43,7 @@ pub(super) struct Checks {
     restarts: BTreeMap<AgentId, Vec<Timestamp>>,
     /// Whose settings were changed, or who was not in the team for a while.
     pub(super) touched: BTreeSet<AgentId>,
-    failures: BTreeMap<RunId, u32>,
+    failures: BTreeMap<RunId, BTreeMap<Option<FailureClass>, u32>>,
     /// What was seen of an agent since its newest beat.
     looks: BTreeMap<(AgentId, Incarnation), Vec<Evidence>>,
     beaten: BTreeMap<(AgentId, Incarnation), u64>,
@@ -219,7 +220,9 @@ impl World {
                     self.checks.fail(format!("{task} is begun while the disk has no room"));
                 }
                 self.check_queued(task, agent);
+                self.check_admission(task, agent);
             }
+            Fact::SlaMissed { task, due } => self.check_late(task, *due, recorded.at),
             Fact::AttemptStalled { task, agent, still_ms, .. } => self.check_stalled(task, agent, *still_ms),
             Fact::AlertRaised { alert } if self.shadow.alerts.contains_key(&alert.key()) => {
                 self.checks.fail(format!("the alert {} is raised twice", alert.key()));
@@ -227,12 +230,12 @@ impl World {
             Fact::AlertCleared { key } => {
                 self.checks.told.remove(key);
             }
-            Fact::AttemptFailed { task, then, .. } => {
-                if let Some(record) = self.shadow.tasks.get(task) {
-                    let (run, limit) = (record.run, record.spec.retry.limit);
-                    self.count_failure(task, run, limit, then);
+            Fact::AttemptFailed { task, then, cause, .. } => {
+                if let Some(record) = self.shadow.tasks.get(task).cloned() {
+                    self.count_failure(task, &record, cause.class(), then);
                 }
             }
+            Fact::RunScheduled { task, at } => self.check_scheduled(task, *at, recorded.at),
             Fact::ReportAccepted { report, then } => {
                 self.checks.struck.insert(report.agent.clone(), report.failure);
                 self.check_report(report, then);
@@ -356,6 +359,9 @@ impl World {
             let Some(needed) = self.shadow.tasks.get(&need).cloned() else {
                 return self.checks.fail(format!("{task} starts, and needs {need}, which is not known"));
             };
+            if matches!(needed.phase, Phase::Failed { .. }) && needed.spec.on_failure == OnFailure::Continue {
+                continue;
+            }
             let Phase::Done { commit, .. } = needed.phase else {
                 let text = format!("{task} starts, and needs {need}, which is {}", needed.phase.name());
                 return self.checks.fail(text);
@@ -373,17 +379,26 @@ impl World {
         self.plan.repository(repository).is_some_and(|found| found.merge == MergeMode::Local)
     }
 
-    fn count_failure(&mut self, task: &TaskId, run: RunId, limit: u32, then: &Then) {
+    fn count_failure(&mut self, task: &TaskId, record: &TaskRecord, class: Option<FailureClass>, then: &Then) {
         match then {
             Then::Done | Then::Merge => {}
             Then::Retry { .. } | Then::GiveUp => {
-                let count = self.checks.failures.entry(run).or_default();
-                *count += 1;
-                if *count > limit + 1 {
+                let counts = self.checks.failures.entry(record.run).or_default();
+                *counts.entry(class).or_default() += 1;
+                let limits = &record.spec.retry.limits;
+                let (count, limit) = match class.and_then(|class| limits.get(&class)) {
+                    Some(limit) => (counts.get(&class).copied().unwrap_or(0), *limit),
+                    None => {
+                        let others =
+                            counts.iter().filter(|(class, _)| !class.is_some_and(|class| limits.contains_key(&class)));
+                        (others.map(|(_, count)| count).sum(), record.spec.retry.limit)
+                    }
+                };
+                if count > limit + 1 {
                     let text = format!("{task} has failed {count} times in one run, and may {}", limit + 1);
                     self.checks.fail(text);
                 }
-                if *then == Then::GiveUp && self.checks.failures.get(&run).is_some_and(|count| *count <= limit) {
+                if *then == Then::GiveUp && count <= limit {
                     self.checks.fail(format!("{task} is given up before its attempts are used up"));
                 }
             }
@@ -391,9 +406,8 @@ impl World {
     }
 
     fn check_report(&mut self, report: &Report, then: &Then) {
-        let Some(record) = self.shadow.tasks.get(&report.task) else { return };
+        let Some(record) = self.shadow.tasks.get(&report.task).cloned() else { return };
         let current = record.current().map(|current| current.envelope);
-        let (run, limit) = (record.run, record.spec.retry.limit);
         if current != Some(report.order) || record.run != report.run {
             self.checks.fail(format!("a report of another attempt of {} was applied", report.task));
         }
@@ -403,7 +417,8 @@ impl World {
         if report.failure == Some(FailureKind::NoSpace) && *then != Then::GiveUp {
             return;
         }
-        self.count_failure(&report.task.clone(), run, limit, then);
+        let kind = report.failure.unwrap_or(FailureKind::AgentFailed);
+        self.count_failure(&report.task, &record, kind.class(), then);
     }
 
     fn check_merged(&mut self, task: &TaskId, attempt: u32, commit: &str) {
@@ -444,7 +459,9 @@ impl World {
         for task in &snapshot.tasks {
             let fine = match task.state {
                 TaskState::Done | TaskState::Failed | TaskState::Cancelled => true,
+                TaskState::Blocked if self.waits_for_its_time(&task.id, 0) => true,
                 TaskState::Blocked => task.stuck && task.reason.is_some(),
+                TaskState::Ready if self.waits_for_its_time(&task.id, 0) => true,
                 TaskState::Parked | TaskState::Ready | TaskState::Queued | TaskState::Leased | TaskState::Verifying => {
                     false
                 }

@@ -16,6 +16,7 @@ mod news;
 mod operator;
 mod program;
 mod scenario;
+mod scheduling;
 mod spool;
 mod supervisor;
 mod team;

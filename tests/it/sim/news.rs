@@ -34,7 +34,8 @@ impl World {
         self.turn(Input::Event(Event::FreezeSeen { since }));
         let disk = if self.disk_full { 0 } else { self.disk_free };
         if self.rng.chance(500_000) {
-            let room = Room { disk: Size(disk), memory: Size(8 << 30) };
+            let room = Room { disk: Size(disk), memory: Size(8 << 30), load: Some(self.load) };
+            self.load_seen = Some(self.load);
             self.turn(Input::Event(Event::RoomSeen(room)));
         }
     }

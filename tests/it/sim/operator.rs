@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use miyabi::core::event::{Branches, Event, FileRead};
 use miyabi::model::fault::{Fault, Place};
-use miyabi::model::id::{AgentId, RepositoryName, TaskId};
+use miyabi::model::id::{AgentId, PoolName, RepositoryName, TaskId};
 use miyabi::model::request::{Request, RequestId, Submission};
-use miyabi::model::task::{Assignee, NoChange, RepositoryChoice, TaskFile, TaskSpec, Work};
+use miyabi::model::task::{Assignee, NoChange, PoolSpec, RepositoryChoice, TaskFile, TaskSpec, Work};
 
 use super::scenario::{self, Odds};
+use super::scheduling;
 use super::world::{Happening, MINUTE, SECOND, World};
 use crate::rng::Rng;
 
@@ -20,6 +21,7 @@ const TASKS_MAX: usize = 40;
 struct Text {
     tasks: Vec<(TaskId, TaskSpec)>,
     broken: bool,
+    pools: BTreeMap<PoolName, u32>,
 }
 
 /// The folder of dependency files.
@@ -29,11 +31,15 @@ pub(super) struct Dag {
     version: u64,
     read: Option<(u64, u64, Branches)>,
     names: u64,
+    /// Draws what tasks take, apart from everything else.
+    takes: Option<Rng>,
 }
 
 impl Dag {
-    pub(super) fn draw(rng: &mut Rng) -> Self {
+    pub(super) fn draw(rng: &mut Rng, mut takes: Rng) -> Self {
         let mut dag = Self::default();
+        dag.texts.entry("night".to_owned()).or_default().pools = scheduling::pools(&mut takes);
+        dag.takes = Some(takes);
         for stem in ["night", "day"] {
             for _ in 0..rng.between(1, 5) {
                 dag.add(rng, stem);
@@ -46,7 +52,10 @@ impl Dag {
         let known = self.known();
         self.names += 1;
         let id = TaskId::new(format!("{stem}/t{}", self.names)).unwrap();
-        let spec = scenario::spec(rng, &known);
+        let mut spec = scenario::spec(rng, &known);
+        if let Some(takes) = &mut self.takes {
+            scheduling::takes(takes, &mut spec);
+        }
         self.texts.entry(stem.to_owned()).or_default().tasks.push((id, spec));
     }
 
@@ -60,6 +69,12 @@ impl Dag {
         let Some(stem) = rng.pick(&stems) else { return };
         let choice = rng.below(5);
         self.version += 1;
+        if let Some(takes) = &mut self.takes
+            && takes.chance(200_000)
+        {
+            let pools = scheduling::pools(takes);
+            self.texts.values_mut().filter(|text| !text.pools.is_empty()).for_each(|text| text.pools = pools.clone());
+        }
         if choice == 0 && self.known().len() < TASKS_MAX {
             return self.add(rng, &stem);
         }
@@ -111,7 +126,12 @@ impl Dag {
                 }
                 let nodes =
                     text.tasks.iter().map(|(id, spec)| scenario::node(id.clone(), &path, spec.clone())).collect();
-                FileRead::Good(TaskFile { stem: stem.clone(), path, nodes })
+                let place = Place { file: path.clone(), line: 1, column: 1, start: 0, end: 0 };
+                let declared = text.pools.iter();
+                let pools = declared
+                    .map(|(pool, slots)| (pool.clone(), PoolSpec { slots: *slots, place: place.clone() }))
+                    .collect();
+                FileRead::Good(TaskFile { stem: stem.clone(), path, pools, nodes })
             })
             .collect()
     }
@@ -229,6 +249,7 @@ impl World {
             }
             (12, _) => {
                 self.disk_free = 300 << 20;
+                self.load = 900;
                 let after = self.rng.between(SECOND, 20 * MINUTE);
                 self.soon(after, Happening::Mended);
             }
@@ -354,6 +375,7 @@ impl World {
     pub(super) fn mend(&mut self) {
         self.disk_full = false;
         self.disk_free = super::world::ROOMY;
+        self.load = 50;
         for repository in self.git.repositories.values_mut() {
             repository.busy = None;
             repository.detached = false;

@@ -108,14 +108,14 @@ impl World {
         if bad {
             visible = !self.rng.chance(500_000);
             match self.rng.below(9) {
-                0 => ran.failure = Some(failure(FailureKind::AgentFailed)),
+                0 => ran.failure = Some(failure(self.rng.pick(&FAILURES).unwrap())),
                 1 => ran.failure = Some(failure(FailureKind::AgentCrashed)),
                 2 => lasts = i64::MAX / 4,
                 3 => (lasts, deaf) = (i64::MAX / 4, true),
                 4 => waits = Some(if self.rng.chance(500_000) { Wait::Human } else { Wait::Limit }),
                 5 => ran.failure = Some(failure(FailureKind::OutOfMemory)),
                 6 => ran.failure = Some(failure(FailureKind::TasksLimit)),
-                7 => ran.claim = AgentReport { outcome: Some(Outcome::ChangesRequested), summary: None },
+                7 => ran.claim = AgentReport { outcome: Some(Outcome::ChangesRequested), ..AgentReport::default() },
                 _ => lasts = limit - self.rng.between(0, 2 * SECOND),
             }
         }
@@ -238,6 +238,9 @@ impl World {
         self.answer(pid, event);
     }
 }
+
+/// How a program says that it failed.
+const FAILURES: [FailureKind; 3] = [FailureKind::AgentFailed, FailureKind::Limited, FailureKind::Refused];
 
 fn failure(kind: FailureKind) -> Failure {
     Failure { kind, reason: "it did not do".to_owned() }

@@ -1,14 +1,18 @@
 //! What a seed decides before its history begins: the plan, the odds of faults, and what tasks look like.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use miyabi::model::agent::{AgentSpec, DriverKind, Limits, RestartKind, RestartPolicy, StallAnswer};
 use miyabi::model::fault::Place;
 use miyabi::model::id::{AgentId, RepositoryName, Role, StageName, TaskId};
-use miyabi::model::plan::{MergeMode, Plan, RepositorySpec, ResourceLimits, SessionSpec, SpoolLimits, Stage, Workflow};
-use miyabi::model::task::{Assignee, NoChange, Priority, RepositoryChoice, RetryPolicy, TaskNode, TaskSpec, Work};
+use miyabi::model::plan::{
+    MergeMode, Plan, RepositorySpec, ResourceLimits, SchedulerSpec, SessionSpec, SpoolLimits, Stage, Workflow,
+};
+use miyabi::model::task::{
+    Assignee, NoChange, OnFailure, Priority, RepositoryChoice, RetryPolicy, TaskNode, TaskSpec, Work,
+};
 
 use crate::rng::Rng;
 
@@ -128,9 +132,11 @@ pub(super) fn plan(rng: &mut Rng) -> Plan {
         checks: Some(checks.iter().map(|check| (*check).to_owned()).collect()),
         protected: Vec::new(),
         merge,
+        attempts_max: None,
     };
     Plan {
         resources: ResourceLimits::default(),
+        scheduler: SchedulerSpec::default(),
         spool: SpoolLimits::default(),
         alert_command: vec!["tell".to_owned()],
         session: SessionSpec { name: "sim".to_owned(), socket: "sim".to_owned() },
@@ -142,6 +148,7 @@ pub(super) fn plan(rng: &mut Rng) -> Plan {
         ],
         workflow: Workflow {
             stages: vec![Stage { name: StageName::new("code").unwrap(), role: Role::new("codegen").unwrap() }],
+            healer: None,
         },
         log_days: 7,
         drain: Duration::from_secs(30),
@@ -211,8 +218,14 @@ pub(super) fn spec(rng: &mut Rng, known: &[TaskId]) -> TaskSpec {
             interval: Duration::from_secs(u64::try_from(rng.between(1, 60)).unwrap()),
             backoff: 2.0,
             max_interval: Duration::from_secs(600),
+            limits: BTreeMap::new(),
         },
         priority: Priority::try_from(u8::try_from(rng.between(1, 5)).unwrap()).unwrap(),
+        sla: None,
+        pools: Vec::new(),
+        touches: Vec::new(),
+        on_failure: OnFailure::default(),
+        every: None,
         repository: rng.pick(&repositories).unwrap(),
     }
 }
@@ -220,5 +233,6 @@ pub(super) fn spec(rng: &mut Rng, known: &[TaskId]) -> TaskSpec {
 pub(super) fn node(id: TaskId, path: &str, spec: TaskSpec) -> TaskNode {
     let place = Place { file: path.to_owned(), line: 1, column: 1, start: 0, end: 0 };
     let needs_places = vec![place.clone(); spec.needs.len()];
-    TaskNode { id, place, spec, needs_places }
+    let pools_places = vec![place.clone(); spec.pools.len()];
+    TaskNode { id, place, spec, needs_places, pools_places }
 }

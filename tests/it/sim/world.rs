@@ -20,6 +20,7 @@ use super::git::Git;
 use super::operator::Dag;
 use super::program::Program;
 use super::scenario::{self, Odds, Order};
+use super::scheduling;
 use super::spool::Spool;
 use crate::rng::Rng;
 
@@ -151,6 +152,10 @@ pub(super) struct World {
     pub(super) spool: Spool,
     pub(super) disk_full: bool,
     pub(super) disk_free: u64,
+    /// The load average per processor, in hundredths.
+    pub(super) load: u32,
+    /// What this life of the supervisor has seen of it last.
+    pub(super) load_seen: Option<u32>,
     /// The operator's mark for a freeze.
     pub(super) mark: Option<Timestamp>,
     /// Programs that would have ended while they stood still.
@@ -183,7 +188,9 @@ pub(super) struct Summary {
 impl World {
     pub(super) fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
-        let plan = scenario::plan(&mut rng);
+        let mut takes = Rng::new(seed ^ 0x5c4e_d01e);
+        let mut plan = scenario::plan(&mut rng);
+        scheduling::limits(&mut takes, &mut plan);
         let odds = Odds::draw(&mut rng);
         let order = if rng.chance(500_000) { Order::AsAsked } else { Order::RecordsFirst };
         let mut world = Self {
@@ -212,6 +219,8 @@ impl World {
             spool: Spool::default(),
             disk_full: false,
             disk_free: ROOMY,
+            load: 50,
+            load_seen: None,
             mark: None,
             standing: Vec::new(),
             frozen_since: 0,
@@ -225,7 +234,7 @@ impl World {
             print: 0,
             rng,
         };
-        world.dag = Dag::draw(&mut world.rng);
+        world.dag = Dag::draw(&mut world.rng, takes);
         world.soon(0, Happening::Start);
         world.soon(10 * SECOND, Happening::Operator);
         world.soon(MINUTE, Happening::Breaks);

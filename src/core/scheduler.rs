@@ -1,0 +1,243 @@
+//! The scheduler: which ready task is begun next, by whom, and what it must wait for.
+//!
+//! Tasks that take the same things wait in one line, so a line whose first cannot be begun costs one look. The lines are
+//! gone through together, in the order of their first tasks. A task takes everything it needs when it is begun, or nothing:
+//! nobody holds one thing while it waits for another, so no deadlock can form. One that has waited beyond the most urgent
+//! priority gets what it needs kept for it, so that no stream of smaller tasks can starve it.
+
+pub(super) mod admission;
+pub(super) mod graph;
+pub(super) mod rank;
+pub(super) mod recurrence;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use crate::model::id::{AgentId, Role, TaskId};
+use crate::model::plan::OUTCOMES;
+use crate::model::task::Assignee;
+
+use super::Core;
+use super::index::Queue;
+use super::state::{Phase, TaskRecord, WITHDRAWN};
+use admission::{Demand, Load};
+use rank::Turn;
+
+/// The outcome of an attempt whose commit did not fit onto the target branch.
+const CONFLICT: &str = "conflict";
+
+/// Tasks that wait for the same agents and take the same things.
+struct Line<'i> {
+    whom: &'i Queue,
+    demand: &'i Demand,
+    turns: std::collections::btree_set::Iter<'i, Turn>,
+}
+
+impl Core {
+    /// Hands ready tasks to free agents.
+    pub(super) fn dispatch(&mut self) {
+        if self.drain.is_some() || self.frozen.is_some() {
+            return;
+        }
+        self.index.freshen(&self.durable, self.now);
+        if !self.index.has_ready() || self.holding().is_some() {
+            return;
+        }
+        for (task, agent) in self.choose() {
+            self.order(&task, &agent);
+        }
+    }
+
+    /// Decides which ready tasks are begun now, and by whom.
+    fn choose(&self) -> Vec<(TaskId, AgentId)> {
+        let mut free: Vec<(&AgentId, &Role)> =
+            self.plan.agents.iter().filter(|spec| self.is_free(&spec.id)).map(|spec| (&spec.id, &spec.role)).collect();
+        let mut chosen = Vec::new();
+        if free.is_empty() {
+            return chosen;
+        }
+        let mut load = self.load();
+        let mut working = self.working();
+        let one_at_a_time = self.slowed().is_some();
+        let mut lines: Vec<Line<'_>> =
+            self.index.lines().map(|((whom, demand), turns)| Line { whom, demand, turns: turns.iter() }).collect();
+        let mut heads: BinaryHeap<Reverse<(&Turn, usize)>> =
+            lines.iter_mut().enumerate().filter_map(|(at, line)| Some(Reverse((line.turns.next()?, at)))).collect();
+        while let Some(Reverse((turn, at))) = heads.pop() {
+            if free.is_empty() || (one_at_a_time && load.attempts > 0) {
+                break;
+            }
+            let Some(line) = lines.get_mut(at) else { continue };
+            let candidates: Vec<&AgentId> = free
+                .iter()
+                .filter(|(agent, role)| is_for(line.whom, agent, role) && self.has_room_for(role, &working))
+                .map(|(agent, _)| *agent)
+                .collect();
+            let blocker = load.blockers(line.demand, self.index.slots(), &self.plan).next();
+            let is_lasting = blocker.as_ref().is_some_and(admission::Blocker::is_lasting);
+            if candidates.is_empty() || blocker.is_some() {
+                if turn.is_aged() && !is_lasting && self.could_take(line.whom) {
+                    load.take(&turn.task, line.demand);
+                }
+                // All behind it in the line wait for the same.
+                continue;
+            }
+            let agent = if self.is_retiring(&turn.task) { None } else { self.pick(&turn.task, &candidates) };
+            if let Some(agent) = agent.cloned() {
+                load.attempts += 1;
+                load.take(&turn.task, line.demand);
+                if let Some((_, role)) = free.iter().find(|(other, _)| **other == agent) {
+                    *working.entry((*role).clone()).or_default() += 1;
+                }
+                free.retain(|(other, _)| **other != agent);
+                chosen.push((turn.task.clone(), agent));
+            }
+            heads.extend(line.turns.next().map(|turn| Reverse((turn, at))));
+        }
+        chosen
+    }
+
+    /// Picks one of several free agents: not the one that failed at the task last, as long as another of its role can take
+    /// work, now or later.
+    fn pick<'a>(&self, task: &TaskId, candidates: &[&'a AgentId]) -> Option<&'a AgentId> {
+        let record = self.durable.tasks.get(task)?;
+        let Some(failed) = failed_last(record) else { return candidates.first().copied() };
+        let other = candidates.iter().find(|agent| ***agent != *failed).copied();
+        other.or_else(|| candidates.first().copied().filter(|_| !self.has_another(record, failed)))
+    }
+
+    /// Says whether another agent than this one could take a task.
+    fn has_another(&self, record: &TaskRecord, failed: &AgentId) -> bool {
+        match &record.spec.assignee {
+            Assignee::Agent(_) => false,
+            Assignee::Role(role) => {
+                self.plan.agents.iter().any(|spec| {
+                    spec.role == *role && spec.id != *failed && spec.takes_work() && self.is_usable(&spec.id)
+                })
+            }
+        }
+    }
+
+    fn is_usable(&self, agent: &AgentId) -> bool {
+        self.hold_of(agent).is_none() && self.agents.contains_key(agent)
+    }
+
+    /// Says whether somebody is there for a line, now or when they have ended what they do.
+    fn could_take(&self, whom: &Queue) -> bool {
+        self.plan
+            .agents
+            .iter()
+            .any(|spec| is_for(whom, &spec.id, &spec.role) && spec.takes_work() && self.is_usable(&spec.id))
+    }
+
+    /// Says whether one more agent of a role may work.
+    fn has_room_for(&self, role: &Role, working: &BTreeMap<Role, u32>) -> bool {
+        let most = self.plan.scheduler.roles.get(role);
+        most.is_none_or(|most| working.get(role).copied().unwrap_or(0) < *most)
+    }
+
+    /// Counts the agents at work by role.
+    fn working(&self) -> BTreeMap<Role, u32> {
+        let mut working = BTreeMap::new();
+        for (agent, _, _) in self.index.open_orders() {
+            if let Some(spec) = self.plan.agent(agent) {
+                *working.entry(spec.role.clone()).or_default() += 1;
+            }
+        }
+        working
+    }
+
+    /// Counts what is taken by attempts that are under way, by those of which it is not known that they have ended, and by
+    /// work that is not merged yet.
+    fn load(&self) -> Load {
+        let mut load = Load::default();
+        for (_, task, _) in self.index.open_orders() {
+            if let Some(record) = self.durable.tasks.get(task) {
+                load.attempt(task, record);
+            }
+        }
+        for task in self.retiring_tasks() {
+            if let Some(record) = self.durable.tasks.get(task).filter(|record| record.phase != Phase::Queued) {
+                load.attempt(task, record);
+            }
+        }
+        for task in self.index.touching() {
+            if let Some(record) = self.durable.tasks.get(task)
+                && let Phase::Merging { parked } = &record.phase
+            {
+                load.merging(task, record, parked.is_some());
+            }
+        }
+        load
+    }
+
+    /// Says why attempts are begun one at a time, for people; nothing when they are not.
+    pub(super) fn slowed(&self) -> Option<String> {
+        let high = self.plan.scheduler.load_high;
+        if let Some(load) = self.room.and_then(|room| room.load).filter(|load| high > 0 && *load > high) {
+            let (load, high) = (f64::from(load) / 100.0, f64::from(high) / 100.0);
+            return Some(format!(
+                "attempts are begun one at a time: the load of the machine is {load:.1} per processor, and {high:.1} is high"
+            ));
+        }
+        self.is_failing().then(|| {
+            let failed = self.durable.outcomes.iter().filter(|(_, is_good)| !is_good).count();
+            format!(
+                "attempts are begun one at a time: {failed} of the last {OUTCOMES} tasks that were tried have failed; \
+                 it ends when fewer than {} have",
+                self.plan.scheduler.failures_max
+            )
+        })
+    }
+
+    /// Says whether too many of the newest attempts have failed.
+    pub(super) fn is_failing(&self) -> bool {
+        let failed = self.durable.outcomes.iter().filter(|(_, is_good)| !is_good).count();
+        let most = usize::try_from(self.plan.scheduler.failures_max).unwrap_or(usize::MAX);
+        most > 0 && failed >= most
+    }
+
+    /// Says everything that keeps a ready task from being begun.
+    pub(super) fn why_not_begun(&self, record: &TaskRecord, task: &TaskId) -> Vec<String> {
+        let load = self.load();
+        let demand = Demand::of(&record.spec);
+        let mut reasons: Vec<String> =
+            load.blockers(&demand, self.index.slots(), &self.plan).map(|blocker| blocker.to_string()).collect();
+        let working = self.working();
+        if let Assignee::Role(role) = &record.spec.assignee
+            && let Some(most) = self.plan.scheduler.roles.get(role)
+            && !self.has_room_for(role, &working)
+        {
+            reasons.push(format!("waits for role {role}: {most} of its agents work, and no more may at once"));
+        }
+        if let Some(slowed) = self.slowed().filter(|_| load.attempts > 0) {
+            reasons.push(slowed);
+        }
+        if self.is_retiring(task) {
+            reasons.push("waits until its last attempt has ended for certain".to_owned());
+        }
+        if let (Assignee::Role(role), Some(failed)) = (&record.spec.assignee, failed_last(record))
+            && self.has_another(record, failed)
+        {
+            reasons.push(format!("waits for another agent of role {role} than {failed}, which failed at it last"));
+        }
+        reasons
+    }
+}
+
+/// Says whether an agent serves a line.
+fn is_for(whom: &Queue, agent: &AgentId, role: &Role) -> bool {
+    match whom {
+        Queue::Agent(wanted) => wanted == agent,
+        Queue::Role(wanted) => wanted == role,
+    }
+}
+
+/// Returns who failed at a task last. What was taken back, or could not be merged, is not the agent's failure.
+fn failed_last(record: &TaskRecord) -> Option<&AgentId> {
+    let last = record.current()?;
+    let is_failure = !matches!(last.outcome.as_deref(), None | Some(WITHDRAWN | CONFLICT));
+    is_failure.then_some(&last.agent)
+}
