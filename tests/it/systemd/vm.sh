@@ -8,6 +8,8 @@ is_state() { [ "$(state_of "$1")" = "$2" ]; }
 pid_of() { "$program" -C "$root" status --json | python3 -c 'import json, sys
 print(next(agent["pid"] for agent in json.load(sys.stdin)["agents"] if agent["id"] == sys.argv[1]))' "$1"; }
 holds() { [ "$(cat "$1")" = "$2" ]; }
+answers() { "$program" -C "$root" status; }
+other_supervisor() { local pid; pid=$(property MainPID) && [ "$pid" != 0 ] && [ "$pid" != "$1" ]; }
 idle() { "$program" -C "$root" status | grep -q "^$1 .*idle"; }
 
 if [ -e /root/rebooted ]; then
@@ -81,6 +83,12 @@ eventually 60 is_state night/bomb failed
 "$program" -C "$root" report night/bomb | grep -q 'tasks limit' || fail "$("$program" -C "$root" report night/bomb)"
 "$program" -C "$root" events | grep -q 'out of memory' || fail "no event tells of the memory"
 "$program" -C "$root" events | grep -q 'tasks limit' || fail "no event tells of the forks"
+alerts() { "$program" -C "$root" status --json | python3 -c 'import json, sys
+print([(alert["kind"], alert["agent"]) for alert in json.load(sys.stdin)["alerts"]])'; }
+[ "$(alerts)" = "[('tasks-limit', 'kaede')]" ] || fail "the alerts are $(alerts)"
+"$program" -C "$root" events --json | python3 -c 'import json, sys
+raised = [line["text"] for line in map(json.loads, sys.stdin) if line["kind"] == "alert-raised"]
+assert any("out of memory" in text for text in raised), raised' || fail "no alert was raised for the memory"
 eventually 20 holds "$agents/agent-kaede/work/pids.current" 0
 
 echo "== nobody else has felt it, and the agent works on"
@@ -88,6 +96,17 @@ echo "== nobody else has felt it, and the agent works on"
 [ "$(pid_of sakura)" = "$sakura" ] || fail "sakura was restarted"
 [ "$(pid_of kaede)" = "$kaede" ] || fail "kaede's runner died"
 as_taro "$program" submit --run 'echo on > on.txt' --wait >/dev/null || fail "kaede does not work on"
+[ "$(alerts)" = "[]" ] || fail "the alerts are $(alerts)"
+
+echo "== a supervisor that the kernel kills for memory is replaced, and finds its agents at work"
+pid=$(property MainPID)
+systemctl set-property --runtime "$unit" MemoryMax=2M
+eventually 60 other_supervisor "$pid"
+systemctl set-property --runtime "$unit" MemoryMax=infinity
+eventually 60 answers
+journalctl --no-pager --unit="$unit" | grep -i 'oom.kill' >/dev/null || fail "it was not the memory that ended it"
+[ "$(pid_of sakura)" = "$sakura" ] || fail "sakura was restarted"
+[ "$(pid_of kaede)" = "$kaede" ] || fail "kaede was restarted"
 
 echo "== agents can have sandboxes of their own"
 as_taro "$program" submit --repo none --run 'unshare --user --map-root-user --pid --fork --mount-proc true' --wait >/dev/null || fail "no sandbox"
