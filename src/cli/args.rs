@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use super::{
-    agent, attach, completions, config, dag, dead, doctor, down, events, freeze, inbox, init, install, journal, lease,
-    logs, receipt, reload, reply, report, runner, send, sent, status, submit, task, top,
+    agent, attach, completions, config, dag, dead, doctor, down, events, freeze, github, inbox, init, install, journal,
+    lease, logs, receipt, reload, reply, report, route, runner, send, sent, status, submit, task, top,
 };
 
 const AFTER_HELP: &str = "\
@@ -70,6 +70,11 @@ pub enum Verb {
     /// Checks and draws dependency files
     #[command(subcommand)]
     Dag(dag::Verb),
+    /// Shows how everything about GitHub stands, or asks it what has changed
+    #[command(subcommand)]
+    Github(github::Verb),
+    /// Explains where an issue goes, and why
+    Route(route::Args),
     /// Sends a message to an agent or a role
     Send(send::Args),
     /// Shows how far sent messages got, or waits until one got there

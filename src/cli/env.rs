@@ -4,6 +4,11 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
+use crate::model::secret::Secret;
+
+/// The variable that names the descriptor through which a token was handed over.
+const HANDED: &str = "MIYABI_TOKEN_FD";
+
 /// Everything that the process was given besides its arguments.
 ///
 /// It has no `Debug` form on purpose: some of the values are secrets.
@@ -22,8 +27,10 @@ pub struct Environment {
     pub log_format: Option<String>,
     /// `MIYABI_GITHUB_API`: another server than GitHub's own.
     pub github_api: Option<String>,
-    /// The service manager's credential `github_token`, which nobody else sees; else `GITHUB_TOKEN`.
-    pub github_token: Option<String>,
+    /// The service manager's credential `github_token`, which nobody else sees.
+    pub github_credential: Option<Secret>,
+    /// The token that an earlier self of this process took out of its environment.
+    pub handed_token: Option<Secret>,
     /// `NO_COLOR`: set and not empty means no colours.
     pub no_color: bool,
     /// `CLICOLOR_FORCE`: set and neither empty nor `0` means colours even without a terminal.
@@ -72,15 +79,55 @@ impl Environment {
             stderr_is_terminal: std::io::stderr().is_terminal(),
             ..Self::from_variables(all).with_credentials()
         }
+        .with_handed_token()
+    }
+
+    /// Returns the token for GitHub, which is in a variable of this name unless it came in a safer way.
+    #[must_use]
+    pub fn github_token(&self, variable: &str) -> Option<Secret> {
+        let open = || self.all.get(variable).filter(|token| !token.is_empty()).cloned().map(Secret::new);
+        self.github_credential.clone().or_else(|| self.handed_token.clone()).or_else(open)
+    }
+
+    /// Begins this process anew without a variable that holds a secret: whatever it starts would inherit it, and whoever may
+    /// look at its environment would see it. The value goes through a pipe.
+    ///
+    /// # Errors
+    /// Returns only when the process could not begin anew.
+    pub fn begin_without(&self, variable: &str, secret: &Secret) -> std::io::Error {
+        use std::io::Write;
+        use std::os::fd::AsRawFd;
+        use std::os::unix::process::CommandExt;
+
+        let begin = || -> std::io::Result<std::io::Error> {
+            let (reader, mut writer) = std::io::pipe()?;
+            // A token fits into the pipe many times over, so nobody has to read yet.
+            writer.write_all(secret.expose().as_bytes())?;
+            drop(writer);
+            rustix::io::fcntl_setfd(&reader, rustix::io::FdFlags::empty())?;
+            let mut arguments = std::env::args_os();
+            let name = arguments.next().unwrap_or_else(|| "miyabi".into());
+            let mut command = std::process::Command::new(&self.program);
+            command.arg0(name).args(arguments).env_remove(variable).env(HANDED, reader.as_raw_fd().to_string());
+            Ok(command.exec())
+        };
+        begin().unwrap_or_else(|error| error)
+    }
+
+    /// Takes the token that was handed over through a pipe.
+    fn with_handed_token(mut self) -> Self {
+        let number = self.all.remove(HANDED).and_then(|number| number.parse::<u32>().ok());
+        let read = number.and_then(|number| std::fs::read_to_string(format!("/proc/self/fd/{number}")).ok());
+        self.handed_token = read.filter(|token| !token.is_empty()).map(Secret::new);
+        self
     }
 
     /// Takes what the service manager hands over in files that only this process can read.
     fn with_credentials(mut self) -> Self {
         let folder = self.all.get("CREDENTIALS_DIRECTORY").filter(|folder| !folder.is_empty());
         let token = folder.and_then(|folder| std::fs::read_to_string(PathBuf::from(folder).join("github_token")).ok());
-        if let Some(token) = token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()) {
-            self.github_token = Some(token);
-        }
+        let token = token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
+        self.github_credential = token.map(Secret::new);
         self
     }
 
@@ -94,7 +141,8 @@ impl Environment {
             log: text("MIYABI_LOG"),
             log_format: text("MIYABI_LOG_FORMAT"),
             github_api: text("MIYABI_GITHUB_API"),
-            github_token: text("GITHUB_TOKEN"),
+            github_credential: None,
+            handed_token: None,
             no_color: text("NO_COLOR").is_some(),
             color_forced: text("CLICOLOR_FORCE").is_some_and(|value| value != "0"),
             term: text("TERM"),
@@ -149,11 +197,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().display().to_string();
         let environment = of(&[("CREDENTIALS_DIRECTORY", &path), ("GITHUB_TOKEN", "open")]).with_credentials();
-        assert_eq!(environment.github_token.as_deref(), Some("open"));
+        assert_eq!(environment.github_token("GITHUB_TOKEN").as_ref().map(Secret::expose), Some("open"));
         for (text, token) in [(" \n", "open"), ("secret\n", "secret")] {
             std::fs::write(folder.path().join("github_token"), text).unwrap();
             let environment = of(&[("CREDENTIALS_DIRECTORY", &path), ("GITHUB_TOKEN", "open")]).with_credentials();
-            assert_eq!(environment.github_token.as_deref(), Some(token));
+            assert_eq!(environment.github_token("GITHUB_TOKEN").as_ref().map(Secret::expose), Some(token));
             assert!(!environment.all.values().any(|value| value.contains("secret")));
         }
     }

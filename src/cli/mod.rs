@@ -21,6 +21,7 @@ pub mod env;
 pub mod events;
 pub mod failure;
 pub mod freeze;
+pub mod github;
 pub mod inbox;
 pub mod init;
 pub mod install;
@@ -33,6 +34,7 @@ pub mod receipt;
 pub mod reload;
 pub mod reply;
 pub mod report;
+pub mod route;
 pub mod runner;
 pub mod send;
 pub mod sent;
@@ -91,6 +93,8 @@ fn perform(context: &Context, verb: Verb) -> failure::Result {
         Verb::Report(args) => report::run(context, &args),
         Verb::Task(verb) => task::run(context, verb),
         Verb::Dag(verb) => dag::run(context, &verb),
+        Verb::Github(verb) => github::run(context, &verb),
+        Verb::Route(args) => route::run(context, &args),
         Verb::Send(args) => send::run(context, &args),
         Verb::Inbox(args) => inbox::run(context, &args),
         Verb::Lease(args) => lease::run(context, &args),

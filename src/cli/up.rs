@@ -18,6 +18,17 @@ pub fn run(context: &Context) -> Result {
     let layout = context.layout()?;
     // Read once more by the supervisor; here only so that a person sees every fault at once, before anything starts.
     let plan = context.plan()?;
+    let variable = &plan.github.token_env;
+    let token = context.environment.github_token(variable);
+    if let Some(token) = token.as_ref().filter(|_| context.environment.all.contains_key(variable)) {
+        return Err(Failure::new(Kind::Failed, context.environment.begin_without(variable, token))
+            .hint("the token must not stay in the supervisor's environment; give it as a credential instead"));
+    }
+    if token.is_some() {
+        // Nobody of the same user may look into this process any more; without that the rest is worth less.
+        let quiet = rustix::process::DumpableBehavior::NotDumpable;
+        rustix::process::set_dumpable_behavior(quiet).map_err(std::io::Error::from)?;
+    }
     let _guard = telemetry::start(&logging(&layout, &context.environment, plan.log_days)?)?;
     greet(context, &layout, plan.agents.len());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -25,6 +36,7 @@ pub fn run(context: &Context) -> Result {
         root: layout.root().to_owned(),
         environment: context.environment.all.clone(),
         program: context.environment.program.clone(),
+        github_token: token.filter(|_| plan.uses_github()),
     };
     let ended = runtime.block_on(start::run(options));
     // Blocking work that does not end, such as a hung file system, must not keep the process alive.

@@ -1,6 +1,7 @@
 //! agents.toml: the team, its repositories and its workflow.
 
 mod agent;
+mod github;
 mod limits;
 mod repository;
 mod resources;
@@ -22,6 +23,7 @@ use super::tree::{Node, Value};
 use crate::model::agent::{AgentSpec, Limits};
 use crate::model::fault::Fault;
 use crate::model::fault_code::Mistake;
+use crate::model::github::TRIGGER_LABEL;
 use crate::model::id::{Role, StageName};
 use crate::model::plan::{Plan, SessionSpec, Stage, Workflow};
 
@@ -71,7 +73,9 @@ fn read_plan(root: &Path, report: &mut Report<'_>) -> Option<Plan> {
         }
     };
     let agents = agent::read_all(&file, &defaults, report);
-    let repositories = repository::read_all(&file, root, report);
+    let github = github::read(&file, report);
+    let trigger = github.as_ref().map_or(TRIGGER_LABEL, |github| &github.trigger_label);
+    let repositories = repository::read_all(&file, root, trigger, report);
     let workflow = read_workflow(&file, agents.as_deref(), report);
     let resources = resources::read(&file, report);
     let scheduler = scheduler::read(&file, agents.as_deref(), report);
@@ -79,6 +83,9 @@ fn read_plan(root: &Path, report: &mut Report<'_>) -> Option<Plan> {
     let spool = spool::read(&file, report);
     let log_days = resources::read_log(&file, report);
     let drain = resources::read_service(&file, report);
+    if let (Some(github), Some(agents)) = (&github, &agents) {
+        github::keep_token_from(agents, github, report);
+    }
     Some(Plan {
         session: session?,
         agents: agents?,
@@ -90,6 +97,7 @@ fn read_plan(root: &Path, report: &mut Report<'_>) -> Option<Plan> {
         spool: spool?,
         log_days: log_days?,
         drain: drain?,
+        github: github?.spec,
     })
 }
 

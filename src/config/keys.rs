@@ -141,10 +141,12 @@ mod tests {
             "[scheduler]",
             "[alert]",
             "[spool]",
+            "[github]",
             "[log]",
             "[service]",
             "limits",
             "restart",
+            "[[github.route]]",
         ];
         assert_eq!(headings, expected);
     }

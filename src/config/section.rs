@@ -29,6 +29,15 @@ impl<T> Field<T> {
         }
     }
 
+    /// Returns the value, or what holds when nothing is written; nothing if its fault has been told.
+    pub(super) fn or(self, absent: T) -> Option<T> {
+        match self {
+            Self::Given(value, _) => Some(value),
+            Self::Absent => Some(absent),
+            Self::Broken => None,
+        }
+    }
+
     /// Returns where the value stands, if there is a good one.
     pub(super) const fn span(&self) -> Option<Span> {
         match self {

@@ -88,6 +88,13 @@ pub enum Call {
     Request(Request),
     /// Answered with [`Top`].
     Top,
+    /// Answered with [`crate::model::github_view::GithubView`].
+    Github,
+    /// Answered with [`crate::model::github_view::RouteView`].
+    Route {
+        /// `owner/name#12`, `repository#12`, or the task's id.
+        issue: String,
+    },
     /// Answered with [`Pong`]: the supervisor's loop turns.
     Ping,
 }
@@ -107,6 +114,8 @@ impl Call {
             | Self::Reload
             | Self::Request(_)
             | Self::Top
+            | Self::Github
+            | Self::Route { .. }
             | Self::Ping => false,
         }
     }

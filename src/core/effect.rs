@@ -6,6 +6,7 @@ use crate::model::order::WorkOrder;
 use crate::model::request::{Answer, RequestId};
 
 use super::fact::Recorded;
+use super::github::GithubEffect;
 
 /// Something that the core wants done. Whoever runs them keeps their order, and begins none before the records in front of it are durable.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,6 +94,8 @@ pub enum Effect {
     },
     /// Put a proven commit onto its target branch. Ends as `MergeEnded`; asking twice merges once.
     Merge(Merge),
+    /// Ask or write something on GitHub.
+    Github(Box<GithubEffect>),
     /// Answer a request.
     Answer {
         /// Which.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::github::GithubEvent;
 use crate::model::agent::AgentSpec;
 use crate::model::beat::Beat;
 use crate::model::fault::Fault;
@@ -132,6 +133,8 @@ pub enum Event {
         /// The branch that is checked out in each repository, or why there is none.
         branches: Branches,
     },
+    /// Something happened on GitHub.
+    Github(Box<GithubEvent>),
     /// Somebody asked for agents.toml and the dependency files to be read again, and agents.toml has no fault.
     PlanRead {
         /// Ties the answer to it.

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::github::state::GithubFact;
 use crate::model::agent::StallAnswer;
 use crate::model::alert::Alert;
+use crate::model::github::IssueRef;
 use crate::model::id::{AgentId, EnvelopeId, Incarnation, PoolName, RunId, StageName, TaskId};
 use crate::model::report::{FailureKind, Report};
 use crate::model::span;
@@ -268,6 +270,8 @@ pub enum Fact {
         /// The commit on the target branch.
         commit: String,
     },
+    /// Something between us and GitHub.
+    Github(GithubFact),
 }
 
 /// A fact with the time at which it was recorded.
@@ -389,6 +393,11 @@ pub enum Origin {
         of: TaskId,
         /// Its run.
         run: RunId,
+    },
+    /// An issue on GitHub.
+    Issue {
+        /// The issue.
+        issue: IssueRef,
     },
 }
 
@@ -524,6 +533,7 @@ impl Fact {
             | Self::ReportAccepted { .. }
             | Self::ReportStale { .. }
             | Self::Merged { .. } => self.tell_of_attempt(),
+            Self::Github(fact) => fact.tell(),
         }
     }
 
@@ -568,6 +578,7 @@ impl Fact {
                     Origin::File { path, .. } => format!("{task} is accepted from {path}"),
                     Origin::Submitted => format!("{task} is accepted"),
                     Origin::Healer { of, .. } => format!("{task} is to find out why {of} failed"),
+                    Origin::Issue { issue } => format!("{task} is accepted from {issue}"),
                 };
                 Told::new("task-accepted", text).of_task(task)
             }

@@ -351,7 +351,7 @@ fn shift(record: &TaskRecord, now: Timestamp) -> Option<(Timestamp, Timestamp)> 
 fn of_file(durable: &Durable, stem: &str) -> Vec<TaskId> {
     let is_of = |record: &TaskRecord| match &record.origin {
         Origin::File { stem: owner, .. } => owner == stem,
-        Origin::Submitted | Origin::Healer { .. } => false,
+        Origin::Submitted | Origin::Issue { .. } | Origin::Healer { .. } => false,
     };
     durable.tasks.iter().filter(|(_, record)| is_of(record)).map(|(task, _)| task.clone()).collect()
 }

@@ -18,6 +18,7 @@ pub mod effect;
 pub mod event;
 pub mod fact;
 mod freeze;
+pub mod github;
 mod healing;
 mod index;
 pub mod liveness;
@@ -76,6 +77,7 @@ pub struct Core {
     /// What was found of an earlier supervisor's team, in one line.
     found: Option<String>,
     effects: VecDeque<Effect>,
+    github: github::Live,
     broken: Option<IllegalFact>,
 }
 
@@ -106,8 +108,10 @@ impl Core {
             branches: Branches::new(),
             found: None,
             effects: VecDeque::new(),
+            github: github::Live::default(),
             broken: None,
         };
+        core.begin_github();
         let open: Vec<(TaskId, EnvelopeId)> =
             core.index.open_orders().map(|(_, task, envelope)| (task.clone(), envelope)).collect();
         for (task, envelope) in open {
@@ -196,6 +200,7 @@ impl Core {
             Event::DagRead { files, branches } => self.on_dag_read(files, &branches),
             Event::Asked { id, request, branches } => self.on_request(id, request, &branches),
             Event::PlanRead { id, plan, files, branches } => self.on_plan_read(id, *plan, files, &branches),
+            Event::Github(event) => self.on_github(*event),
         }
         self.steer();
     }
@@ -253,6 +258,7 @@ impl Core {
             .chain(merges)
             .chain(retiring)
             .chain(drain)
+            .chain(self.github_wake())
             .min_by_key(|(at, _)| *at)
     }
 
@@ -353,6 +359,7 @@ impl Core {
         if self.frozen.is_none() {
             self.merge_next();
         }
+        self.steer_github();
         if self.drain.is_some() && !self.exited && self.agents.values().all(|live| live.state.is_down()) {
             self.exited = true;
             self.push(Effect::Exit);
@@ -419,6 +426,7 @@ impl Core {
             Ok(()) => {
                 if let Some(task) = recorded.fact.tell().task {
                     self.index.update(&self.durable, &task, self.now);
+                    self.touch_github(&task);
                 }
                 self.push(Effect::Record(recorded));
             }

@@ -150,18 +150,27 @@ impl Core {
     }
 
     fn adopt_node(&mut self, file: &TaskFile, node: &TaskNode, branches: &Branches) {
-        let task = node.id.clone();
-        let fingerprint = dag::fingerprint(&node.spec);
-        let spec = Box::new(node.spec.clone());
-        let target = target_of(&node.spec, branches);
+        if matches!(self.durable.tasks.get(&node.id), Some(TaskRecord { origin: Origin::Issue { .. }, .. })) {
+            // The issue was there first; `github status` tells of it when the issue is read again.
+            return;
+        }
+        let origin = Origin::File { stem: file.stem.clone(), path: file.path.clone() };
+        self.adopt_spec(&node.id, origin, &node.spec, branches);
+    }
+
+    /// Makes a task agree with what its origin says of it.
+    pub(super) fn adopt_spec(&mut self, task: &TaskId, origin: Origin, said: &TaskSpec, branches: &Branches) {
+        let task = task.clone();
+        let fingerprint = dag::fingerprint(said);
+        let spec = Box::new(said.clone());
+        let target = target_of(said, branches);
         let Some(record) = self.durable.tasks.get(&task) else {
-            let origin = Origin::File { stem: file.stem.clone(), path: file.path.clone() };
             let run = self.fresh_run();
             self.record(Fact::TaskAccepted { task, origin, spec, fingerprint, target, run });
             return;
         };
         let newest = record.pending.as_ref().map_or((&record.spec, &record.fingerprint), |(spec, print)| (spec, print));
-        let same_text = *newest.0 == node.spec;
+        let same_text = *newest.0 == *said;
         let same_work = *newest.1 == fingerprint;
         let was_detached = record.detached;
         match &record.phase {

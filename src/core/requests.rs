@@ -19,6 +19,11 @@ use super::state::Phase;
 impl Core {
     pub(super) fn on_request(&mut self, id: RequestId, request: Request, branches: &Branches) {
         let answer = match request {
+            Request::GithubSync => match self.github_sync(id) {
+                Some(answer) => answer,
+                // It is answered when every repository has answered.
+                None => return,
+            },
             Request::Submit(submission) => self.submit(*submission, branches),
             Request::TaskRetry { task } => self.task_retry(&task, branches),
             Request::TaskCancel { task } => self.task_cancel(&task),
@@ -123,7 +128,7 @@ impl Core {
         })
     }
 
-    fn task_retry(&mut self, task: &TaskId, branches: &Branches) -> Answer {
+    pub(super) fn task_retry(&mut self, task: &TaskId, branches: &Branches) -> Answer {
         let Some(record) = self.durable.tasks.get(task) else { return no_such_task(task) };
         match &record.phase {
             Phase::Queued => {
@@ -132,6 +137,7 @@ impl Core {
             Phase::Merging { .. } => {
                 // The work is proven: what is tried again is the merge, at once.
                 self.merge_retries.remove(task);
+                self.write_again(task);
                 return Answer::Accepted { message: format!("{task} is merged again now") };
             }
             Phase::Waiting { .. } | Phase::Done { .. } | Phase::Failed { .. } | Phase::Cancelled { .. } => {}
@@ -144,7 +150,7 @@ impl Core {
         Answer::Accepted { message: format!("{task} begins run {run}") }
     }
 
-    fn task_cancel(&mut self, task: &TaskId) -> Answer {
+    pub(super) fn task_cancel(&mut self, task: &TaskId) -> Answer {
         let Some(record) = self.durable.tasks.get(task) else { return no_such_task(task) };
         match &record.phase {
             Phase::Done { .. } => not_now(&format!("{task} is done"), "revert its commit instead"),
@@ -226,10 +232,10 @@ fn no_such_task(task: &TaskId) -> Answer {
     invalid(&format!("there is no task {task}"), Some("see `miyabi task list`"))
 }
 
-fn invalid(reason: &str, hint: Option<&str>) -> Answer {
+pub(super) fn invalid(reason: &str, hint: Option<&str>) -> Answer {
     Answer::Refused { reason: reason.to_owned(), hint: hint.map(str::to_owned), kind: RefusalKind::Invalid }
 }
 
-fn not_now(reason: &str, hint: &str) -> Answer {
+pub(super) fn not_now(reason: &str, hint: &str) -> Answer {
     Answer::Refused { reason: reason.to_owned(), hint: Some(hint.to_owned()), kind: RefusalKind::NotNow }
 }

@@ -164,6 +164,9 @@ pub struct TaskView {
     pub stuck: bool,
     /// The dependency file it comes from, e.g. `example`; absent: submitted.
     pub file: Option<String>,
+    /// The issue on GitHub that it comes from, e.g. `owner/name#12`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issue: Option<String>,
 }
 
 /// How a task is.

@@ -12,6 +12,7 @@ use crate::model::task::{FailureClass, RepositoryChoice, TaskSpec};
 use crate::model::time::Timestamp;
 
 use super::fact::{AttemptCause, Budget, DownCause, Fact, Hold, Origin, Recorded, Then};
+use super::github::state::OnGithub;
 use super::healing;
 
 /// The version of [`Durable`]'s JSON form, as it is kept in the journal's snapshots.
@@ -57,6 +58,9 @@ pub struct Durable {
     /// How the newest attempts of the tasks that were tried last have ended, oldest first; `true`: well.
     #[serde(default)]
     pub outcomes: Vec<(TaskId, bool)>,
+    /// What is known of GitHub.
+    #[serde(default)]
+    pub github: OnGithub,
 }
 
 /// What survives of an agent.
@@ -366,6 +370,7 @@ impl Durable {
             | Fact::MergeParked { task, .. }
             | Fact::Merged { task, .. } => self.apply_to_attempt(task, &recorded.fact, at),
             Fact::ReportAccepted { report, then } => self.accept_report(report, then, at),
+            Fact::Github(fact) => self.github.apply(fact, at),
             Fact::ReportStale { .. } | Fact::TeamChanged { .. } | Fact::TeamFound { .. } => Ok(()),
         }
     }

@@ -185,7 +185,11 @@ impl Core {
             stuck: state == TaskState::Parked || (state == TaskState::Blocked && self.is_hopeless(task, record, 0)),
             file: match &record.origin {
                 Origin::File { stem, .. } => Some(stem.clone()),
-                Origin::Submitted | Origin::Healer { .. } => None,
+                Origin::Submitted | Origin::Issue { .. } | Origin::Healer { .. } => None,
+            },
+            issue: match &record.origin {
+                Origin::Issue { issue } => Some(issue.to_string()),
+                Origin::File { .. } | Origin::Submitted | Origin::Healer { .. } => None,
             },
         }
     }

@@ -261,7 +261,7 @@ impl Core {
             RepositoryChoice::Named(name) => {
                 // A repository that has left the plan may come back: until then the merge is parked, not forgotten.
                 self.plan.repository(name).is_none_or(|repository| match repository.merge {
-                    MergeMode::Local => true,
+                    MergeMode::Local | MergeMode::PullRequest => true,
                     MergeMode::None => false,
                 })
             }
@@ -458,8 +458,9 @@ impl Core {
             .index
             .merging()
             .filter(|(repository, _)| !self.merges.contains_key(*repository))
-            .filter_map(|(repository, mut tasks)| {
+            .filter_map(|(repository, tasks)| {
                 tasks
+                    .filter(|task| !self.merges_by_pull_request(task))
                     .find(|task| self.merge_retries.get(*task).is_none_or(|retry| retry.at <= now))
                     .map(|task| (repository.clone(), task.clone()))
             })

@@ -85,6 +85,14 @@ impl Supervisor {
                 self.reloads.insert(id);
                 self.hands.read_team(&mut self.tasks, id);
             }
+            Call::Github => answer.value(&self.core.github_view(clock::now())),
+            Call::Route { issue } => match self.core.explain_route(&issue) {
+                Some(route) => answer.value(&route),
+                None => answer.error(
+                    ReplyError::new(ErrorKind::Invalid, format!("no open issue `{issue}` with the label was read"))
+                        .with_hint("write owner/name#12; `miyabi github sync` reads all issues anew"),
+                ),
+            },
             Call::Top => self.hands.answer_top(&mut self.tasks, &self.core, answer),
             Call::Request(request) => {
                 let id = self.waiting.add(answer);

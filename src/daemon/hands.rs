@@ -21,6 +21,7 @@ use crate::tasks::Tasks;
 use super::alerts;
 use super::desk::{Desk, Job};
 use super::eyes;
+use super::github::Github;
 use super::panes::Panes;
 use super::start::{self, Options};
 use super::turn::Input;
@@ -32,6 +33,7 @@ pub(super) struct Hands {
     desk: Desk,
     panes: Panes,
     environment: BTreeMap<String, String>,
+    github: Github,
 }
 
 impl Hands {
@@ -44,7 +46,8 @@ impl Hands {
     ) -> Self {
         let panes = Panes::new(options, layout, plan, inputs.clone(), desk.clone());
         let environment = options.environment.clone();
-        Self { layout: layout.clone(), inputs, desk, panes, environment }
+        let github = Github::new(options.github_token.clone(), layout, inputs.clone());
+        Self { layout: layout.clone(), inputs, desk, panes, environment, github }
     }
 
     pub(super) async fn connect(&self) -> Result<(), TmuxError> {
@@ -103,6 +106,7 @@ impl Hands {
             Effect::ObeyFreeze => self.obey_freeze(tasks, core.plan()),
             Effect::Alert(alert) => alerts::tell(tasks, core.plan(), &self.environment, &alert),
             Effect::Merge(merge) => self.merge(tasks, merge, core.plan()),
+            Effect::Github(effect) => self.github.run(*effect, tasks, core.plan()),
             // The loop takes these out itself.
             Effect::Record(_) | Effect::Answer { .. } | Effect::Exit => {}
         }

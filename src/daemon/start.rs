@@ -19,6 +19,7 @@ use crate::io::tmux::TmuxError;
 use crate::model::fault::Fault;
 use crate::model::layout::Layout;
 use crate::model::plan::Plan;
+use crate::model::secret::Secret;
 use crate::tasks::Tasks;
 
 use super::desk::Desk;
@@ -44,6 +45,8 @@ pub struct Options {
     pub root: PathBuf,
     /// The environment of the process.
     pub environment: BTreeMap<String, String>,
+    /// The token for GitHub; in no environment, so that nothing that is started inherits it.
+    pub github_token: Option<Secret>,
     /// The `miyabi` program, absolute: what runs in the panes.
     pub program: PathBuf,
 }

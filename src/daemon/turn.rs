@@ -321,6 +321,7 @@ impl Supervisor {
                 | Effect::Nudge { .. }
                 | Effect::ObeyFreeze
                 | Effect::Alert(_)
+                | Effect::Github(_)
                 | Effect::Merge(_)) => effects.push(other),
             }
         }

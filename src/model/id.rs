@@ -97,6 +97,16 @@ fn slug(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
 }
 
+/// Says whether a text names a repository on GitHub. It becomes part of addresses, so nothing else may be in it.
+fn is_slug(text: &str) -> bool {
+    let part = |part: &str| {
+        (1..=NAME_BYTES_MAX).contains(&part.len())
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
+            && !part.chars().all(|c| c == '.')
+    };
+    text.split_once('/').is_some_and(|(owner, name)| part(owner) && part(name))
+}
+
 /// Says whether a text can be one segment of a task's id: it becomes part of a branch name and of a folder name.
 #[must_use]
 pub fn is_task_segment(text: &str) -> bool {
@@ -123,6 +133,10 @@ name!(
 name!(
     /// The name of a `[[repository]]`.
     RepositoryName, "repository name", "use letters, digits, `_`, `-` and `.`", is_task_segment
+);
+name!(
+    /// A repository on GitHub: `owner/name`.
+    RepositorySlug, "repository on GitHub", "write it as owner/name", is_slug
 );
 name!(
     /// The name of a workflow stage, e.g. `code`.

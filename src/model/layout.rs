@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::id::{AgentId, RunId, StageName};
+use super::id::{AgentId, RepositoryName, RunId, StageName};
 
 /// The folders and files of one root.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +63,12 @@ impl Layout {
     #[must_use]
     pub fn spool(&self) -> PathBuf {
         self.data().join("spool")
+    }
+
+    /// Returns the bare clone from which a repository's commits are published; no agent works in it.
+    #[must_use]
+    pub fn publisher(&self, repository: &RepositoryName) -> PathBuf {
+        self.data().join("publish").join(format!("{repository}.git"))
     }
 
     /// Returns the folder of sockets, locks and heartbeats.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::agent::AgentSpec;
+use super::github::{GithubSpec, RepositoryOnGithub};
 use super::id::{AgentId, RepositoryName, Role, StageName};
 use super::size::Size;
 use super::span;
@@ -35,6 +36,9 @@ pub struct Plan {
     /// How many days the supervisor's log files are kept.
     #[serde(default = "log_days")]
     pub log_days: u32,
+    /// How GitHub is asked.
+    #[serde(default)]
+    pub github: GithubSpec,
     /// How long running attempts may go on when the supervisor goes down.
     #[serde(default = "drain", with = "span")]
     pub drain: Duration,
@@ -59,6 +63,12 @@ impl Plan {
     #[must_use]
     pub fn agent(&self, id: &AgentId) -> Option<&AgentSpec> {
         self.agents.iter().find(|agent| agent.id == *id)
+    }
+
+    /// Says whether anything is to be found on GitHub.
+    #[must_use]
+    pub fn uses_github(&self) -> bool {
+        self.repositories.iter().any(|repository| repository.github.is_some())
     }
 
     /// Finds a repository by its name.
@@ -93,6 +103,9 @@ pub struct RepositorySpec {
     pub protected: Vec<String>,
     /// How a proven commit becomes part of the target branch.
     pub merge: MergeMode,
+    /// Its part on GitHub.
+    #[serde(default)]
+    pub github: Option<RepositoryOnGithub>,
     /// How many attempts may work in it at once; `None`: as many as there are agents.
     #[serde(default)]
     pub attempts_max: Option<u32>,
@@ -130,6 +143,8 @@ impl Default for SchedulerSpec {
 pub enum MergeMode {
     /// The supervisor puts it on the local target branch.
     Local,
+    /// A pull request on GitHub asks for it; the task is done when somebody has merged that.
+    PullRequest,
     /// It stays on the attempt's branch.
     None,
 }

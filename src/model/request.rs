@@ -38,6 +38,8 @@ pub enum Request {
     },
     /// The operator's mark for a freeze was written or removed: look at it now.
     FreezeChanged,
+    /// Ask every repository on GitHub at once; answered when all have answered.
+    GithubSync,
     /// Let running attempts end, stop the agents, then end.
     Drain,
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// A point in time: whole milliseconds since 1970-01-01T00:00:00Z.
 ///
 /// Its text and JSON form is RFC 3339 in UTC with milliseconds, e.g. `2026-11-20T08:20:41.123Z`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {

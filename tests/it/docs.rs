@@ -54,6 +54,10 @@ fn commands(line: &str) -> Vec<Vec<String>> {
 fn arguments(call: &[String]) -> Option<Vec<String>> {
     let call = if call.first().is_some_and(|word| word == "sudo") { &call[1..] } else { call };
     let (program, arguments) = call.split_first()?;
+    // What is commented on GitHub is for the supervisor, not for a shell.
+    if program == "/miyabi" {
+        return None;
+    }
     let name = program.rsplit('/').next().unwrap_or(program);
     (name == "miyabi").then(|| arguments.to_vec())
 }

@@ -163,6 +163,8 @@ fn repository(repository: &RepositorySpec) -> Finding {
             format!("{name}: {path} has changed files on {branch}"),
             "commit or stash them: until then finished work waits instead of being merged",
         ),
-        MergeMode::Local | MergeMode::None => Finding::ok(check, format!("{name}: {path} on {branch}")),
+        MergeMode::Local | MergeMode::PullRequest | MergeMode::None => {
+            Finding::ok(check, format!("{name}: {path} on {branch}"))
+        }
     }
 }

@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::super::context::Context;
+use super::super::context::{Context, read_plan};
 use super::super::failure::Failure;
 use super::super::when;
 use super::Finding;
 use crate::control::protocol::{Call, Status, SupervisorState};
 use crate::io::clock;
 use crate::io::github::{self, GithubError};
+use crate::model::github::API_URL;
 
 /// How long GitHub may take to answer.
 const GITHUB_TIME_MAX: Duration = Duration::from_secs(10);
@@ -17,8 +18,18 @@ const GITHUB_TIME_MAX: Duration = Duration::from_secs(10);
 /// Looks at what runs.
 pub(super) fn look(context: &Context) -> Vec<Finding> {
     let mut findings = vec![systemd(), supervisor(context)];
-    if let Some(token) = &context.environment.github_token {
-        findings.push(github(token, context.environment.github_api.as_deref()));
+    // A team that has GitHub in agents.toml is told of a missing token; for others a token is only looked at if it is there.
+    let plan = context.layout().and_then(|layout| read_plan(&layout)).ok().and_then(|(_, plan)| plan.ok());
+    let spec = plan.as_ref().map(|plan| plan.github.clone()).unwrap_or_default();
+    let api = context.environment.github_api.clone().or_else(|| (spec.api_url != API_URL).then_some(spec.api_url));
+    match context.environment.github_token(&spec.token_env) {
+        Some(token) => findings.push(github(token.expose(), api.as_deref())),
+        None if plan.is_some_and(|plan| plan.uses_github()) => findings.push(Finding::fail(
+            "github",
+            format!("agents.toml names repositories on GitHub, and {} is not set", spec.token_env),
+            "give the supervisor a token that may read issues and write contents, pull requests and issues",
+        )),
+        None => {}
     }
     findings
 }

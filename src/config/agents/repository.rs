@@ -10,24 +10,30 @@ use super::super::section::{Field, Section};
 use super::super::source::Span;
 use super::super::suggest;
 use super::super::tree::Node;
-use super::{REPOSITORIES_MAX, tables};
+use super::{REPOSITORIES_MAX, github, tables};
 use crate::model::fault_code::Mistake;
-use crate::model::id::RepositoryName;
+use crate::model::github::{PullRequestKind, RepositoryOnGithub};
+use crate::model::id::{RepositoryName, RepositorySlug};
 use crate::model::plan::{ATTEMPTS_AT_ONCE_MAX, MergeMode, RepositorySpec};
 
 /// What tasks write instead of a repository's name when they need none.
 const NO_REPOSITORY: &str = "none";
 
-/// Modes of the design that this version does not know.
-const LATER_MODES: [&str; 2] = ["queue", "pull-request"];
+/// A mode of the design that this version does not know.
+const LATER_MODE: &str = "queue";
 
 /// Reads all repositories.
-pub(super) fn read_all(file: &Section<'_>, root: &Path, report: &mut Report<'_>) -> Option<Vec<RepositorySpec>> {
+pub(super) fn read_all(
+    file: &Section<'_>,
+    root: &Path,
+    trigger: &str,
+    report: &mut Report<'_>,
+) -> Option<Vec<RepositorySpec>> {
     let nodes = tables(file, "repository", REPOSITORIES_MAX, report)?;
     let mut seen = Seen::default();
     let mut repositories = Vec::with_capacity(nodes.len());
     for node in nodes {
-        repositories.push(read_one(node, root, &mut seen, report));
+        repositories.push(read_one(node, root, trigger, &mut seen, report));
     }
     repositories.into_iter().collect()
 }
@@ -37,9 +43,16 @@ pub(super) fn read_all(file: &Section<'_>, root: &Path, report: &mut Report<'_>)
 struct Seen {
     names: BTreeMap<RepositoryName, Span>,
     paths: BTreeMap<PathBuf, Span>,
+    slugs: BTreeMap<RepositorySlug, Span>,
 }
 
-fn read_one(node: &Node, root: &Path, seen: &mut Seen, report: &mut Report<'_>) -> Option<RepositorySpec> {
+fn read_one(
+    node: &Node,
+    root: &Path,
+    trigger: &str,
+    seen: &mut Seen,
+    report: &mut Report<'_>,
+) -> Option<RepositorySpec> {
     let section = Section::open("repository", node, node.span, keys::agents::REPOSITORY.keys, report);
     let path = section.field("path", report, |key, node, report| read_path(key, node, root, report));
     if path == Field::Absent {
@@ -52,6 +65,11 @@ fn read_one(node: &Node, root: &Path, seen: &mut Seen, report: &mut Report<'_>) 
     let merge = section.field("merge", report, read_merge);
     let attempts_max = section
         .field("attempts_max", report, |key, node, report| read::count(key, 1..=ATTEMPTS_AT_ONCE_MAX, node, report));
+    let github = read_github(&section, trigger, seen, report);
+    if let (Field::Given(MergeMode::PullRequest, span), Some(None)) = (&merge, &github) {
+        let message = "`merge = \"pull-request\"` needs a repository on GitHub";
+        report.add(Note::new(Mistake::MissingKey, *span, message).help("write `github = \"owner/name\"`"));
+    }
     if let Some((name, span)) = &name
         && let Some(first) = seen.names.insert(name.clone(), *span)
     {
@@ -72,6 +90,7 @@ fn read_one(node: &Node, root: &Path, seen: &mut Seen, report: &mut Report<'_>) 
         protected: plain(protected.value().unwrap_or_default()),
         merge: merge.value().unwrap_or(MergeMode::Local),
         attempts_max: attempts_max.value(),
+        github: github?,
     })
 }
 
@@ -88,6 +107,41 @@ fn pattern(text: &str) -> Result<(), String> {
         _ if text.split('/').any(|part| part == "..") => bad("`..` leads out of it"),
         _ => Ok(()),
     }
+}
+
+/// Reads the repository's part on GitHub; the inner nothing means that it has none.
+#[expect(clippy::option_option, reason = "the outer one says that a fault was told")]
+fn read_github(
+    section: &Section<'_>,
+    trigger: &str,
+    seen: &mut Seen,
+    report: &mut Report<'_>,
+) -> Option<Option<RepositoryOnGithub>> {
+    let slug = section.field("github", report, read::name::<RepositorySlug>);
+    let labels = section.field("labels", report, github::labels);
+    let kinds = [("ready", PullRequestKind::Ready), ("draft", PullRequestKind::Draft)];
+    let kind = section.field("pull_request", report, |key, node, report| read::choice(key, &kinds, node, report));
+    if labels == Field::Broken || kind == Field::Broken {
+        return None;
+    }
+    let (slug, span) = match slug {
+        Field::Given(slug, span) => (slug, span),
+        Field::Broken => return None,
+        Field::Absent => {
+            for span in [labels.span(), kind.span()].into_iter().flatten() {
+                let note = Note::new(Mistake::MissingKey, span, "this means nothing without `github`");
+                report.add(note.help("write `github = \"owner/name\"`"));
+            }
+            return Some(None);
+        }
+    };
+    if let Some(first) = seen.slugs.insert(slug.clone(), span) {
+        let note = Note::new(Mistake::NameTaken, span, format!("two repositories are `{slug}` on GitHub"));
+        report.add(note.help("an issue can be worked on in one only").related(first, "first used here"));
+    }
+    let labels = labels.value().unwrap_or_else(|| vec![trigger.to_owned()]);
+    let pull_request = kind.value().unwrap_or(PullRequestKind::Ready);
+    Some(Some(RepositoryOnGithub { slug, labels, pull_request }))
 }
 
 fn read_path(key: &str, node: &Node, root: &Path, report: &mut Report<'_>) -> Option<PathBuf> {
@@ -142,18 +196,21 @@ fn read_name(section: &Section<'_>, path: &Field<PathBuf>, report: &mut Report<'
 }
 
 fn read_merge(key: &str, node: &Node, report: &mut Report<'_>) -> Option<MergeMode> {
-    let modes = [("local", MergeMode::Local), ("none", MergeMode::None)];
+    let modes = [("local", MergeMode::Local), ("pull-request", MergeMode::PullRequest), ("none", MergeMode::None)];
     let text = read::text(key, node, report)?;
-    if LATER_MODES.contains(&text.as_str()) {
+    if text == LATER_MODE {
         let note =
             Note::new(Mistake::LaterKey, node.span, format!("`merge = \"{text}\"` is not available in this version"));
-        report.add(note.help("use \"local\" or \"none\""));
+        report.add(note.help("use \"local\", \"pull-request\" or \"none\""));
         return None;
     }
     let found = modes.iter().find(|(name, _)| *name == text).map(|(_, mode)| *mode);
     if found.is_none() {
-        let note =
-            Note::new(Mistake::UnknownWord, node.span, format!("`{key}` cannot be `{text}`; known: local, none"));
+        let note = Note::new(
+            Mistake::UnknownWord,
+            node.span,
+            format!("`{key}` cannot be `{text}`; known: local, pull-request, none"),
+        );
         report.add(note.maybe_help(suggest::did_you_mean(&text, modes.map(|(name, _)| name))));
     }
     found

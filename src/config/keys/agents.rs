@@ -91,6 +91,13 @@ pub static AGENTS: Part = Part {
             "spool = { bytes_max = \"16GiB\" }",
         ),
         key(
+            "github",
+            Shape::Table(&GITHUB),
+            Absent::Otherwise("all its defaults"),
+            "How GitHub is asked; used when a `[[repository]]` has a `github`.",
+            "github = { poll = \"30s\" }",
+        ),
+        key(
             "log",
             Shape::Table(&LOG),
             Absent::Otherwise("all its defaults"),
@@ -374,9 +381,9 @@ pub static REPOSITORY: Part = Part {
         ),
         key(
             "merge",
-            Shape::Choice(&["local", "none"]),
+            Shape::Choice(&["local", "pull-request", "none"]),
             Absent::Value("local"),
-            "What becomes of a proven commit: `local` puts it on the target branch, `none` leaves it on the attempt's branch.",
+            "What becomes of a proven commit: `local` puts it on the target branch, `pull-request` asks for that on GitHub and waits until somebody has merged it, `none` leaves it on the attempt's branch.",
             "merge = \"none\"",
         ),
         key(
@@ -385,6 +392,27 @@ pub static REPOSITORY: Part = Part {
             Absent::Otherwise("as many as there are agents"),
             "How many attempts may work in the repository at once.",
             "attempts_max = 2",
+        ),
+        key(
+            "github",
+            Shape::Text,
+            Absent::Otherwise("not on GitHub"),
+            "The repository on GitHub, as owner/name: its issues become tasks.",
+            "github = \"octo-org/app\"",
+        ),
+        key(
+            "labels",
+            Shape::Texts,
+            Absent::Otherwise("`trigger_label` of `[github]`"),
+            "The labels any of which makes an issue work; needs `github`.",
+            "github = \"octo-org/app\"\nlabels = [\"auto-code\", \"auto-docs\"]",
+        ),
+        key(
+            "pull_request",
+            Shape::Choice(&["ready", "draft"]),
+            Absent::Value("ready"),
+            "How pull requests are opened; needs `github`.",
+            "github = \"octo-org/app\"\npull_request = \"draft\"",
         ),
     ],
 };
@@ -476,6 +504,115 @@ pub static SCHEDULER: Part = Part {
             Absent::Value("8"),
             "When so many of the last ten tasks that were tried have failed, attempts are begun one at a time; `0`: never.",
             "failures_max = 5",
+        ),
+    ],
+};
+
+/// The most writes that `[github]` may allow.
+pub(in crate::config) const WRITES_MAX: u32 = 100_000;
+
+/// `[github]`.
+pub static GITHUB: Part = Part {
+    heading: "[github]",
+    keys: &[
+        key(
+            "api_url",
+            Shape::Text,
+            Absent::Value("https://api.github.com"),
+            "The address of the API; of GitHub Enterprise it is `https://HOST/api/v3`.",
+            "api_url = \"https://github.example.org/api/v3\"",
+        ),
+        key(
+            "token_env",
+            Shape::Text,
+            Absent::Value("GITHUB_TOKEN"),
+            "The variable of the supervisor's environment that holds the token. No agent may have it in its `env`. A credential `github_token` of the service manager goes before it.",
+            "token_env = \"MIYABI_GITHUB_TOKEN\"",
+        ),
+        key(
+            "poll",
+            Shape::Duration,
+            Absent::Value("1m"),
+            "How often each repository is asked for what has changed; at least 100ms. A question whose answer has not changed is free.",
+            "poll = \"30s\"",
+        ),
+        key(
+            "reconcile",
+            Shape::Duration,
+            Absent::Value("5m"),
+            "How often everything that is open is read anew; not shorter than `poll`.",
+            "reconcile = \"10m\"",
+        ),
+        key(
+            "trigger_label",
+            Shape::Text,
+            Absent::Value("auto-code"),
+            "The label that makes an issue work.",
+            "trigger_label = \"miyabi\"",
+        ),
+        key(
+            "trust",
+            Shape::Choices(&["OWNER", "MEMBER", "COLLABORATOR", "CONTRIBUTOR", "NONE"]),
+            Absent::Value("[\"OWNER\", \"MEMBER\", \"COLLABORATOR\"]"),
+            "Whose issues are taken, by what the author is to the repository; others wait until a collaborator sets the label or comments `/miyabi approve`.",
+            "trust = [\"OWNER\"]",
+        ),
+        key(
+            "write_interval",
+            Shape::Duration,
+            Absent::Value("1s"),
+            "The least time between two writes.",
+            "write_interval = \"2s\"",
+        ),
+        key(
+            "writes_per_minute",
+            Shape::Count(1, WRITES_MAX),
+            Absent::Value("80"),
+            "The most writes within any minute.",
+            "writes_per_minute = 40",
+        ),
+        key(
+            "writes_per_hour",
+            Shape::Count(1, WRITES_MAX),
+            Absent::Value("500"),
+            "The most writes within any hour.",
+            "writes_per_hour = 250",
+        ),
+        key(
+            "route",
+            Shape::Tables(&ROUTE),
+            Absent::Otherwise("every issue goes to the role of the first stage"),
+            "Who does what; write `[[github.route]]` once for each rule, at most 100 times. The first one whose label an issue has decides.",
+            "route = [{ label = \"docs\", role = \"review\" }]",
+        ),
+    ],
+};
+
+/// `[[github.route]]`.
+pub static ROUTE: Part = Part {
+    heading: "[[github.route]]",
+    keys: &[
+        key("label", Shape::Text, Absent::Required, "The label that an issue must have.", "label = \"docs\""),
+        key(
+            "role",
+            Shape::Slug,
+            Absent::Otherwise("the role of the first stage"),
+            "The role that does it; not together with `agent`.",
+            "label = \"docs\"\nrole = \"review\"",
+        ),
+        key(
+            "agent",
+            Shape::Slug,
+            Absent::Otherwise("any of the role"),
+            "The agent that does it.",
+            "label = \"docs\"\nagent = \"sakura\"",
+        ),
+        key(
+            "priority",
+            Shape::Count(1, 5),
+            Absent::Otherwise("3, or that of a label `priority:N`"),
+            "How urgent it is: 1 (highest) to 5.",
+            "label = \"docs\"\npriority = 1",
         ),
     ],
 };

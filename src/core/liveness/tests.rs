@@ -69,6 +69,7 @@ fn plan(policy: RestartKind, intensity: u32) -> Plan {
         alert_command: Vec::new(),
         log_days: 7,
         drain: Duration::from_secs(30),
+        github: crate::model::github::GithubSpec::default(),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::model::agent::{AgentSpec, DriverKind, Limits, RestartKind, RestartPol
 use crate::model::alert::AlertKind;
 use crate::model::beat::{Activity, Beat};
 use crate::model::fault::Place;
+use crate::model::github::GithubSpec;
 use crate::model::id::{AgentId, Incarnation, RepositoryName, Role, StageName, TaskId};
 use crate::model::order::WorkOrder;
 use crate::model::plan::{
@@ -76,12 +77,14 @@ fn plan(agents: &[(&str, &str)]) -> Plan {
             merge: MergeMode::Local,
             protected: Vec::new(),
             attempts_max: None,
+            github: None,
         }],
         workflow: Workflow { stages: vec![Stage { name: StageName::new("code").unwrap(), role }], healer: None },
         resources: ResourceLimits::default(),
         scheduler: SchedulerSpec::default(),
         spool: SpoolLimits::default(),
         alert_command: Vec::new(),
+        github: GithubSpec::default(),
         log_days: 7,
         drain: Duration::from_secs(30),
     }

@@ -11,6 +11,7 @@ pub mod clone;
 pub mod commit;
 mod heal;
 pub mod merge;
+pub mod publish;
 mod registry;
 pub mod worktree;
 

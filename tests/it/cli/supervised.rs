@@ -38,6 +38,7 @@ fn task(id: &str, state: TaskState) -> TaskView {
         commit: None,
         stuck: false,
         reason: None,
+        issue: None,
         file: Some("example".to_owned()),
     }
 }

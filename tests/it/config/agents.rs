@@ -260,3 +260,39 @@ fn a_file_too_large_and_a_team_too_large_are_refused() {
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].contains("201 times `[[agent]]`; at most 200 are possible"), "{told:?}");
 }
+
+#[test]
+fn a_repository_on_github_is_read_with_its_defaults() {
+    let plan = parse_agents(&format!(
+        "{ONE}[github]\ntrigger_label = \"work\"\nroute = [{{ label = \"docs\", agent = \"a\", priority = 1 }}]\n\
+         [[repository]]\npath = \"p\"\ngithub = \"octo-org/app\"\nmerge = \"pull-request\"\n"
+    ))
+    .unwrap();
+    assert!(plan.uses_github());
+    let on_github = plan.repositories[0].github.as_ref().unwrap();
+    assert_eq!((on_github.slug.as_str(), on_github.labels.as_slice()), ("octo-org/app", &["work".to_owned()][..]));
+    assert_eq!(plan.github.api_url, "https://api.github.com");
+    assert_eq!((plan.github.pace.per_minute, plan.github.pace.per_hour), (80, 500));
+    assert_eq!(plan.github.routes[0].priority.map(|priority| priority.get()), Some(1));
+}
+
+#[test]
+fn what_contradicts_itself_about_github_is_told() {
+    for (text, expected) in [
+        ("[github]\ntoken_env = \"SECRET\"\n", "must not be in the `env` of a"),
+        ("[[repository]]\npath = \"p\"\nmerge = \"pull-request\"\n", "needs a repository on GitHub"),
+        ("[[repository]]\npath = \"p\"\nlabels = [\"x\"]\n", "means nothing without `github`"),
+        ("[[repository]]\npath = \"p\"\ngithub = \"../app\"\n", "write it as owner/name"),
+        ("[[repository]]\npath = \"p\"\ngithub = \"a/b/c\"\n", "write it as owner/name"),
+        ("[github]\napi_url = \"ftp://x\"\n", "must be an address"),
+        ("[github]\npoll = \"10m\"\nreconcile = \"1m\"\n", "must not be shorter than `poll`"),
+        ("[github]\nroute = [{ label = \"x\", role = \"r\", agent = \"a\" }]\n", "not both"),
+        ("[github]\ntrust = [\"EVERYBODY\"]\n", "cannot name `EVERYBODY`"),
+    ] {
+        let faults = parse_agents(&format!("{ONE}{text}")).expect_err(text);
+        assert!(faults.iter().any(|fault| fault.message.contains(expected)), "{text}: {:?}", told(&faults));
+    }
+}
+
+/// One agent that may see a variable.
+const ONE: &str = "[[agent]]\nid = \"a\"\nrole = \"r\"\ndriver = \"echo\"\nenv = [\"SECRET\"]\n";

@@ -4,6 +4,7 @@ mod adoption;
 mod chaos;
 mod deaths;
 mod freeze;
+mod github;
 mod reload;
 mod root;
 mod watching;

@@ -18,13 +18,15 @@ pub(super) struct Root {
     supervisor: Option<Child>,
     /// Holds the mount namespace in which `data/` is a small disk; it goes with this process.
     disk: Option<Child>,
+    /// What the supervisor finds in its environment besides.
+    variables: Vec<(String, String)>,
 }
 
 impl Root {
     /// Makes the root with the given agents; each is `(id, role, more lines)`.
     pub(super) fn new(agents: &[(&str, &str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let root = Self { folder, supervisor: None, disk: None };
+        let root = Self { folder, supervisor: None, disk: None, variables: Vec::new() };
         fs::create_dir_all(root.path("repo")).unwrap();
         fs::create_dir_all(root.path("tmux")).unwrap();
         fs::create_dir_all(root.path("dag")).unwrap();
@@ -44,6 +46,11 @@ impl Root {
 
     pub(super) fn path(&self, below: &str) -> PathBuf {
         self.folder.path().join(below)
+    }
+
+    /// Sets a variable for every supervisor that is started from now on.
+    pub(super) fn set_variable(&mut self, name: &str, value: &str) {
+        self.variables.push((name.to_owned(), value.to_owned()));
     }
 
     /// Adds tables to agents.toml.
@@ -104,6 +111,7 @@ impl Root {
 
     fn spawn_supervisor(&self) -> Child {
         let mut command = self.command(&["up"]);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         let log = fs::File::options().create(true).append(true).open(self.path("up.log")).unwrap();
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         command.spawn().expect("the supervisor can be started")

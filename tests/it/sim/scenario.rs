@@ -126,6 +126,7 @@ pub(super) fn plan(rng: &mut Rng) -> Plan {
     let names = [("kaede", "codegen"), ("momo", "codegen"), ("sakura", "review"), ("conductor", "dashboard")];
     let agents = names.iter().map(|(id, role)| agent(rng, id, role)).collect();
     let repository = |name: &str, merge: MergeMode, checks: &[&str]| RepositorySpec {
+        github: None,
         name: repository_name(name),
         path: PathBuf::from(format!("/sim/{name}")),
         remote: None,
@@ -152,6 +153,7 @@ pub(super) fn plan(rng: &mut Rng) -> Plan {
         },
         log_days: 7,
         drain: Duration::from_secs(30),
+        github: miyabi::model::github::GithubSpec::default(),
     }
 }
 

@@ -276,6 +276,7 @@ impl World {
             Effect::ObeyFreeze => self.obey_freeze(),
             Effect::AckReport { receipt } => self.spool.ack_report(&receipt),
             Effect::Answer { id, .. } => self.check_answer(id),
+            Effect::Github(effect) => panic!("nothing of this team is on GitHub: {effect:?}"),
             Effect::Exit => self.exit(),
         }
     }
@@ -329,6 +330,7 @@ impl World {
             | Effect::RetireOrder { .. }
             | Effect::Nudge { .. }
             | Effect::Alert(_)
+            | Effect::Github(_)
             | Effect::ObeyFreeze
             | Effect::AckReport { .. }
             | Effect::Answer { .. }

@@ -1,4 +1,10 @@
 //! GitHub, through octocrab.
+//!
+//! Nothing here repeats a call by itself: whether and when to ask again is the core's to decide.
+
+pub mod client;
+mod discover;
+mod write;
 
 use octocrab::Octocrab;
 use serde::Deserialize;
@@ -56,17 +62,20 @@ const UNAUTHORIZED: u16 = 401;
 /// # Errors
 /// [`GithubError::Token`] when the token is refused. No error holds the token.
 pub async fn rate_limit(token: &str, api: Option<&str>) -> Result<RateLimit, GithubError> {
-    // octocrab is built without its feature `retry`: its repeats would also send writes twice. Whether to ask again is
-    // decided by who asks.
+    let client = connect(token, api)?;
+    let limits: RateLimits = client.get("/rate_limit", None::<&()>).await.map_err(refused)?;
+    Ok(limits.resources.core)
+}
+
+fn connect(token: &str, api: Option<&str>) -> Result<Octocrab, GithubError> {
+    // octocrab is built without its feature `retry`: its repeats would also send writes twice.
     let mut builder = Octocrab::builder().personal_token(token.to_owned());
     if let Some(api) = api {
         builder = builder
             .base_uri(api)
             .map_err(|source| GithubError::Address { api: api.to_owned(), source: Box::new(source) })?;
     }
-    let client = builder.build().map_err(|source| GithubError::Setup(Box::new(source)))?;
-    let limits: RateLimits = client.get("/rate_limit", None::<&()>).await.map_err(refused)?;
-    Ok(limits.resources.core)
+    builder.build().map_err(|source| GithubError::Setup(Box::new(source)))
 }
 
 fn refused(error: octocrab::Error) -> GithubError {

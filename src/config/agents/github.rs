@@ -1,0 +1,212 @@
+//! `[github]`.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::super::keys;
+use super::super::read;
+use super::super::report::{Note, Report};
+use super::super::section::{Field, Section};
+use super::super::source::Span;
+use super::super::tree::{Node, Value};
+use crate::model::agent::AgentSpec;
+use crate::model::fault_code::Mistake;
+use crate::model::github::{Association, GithubSpec, Pace, Route, TRIGGER_LABEL};
+use crate::model::id::{AgentId, Role};
+use crate::model::task::{Assignee, Priority};
+
+/// How many rules of routing there may be.
+const ROUTES_MAX: usize = 100;
+
+/// The shortest time between two questions.
+const POLL_MIN: Duration = Duration::from_millis(100);
+
+/// The longest label, in characters, as GitHub has it.
+const LABEL_CHARS_MAX: usize = 50;
+
+/// What `[github]` says, and where.
+#[derive(Debug)]
+pub(super) struct Github {
+    pub(super) spec: GithubSpec,
+    pub(super) trigger_label: String,
+    token_span: Span,
+}
+
+/// Reads `[github]`; nothing if something in it is wrong.
+pub(super) fn read(file: &Section<'_>, report: &mut Report<'_>) -> Option<Github> {
+    let built_in = GithubSpec::default();
+    let Some(entry) = file.entry("github") else {
+        return Some(Github { spec: built_in, trigger_label: TRIGGER_LABEL.to_owned(), token_span: Span::FILE });
+    };
+    let section = Section::open(&entry.key, &entry.node, entry.key_span, keys::agents::GITHUB.keys, report);
+    let api_url = section.field("api_url", report, address);
+    let token_env = section.field("token_env", report, variable);
+    let poll = section.field("poll", report, |key, node, report| read::duration(key, POLL_MIN, node, report));
+    let reconcile = section.field("reconcile", report, |key, node, report| read::duration(key, POLL_MIN, node, report));
+    let trigger_label = section.field("trigger_label", report, label);
+    let trust = section.field("trust", report, trust);
+    let interval = section.field("write_interval", report, |key, node, report| {
+        read::duration(key, Duration::from_millis(1), node, report)
+    });
+    let writes =
+        |key: &str, node: &Node, report: &mut Report<'_>| read::count(key, 1..=keys::agents::WRITES_MAX, node, report);
+    let per_minute = section.field("writes_per_minute", report, writes);
+    let per_hour = section.field("writes_per_hour", report, writes);
+    let routes = read_routes(&section, report);
+    if let (Field::Given(reconcile, span), poll) = (&reconcile, poll.or(built_in.poll)?)
+        && *reconcile < poll
+    {
+        let note = Note::new(Mistake::Contradiction, *span, "`reconcile` must not be shorter than `poll`");
+        report.add(note.help("everything is read anew instead of only what has changed"));
+    }
+    let pace = Pace {
+        interval: interval.or(built_in.pace.interval)?,
+        per_minute: per_minute.or(built_in.pace.per_minute)?,
+        per_hour: per_hour.or(built_in.pace.per_hour)?,
+    };
+    Some(Github {
+        token_span: token_env.span().unwrap_or(section.span),
+        trigger_label: trigger_label.or(TRIGGER_LABEL.to_owned())?,
+        spec: GithubSpec {
+            api_url: api_url.or(built_in.api_url)?,
+            token_env: token_env.or(built_in.token_env)?,
+            poll: poll.or(built_in.poll)?,
+            reconcile: reconcile.or(built_in.reconcile.max(poll.or(built_in.poll)?))?,
+            trust: trust.or(built_in.trust)?,
+            routes: routes?,
+            pace,
+        },
+    })
+}
+
+/// Tells of agents that would be given the token.
+pub(super) fn keep_token_from(agents: &[AgentSpec], github: &Github, report: &mut Report<'_>) {
+    let name = &github.spec.token_env;
+    for agent in agents.iter().filter(|agent| agent.env.contains(name)) {
+        let message = format!("`{name}` holds the supervisor's token and must not be in the `env` of {}", agent.id);
+        let help = "give the agent a token of its own under another name, or name another `token_env`";
+        report.add(Note::new(Mistake::Contradiction, github.token_span, message).help(help));
+    }
+}
+
+/// Reads labels, each once.
+pub(super) fn labels(key: &str, node: &Node, report: &mut Report<'_>) -> Option<Vec<String>> {
+    let items = read::words(key, node, report, label_rule)?;
+    if items.is_empty() {
+        report.add(Note::new(Mistake::Empty, node.span, format!("`{key}` must name at least one label")));
+        return None;
+    }
+    Some(items.into_iter().map(|item| item.text).collect())
+}
+
+fn label(key: &str, node: &Node, report: &mut Report<'_>) -> Option<String> {
+    let text = read::text(key, node, report)?;
+    match label_rule(&text) {
+        Ok(()) => Some(text),
+        Err(message) => {
+            report.add(Note::new(Mistake::BadText, node.span, message));
+            None
+        }
+    }
+}
+
+fn label_rule(text: &str) -> Result<(), String> {
+    // A comma divides labels where GitHub is asked for issues.
+    if text.chars().count() > LABEL_CHARS_MAX || text.chars().any(|c| c.is_control() || c == ',') {
+        return Err(format!(
+            "the label `{}` must have at most {LABEL_CHARS_MAX} characters and no comma",
+            text.escape_debug()
+        ));
+    }
+    Ok(())
+}
+
+/// Reads the address of an API, without a slash at its end.
+fn address(key: &str, node: &Node, report: &mut Report<'_>) -> Option<String> {
+    let text = read::text(key, node, report)?;
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let good = rest.is_some_and(|rest| {
+        !rest.is_empty()
+            && !rest.starts_with('/')
+            && !rest.contains(['@', '?', '#'])
+            && !rest.contains(char::is_whitespace)
+    });
+    if !good {
+        let message = format!("`{key}` must be an address such as \"https://github.example.org/api/v3\"");
+        report.add(Note::new(Mistake::BadText, node.span, message));
+        return None;
+    }
+    Some(text.trim_end_matches('/').to_owned())
+}
+
+fn variable(key: &str, node: &Node, report: &mut Report<'_>) -> Option<String> {
+    let text = read::text(key, node, report)?;
+    let is_name = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if !is_name {
+        let note = Note::new(Mistake::BadText, node.span, format!("`{key}` must be the name of a variable"));
+        report.add(note.help("never write the token itself into a file"));
+        return None;
+    }
+    Some(text)
+}
+
+fn trust(key: &str, node: &Node, report: &mut Report<'_>) -> Option<BTreeSet<Association>> {
+    let words = read::words(key, node, report, |word| match association(word) {
+        Some(_) => Ok(()),
+        None => Err(format!(
+            "`{key}` cannot name `{}`; known: OWNER, MEMBER, COLLABORATOR, CONTRIBUTOR, NONE",
+            word.escape_debug()
+        )),
+    })?;
+    Some(words.iter().filter_map(|word| association(&word.text)).collect())
+}
+
+fn association(word: &str) -> Option<Association> {
+    [Association::Owner, Association::Member, Association::Collaborator, Association::Contributor, Association::None]
+        .into_iter()
+        .find(|known| known.as_str() == word)
+}
+
+fn read_routes(github: &Section<'_>, report: &mut Report<'_>) -> Option<Vec<Route>> {
+    let Some(entry) = github.entry("route") else { return Some(Vec::new()) };
+    let Value::List(list) = &*entry.node.value else {
+        let note = Note::new(Mistake::WrongType, entry.node.span, "`route` is a list of tables");
+        report.add(note.help("write `[[github.route]]` with two brackets"));
+        return None;
+    };
+    if list.len() > ROUTES_MAX {
+        let message = format!("{} times `[[github.route]]`; at most {ROUTES_MAX} are possible", list.len());
+        report.add(Note::new(Mistake::TooMuch, entry.key_span, message));
+        return None;
+    }
+    let routes: Vec<Option<Route>> = list.iter().map(|node| read_route(node, report)).collect();
+    routes.into_iter().collect()
+}
+
+fn read_route(node: &Node, report: &mut Report<'_>) -> Option<Route> {
+    let section = Section::open("route", node, node.span, keys::agents::ROUTE.keys, report);
+    let found = section.field("label", report, label);
+    if found == Field::Absent {
+        section.missing("the route", "label", "write `label = \"docs\"`", report);
+    }
+    let role = section.field("role", report, read::name::<Role>);
+    let agent = section.field("agent", report, read::name::<AgentId>);
+    let priority = section.field("priority", report, |key, node, report| {
+        read::count(key, 1..=5, node, report).and_then(|number| Priority::try_from(u8::try_from(number).ok()?).ok())
+    });
+    let assignee = match (role, agent) {
+        (Field::Given(..), Field::Given(_, span)) => {
+            report.add(Note::new(Mistake::Exclusive, span, "a route names an agent or a role, not both"));
+            return None;
+        }
+        (Field::Broken, _) | (_, Field::Broken) => return None,
+        (Field::Given(role, _), Field::Absent) => Some(Assignee::Role(role)),
+        (Field::Absent, Field::Given(agent, _)) => Some(Assignee::Agent(agent)),
+        (Field::Absent, Field::Absent) => None,
+    };
+    if priority == Field::Broken {
+        return None;
+    }
+    Some(Route { label: found.value()?, assignee, priority: priority.value() })
+}

@@ -1,0 +1,267 @@
+//! GitHub: what is asked there, what is taken from there, and what is written there, once.
+//!
+//! Nothing here is a queue that could be lost: what is still to be written follows from the tasks and from what is known
+//! to be written. [`outbox`] says when, `publish` what, `intake` what becomes of issues, comments and pull requests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::model::github::{Discover, Found, Issue, IssueRef, Quota, Trouble, Write, WriteKind, Written};
+use crate::model::id::{RepositoryName, RepositorySlug, TaskId};
+use crate::model::request::RequestId;
+use crate::model::time::Timestamp;
+
+pub mod command;
+pub mod fence;
+mod intake;
+pub mod outbox;
+mod publish;
+mod redact;
+mod report;
+pub mod route;
+pub mod state;
+mod view;
+
+use super::Core;
+use super::effect::Effect;
+use state::GithubFact;
+
+/// How long a round of discovery may take before it counts as lost.
+const ROUND_MAX: Duration = Duration::from_secs(600);
+
+/// How long a write may take before it is begun anew.
+const WRITE_MAX: Duration = Duration::from_secs(600);
+
+/// Something that we want done on GitHub, or with what came from there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GithubEffect {
+    /// Look what has changed. Ends as [`GithubEvent::Discovered`].
+    Discover {
+        /// The repository.
+        repository: RepositoryName,
+        /// What is to be looked at.
+        what: Discover,
+    },
+    /// Write something. Ends as [`GithubEvent::Written`]; asking twice writes once.
+    Write {
+        /// The task that it is about.
+        task: TaskId,
+        /// The repository.
+        repository: RepositoryName,
+        /// The repository on GitHub.
+        slug: RepositorySlug,
+        /// The issue.
+        issue: Option<u64>,
+        /// What.
+        write: Write,
+    },
+    /// Bring a local branch up to what GitHub has. Ends as [`GithubEvent::CaughtUp`].
+    CatchUp {
+        /// The task whose merge is looked for.
+        task: TaskId,
+        /// The repository.
+        repository: RepositoryName,
+        /// The branch.
+        target: String,
+    },
+}
+
+/// Something that happened on GitHub.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GithubEvent {
+    /// A round of discovery has ended.
+    Discovered {
+        /// The repository.
+        repository: RepositoryName,
+        /// What was found.
+        found: Result<Box<Found>, Trouble>,
+        /// What is left of the quota, if that was said.
+        quota: Option<Quota>,
+    },
+    /// A write has ended.
+    Written {
+        /// The task that it is about.
+        task: TaskId,
+        /// What was written.
+        kind: WriteKind,
+        /// What came of it.
+        written: Result<Written, Trouble>,
+        /// What is left of the quota, if that was said.
+        quota: Option<Quota>,
+    },
+    /// A local branch was looked at.
+    CaughtUp {
+        /// The task whose merge is looked for.
+        task: TaskId,
+        /// The newest commit of the branch, or why it could not be moved.
+        result: Result<String, String>,
+    },
+}
+
+/// What is known of GitHub for as long as this process lives.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Live {
+    rounds: BTreeMap<RepositoryName, Round>,
+    quota: Option<Quota>,
+    /// Until when nothing may be asked, and why.
+    paused: Option<(Timestamp, String)>,
+    limited: u32,
+    writing: Option<Writing>,
+    /// Writes that did not go through: when they are tried again.
+    again: BTreeMap<(TaskId, WriteKind), Again>,
+    /// Tasks for which something may have to be written.
+    dirty: BTreeSet<TaskId>,
+    /// When the next write can begin, if one waits.
+    write_at: Option<Timestamp>,
+    /// Merged pull requests whose commit is not here yet: when that is asked for again.
+    catching: BTreeMap<TaskId, Again>,
+    /// Issues with the label that nobody vouches for.
+    untrusted: BTreeMap<TaskId, NotTaken>,
+    /// What else keeps issues from being taken.
+    conflicts: BTreeMap<TaskId, NotTaken>,
+    /// Issues as they were read, without their bodies.
+    seen: BTreeMap<TaskId, Issue>,
+    /// Prints of their texts: what somebody who approves now has seen.
+    prints: BTreeMap<TaskId, String>,
+    /// Who waits for a round of every repository.
+    syncs: Vec<Sync>,
+}
+
+/// The discovery of one repository.
+#[derive(Debug, Clone, Default)]
+struct Round {
+    next: Timestamp,
+    next_all: Timestamp,
+    /// Until when the answer must have come.
+    under_way: Option<Timestamp>,
+    since: Option<String>,
+    last: Option<Timestamp>,
+    trouble: Option<String>,
+    failures: u32,
+    open: usize,
+}
+
+/// The one write that is under way.
+#[derive(Debug, Clone)]
+struct Writing {
+    task: TaskId,
+    kind: WriteKind,
+    deadline: Timestamp,
+    /// A print of the comment that is written.
+    print: String,
+    commit: Option<String>,
+}
+
+/// Something that is tried again.
+#[derive(Debug, Clone)]
+struct Again {
+    at: Timestamp,
+    times: u32,
+    reason: String,
+}
+
+/// An issue that is not taken.
+#[derive(Debug, Clone)]
+struct NotTaken {
+    issue: IssueRef,
+    title: String,
+    author: String,
+    reason: String,
+}
+
+/// Somebody who waits for a round of every repository.
+#[derive(Debug, Clone)]
+struct Sync {
+    id: RequestId,
+    left: BTreeSet<RepositoryName>,
+    found: usize,
+    troubles: Vec<String>,
+}
+
+impl Core {
+    /// Forgets what was known of an earlier process: everything that may have to be written is looked at once.
+    pub(super) fn begin_github(&mut self) {
+        self.github.dirty = self.durable.github.tasks.keys().cloned().collect();
+        self.github.dirty.extend(self.published_tasks());
+    }
+
+    pub(super) fn on_github(&mut self, event: GithubEvent) {
+        match event {
+            GithubEvent::Discovered { repository, found, quota } => {
+                self.note_quota(quota);
+                self.on_discovered(&repository, found);
+            }
+            GithubEvent::Written { task, kind, written, quota } => {
+                self.note_quota(quota);
+                self.on_written(&task, kind, written);
+            }
+            GithubEvent::CaughtUp { task, result } => self.on_caught_up(&task, result),
+        }
+    }
+
+    /// Notes that something about a task may have to be written.
+    pub(super) fn touch_github(&mut self, task: &TaskId) {
+        if self.durable.github.tasks.contains_key(task) || self.is_published(task) {
+            self.github.dirty.insert(task.clone());
+        }
+    }
+
+    /// Begins what can begin.
+    pub(super) fn steer_github(&mut self) {
+        if !self.plan.uses_github() || self.drain.is_some() {
+            self.github.write_at = None;
+            return;
+        }
+        if self.github.paused.as_ref().is_some_and(|(until, _)| *until <= self.now) {
+            self.github.paused = None;
+        }
+        self.begin_rounds();
+        self.begin_catching_up();
+        self.begin_write();
+    }
+
+    /// Returns when something here is due next, and why.
+    pub(super) fn github_wake(&self) -> Option<(Timestamp, &'static str)> {
+        if !self.plan.uses_github() || self.drain.is_some() {
+            return None;
+        }
+        let paused = self.paused_until();
+        let rounds = self.github.rounds.values().map(|round| {
+            (round.under_way.unwrap_or_else(|| round.next.max(paused)), "GitHub is asked what has changed")
+        });
+        let write = match &self.github.writing {
+            Some(writing) => Some(writing.deadline),
+            None => self.github.write_at,
+        };
+        let catching = self.github.catching.values().map(|again| (again.at, "a merged pull request is fetched"));
+        rounds.chain(catching).chain(write.map(|at| (at, "something is written to GitHub"))).min_by_key(|(at, _)| *at)
+    }
+
+    fn paused_until(&self) -> Timestamp {
+        self.github.paused.as_ref().map_or(Timestamp::EPOCH, |(until, _)| *until)
+    }
+
+    fn note_quota(&mut self, quota: Option<Quota>) {
+        if let Some(quota) = quota {
+            self.github.quota = Some(quota);
+        }
+    }
+
+    /// Stops asking for as long as GitHub wants it.
+    fn pause(&mut self, until: Option<Timestamp>, reason: &str) {
+        self.github.limited = self.github.limited.saturating_add(1);
+        let until = match until {
+            Some(until) => until.max(self.now + outbox::HOUR / 3_600),
+            None => self.now + outbox::limited_wait(self.github.limited),
+        };
+        self.github.paused = Some((until.max(self.paused_until()), reason.to_owned()));
+    }
+
+    fn record_github(&mut self, fact: GithubFact) {
+        self.record(super::fact::Fact::Github(fact));
+    }
+
+    fn push_github(&mut self, effect: GithubEffect) {
+        self.push(Effect::Github(Box::new(effect)));
+    }
+}

@@ -1,0 +1,303 @@
+//! What must survive a crash of everything that has to do with GitHub: facts, and what they add up to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::fact::Told;
+use crate::core::state::IllegalFact;
+use crate::model::github::{IssueRef, Pull, PullState, WriteKind};
+use crate::model::id::{AgentId, RepositoryName, RunId, TaskId};
+use crate::model::task::Priority;
+use crate::model::time::Timestamp;
+
+use super::outbox;
+
+/// How many commits of one branch are remembered as ours.
+const PUSHED_MAX: usize = 16;
+
+/// How many comments are remembered as dealt with, of each repository.
+const COMMENTS_MAX: usize = 2_000;
+
+/// Something that has happened between us and GitHub and must never be forgotten.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "github", rename_all = "kebab-case")]
+pub enum GithubFact {
+    /// A task belongs to an issue that says this.
+    IssueSeen {
+        /// The task.
+        task: TaskId,
+        /// The issue.
+        issue: IssueRef,
+        /// Its title, harmless.
+        title: String,
+        /// A print of its text.
+        print: String,
+    },
+    /// Somebody who may has vouched for an issue as it stood then.
+    Approved {
+        /// The issue's task.
+        task: TaskId,
+        /// Who.
+        by: String,
+        /// A print of the text that was vouched for.
+        print: String,
+    },
+    /// A command in a comment was dealt with, and is never again.
+    CommandTaken {
+        /// The repository.
+        repository: RepositoryName,
+        /// The comment.
+        comment: u64,
+        /// The task that it is about.
+        task: Option<TaskId>,
+        /// Who.
+        by: String,
+        /// What came of it, for people.
+        text: String,
+        /// What is different from now on.
+        change: Change,
+    },
+    /// Comments up to a change were read.
+    CommentsRead {
+        /// The repository.
+        repository: RepositoryName,
+        /// The change, as GitHub writes its time.
+        since: String,
+    },
+    /// A write is about to begin: it counts, whatever becomes of it.
+    WriteBegun {
+        /// The task that it is about.
+        task: TaskId,
+        /// What is written.
+        kind: WriteKind,
+        /// The commit that is pushed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        commit: Option<String>,
+    },
+    /// A commit is published.
+    Published {
+        /// The task.
+        task: TaskId,
+        /// The run that made it.
+        run: RunId,
+        /// The commit.
+        commit: String,
+        /// The pull request.
+        pull: Pull,
+    },
+    /// A pull request of ours is not as it was.
+    PullChanged {
+        /// The task.
+        task: TaskId,
+        /// The run that the task was in.
+        run: RunId,
+        /// The pull request.
+        pull: Pull,
+    },
+    /// The comment of a run says this.
+    Commented {
+        /// The task.
+        task: TaskId,
+        /// The run.
+        run: RunId,
+        /// The comment.
+        comment: u64,
+        /// A print of what it says.
+        print: String,
+    },
+    /// The state of a commit is set.
+    StatusSet {
+        /// The task.
+        task: TaskId,
+        /// The commit.
+        commit: String,
+    },
+}
+
+/// What a command changes for good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "what", content = "to", rename_all = "kebab-case")]
+pub enum Change {
+    /// Nothing that is not in another fact.
+    Nothing,
+    /// How urgent it is.
+    Priority(Priority),
+    /// Who does it.
+    Agent(AgentId),
+    /// What its comment says besides.
+    Note(String),
+}
+
+/// What survives of everything on GitHub.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnGithub {
+    /// Tasks that have something on GitHub.
+    pub tasks: BTreeMap<TaskId, TaskOnGithub>,
+    /// When the writes of the last hour began.
+    pub begun: Vec<Timestamp>,
+    /// Which comments were dealt with.
+    pub comments: BTreeMap<RepositoryName, Comments>,
+}
+
+/// Which comments of a repository were dealt with.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Comments {
+    /// From which change on they are read.
+    pub since: Option<String>,
+    /// Those that held a command, the newest ones.
+    pub done: BTreeSet<u64>,
+}
+
+/// What survives of a task's part on GitHub.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskOnGithub {
+    /// The issue; absent for a task of another origin in a repository with pull requests.
+    pub issue: Option<IssueRef>,
+    /// The issue's title, harmless.
+    pub title: String,
+    /// A print of the issue's text.
+    pub print: String,
+    /// Who has vouched for it, and a print of what they saw.
+    pub approved: Option<(String, String)>,
+    /// How urgent it is by a command.
+    pub priority: Option<Priority>,
+    /// Who does it by a command.
+    pub agent: Option<AgentId>,
+    /// What its comment says besides.
+    pub note: Option<String>,
+    /// Commits that its branch may hold because we pushed them.
+    pub pushed: Vec<String>,
+    /// What is published: the run and its commit.
+    pub published: Option<(RunId, String)>,
+    /// The pull request.
+    pub pull: Option<Pull>,
+    /// In which run somebody closed the pull request without a merge.
+    pub closed_in: Option<RunId>,
+    /// The comment: its run, its id, and a print of what it says.
+    pub comment: Option<(RunId, u64, String)>,
+    /// The commit whose state is set.
+    pub status: Option<String>,
+}
+
+impl OnGithub {
+    /// Takes a fact into the state.
+    ///
+    /// # Errors
+    /// Refuses a fact about a task that has nothing on GitHub.
+    pub fn apply(&mut self, fact: &GithubFact, at: Timestamp) -> Result<(), IllegalFact> {
+        match fact {
+            GithubFact::IssueSeen { task, issue, title, print } => {
+                let record = self.tasks.entry(task.clone()).or_default();
+                record.issue = Some(issue.clone());
+                record.title.clone_from(title);
+                record.print.clone_from(print);
+            }
+            GithubFact::Approved { task, by, print } => {
+                self.tasks.entry(task.clone()).or_default().approved = Some((by.clone(), print.clone()));
+            }
+            GithubFact::CommandTaken { repository, comment, task, change, .. } => {
+                let comments = self.comments.entry(repository.clone()).or_default();
+                comments.done.insert(*comment);
+                while comments.done.len() > COMMENTS_MAX {
+                    comments.done.pop_first();
+                }
+                if let Some(task) = task {
+                    self.change(task, change);
+                }
+            }
+            GithubFact::CommentsRead { repository, since } => {
+                self.comments.entry(repository.clone()).or_default().since = Some(since.clone());
+            }
+            GithubFact::WriteBegun { task, commit, .. } => {
+                outbox::forget(&mut self.begun, at);
+                self.begun.push(at);
+                let record = self.tasks.entry(task.clone()).or_default();
+                if let Some(commit) = commit.as_ref().filter(|commit| !record.pushed.contains(commit)) {
+                    record.pushed.push(commit.clone());
+                    if record.pushed.len() > PUSHED_MAX {
+                        record.pushed.remove(0);
+                    }
+                }
+            }
+            GithubFact::Published { task, run, commit, pull } => {
+                let record = self.known(task, "published")?;
+                record.published = Some((*run, commit.clone()));
+                record.note_pull(pull, *run);
+            }
+            GithubFact::PullChanged { task, run, pull } => self.known(task, "pull-changed")?.note_pull(pull, *run),
+            GithubFact::Commented { task, run, comment, print } => {
+                self.known(task, "commented")?.comment = Some((*run, *comment, print.clone()));
+            }
+            GithubFact::StatusSet { task, commit } => self.known(task, "status-set")?.status = Some(commit.clone()),
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, task: &TaskId, change: &Change) {
+        let record = self.tasks.entry(task.clone()).or_default();
+        match change {
+            Change::Nothing => {}
+            Change::Priority(priority) => record.priority = Some(*priority),
+            Change::Agent(agent) => record.agent = Some(agent.clone()),
+            Change::Note(note) => record.note = Some(note.clone()),
+        }
+    }
+
+    fn known(&mut self, task: &TaskId, fact: &'static str) -> Result<&mut TaskOnGithub, IllegalFact> {
+        self.tasks.get_mut(task).ok_or_else(|| IllegalFact {
+            fact,
+            subject: task.to_string(),
+            state: "not on GitHub".to_owned(),
+        })
+    }
+}
+
+impl TaskOnGithub {
+    fn note_pull(&mut self, pull: &Pull, run: RunId) {
+        match pull.state {
+            PullState::Closed => self.closed_in = Some(run),
+            PullState::Open | PullState::Merged { .. } => self.closed_in = None,
+        }
+        self.pull = Some(pull.clone());
+    }
+}
+
+impl GithubFact {
+    /// Tells the fact to people and programs.
+    #[must_use]
+    pub fn tell(&self) -> Told {
+        let (kind, task, text) = match self {
+            Self::IssueSeen { task, issue, .. } => ("issue-seen", Some(task), format!("{task} is the issue {issue}")),
+            Self::Approved { task, by, .. } => ("issue-approved", Some(task), format!("{by} vouches for {task}")),
+            Self::CommandTaken { task, by, text, .. } => {
+                ("command-taken", task.as_ref(), format!("{by} commented: {text}"))
+            }
+            Self::CommentsRead { repository, since } => {
+                ("comments-read", None, format!("the comments of {repository} are read up to {since}"))
+            }
+            Self::WriteBegun { task, kind, .. } => {
+                ("write-begun", Some(task), format!("{} of {task} is written to GitHub", kind.as_str()))
+            }
+            Self::Published { task, pull, .. } => {
+                ("published", Some(task), format!("{task} is pull request #{}: {}", pull.number, pull.url))
+            }
+            Self::PullChanged { task, pull, .. } => {
+                let state = match &pull.state {
+                    PullState::Open => "open",
+                    PullState::Closed => "closed without a merge",
+                    PullState::Merged { .. } => "merged",
+                };
+                ("pull-changed", Some(task), format!("pull request #{} of {task} is {state}", pull.number))
+            }
+            Self::Commented { task, comment, .. } => {
+                ("commented", Some(task), format!("the comment {comment} says how {task} stands"))
+            }
+            Self::StatusSet { task, commit } => {
+                let short = commit.get(..10).unwrap_or(commit);
+                ("status-set", Some(task), format!("the state of {short} of {task} is set"))
+            }
+        };
+        Told { kind, agent: None, incarnation: None, task: task.cloned(), attempt: None, text }
+    }
+}

@@ -1,0 +1,297 @@
+//! One round of discovery in one repository.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::client::{Client, encoded};
+use crate::io::clock;
+use crate::model::github::{
+    Actor, Association, Comment, Discover, Found, Issue, IssueRef, Pull, PullState, Reach, Trouble,
+};
+use crate::model::id::RepositorySlug;
+
+/// How far back a first round begins to listen when there is no issue to go by.
+const MARGIN: Duration = Duration::from_secs(60);
+
+/// Only what we read: one missing field of a stricter form would fail the whole list.
+#[derive(Debug, Deserialize)]
+struct RawIssue {
+    number: u64,
+    #[serde(default)]
+    title: String,
+    #[serde(default)]
+    body: Option<String>,
+    state: String,
+    #[serde(default)]
+    labels: Vec<RawLabel>,
+    #[serde(default)]
+    user: Option<RawUser>,
+    #[serde(default = "nobody")]
+    author_association: Association,
+    updated_at: String,
+    #[serde(default)]
+    pull_request: Option<serde_json::Value>,
+    #[serde(default)]
+    issue_dependencies_summary: Option<RawSummary>,
+}
+
+const fn nobody() -> Association {
+    Association::None
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum RawLabel {
+    Name(String),
+    Label { name: Option<String> },
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct RawUser {
+    pub(super) login: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct RawSummary {
+    #[serde(default)]
+    blocked_by: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct RawBlocker {
+    number: u64,
+    state: String,
+    #[serde(default)]
+    repository_url: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct RawEvent {
+    event: String,
+    #[serde(default)]
+    actor: Option<RawUser>,
+    #[serde(default)]
+    label: Option<RawLabel>,
+}
+
+#[derive(Debug, Deserialize)]
+struct RawPermission {
+    #[serde(default)]
+    permission: String,
+    #[serde(default)]
+    role_name: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct RawComment {
+    id: u64,
+    #[serde(default)]
+    body: Option<String>,
+    #[serde(default)]
+    user: Option<RawUser>,
+    #[serde(default = "nobody")]
+    author_association: Association,
+    updated_at: String,
+    issue_url: String,
+}
+
+/// A pull request as GitHub tells it.
+#[derive(Debug, Deserialize)]
+pub(super) struct RawPull {
+    pub(super) number: u64,
+    pub(super) html_url: String,
+    pub(super) state: String,
+    #[serde(default)]
+    pub(super) merged_at: Option<String>,
+    #[serde(default)]
+    pub(super) merge_commit_sha: Option<String>,
+    #[serde(default)]
+    pub(super) user: Option<RawUser>,
+    pub(super) head: RawHead,
+}
+
+/// Where a pull request comes from.
+#[derive(Debug, Deserialize)]
+pub(super) struct RawHead {
+    pub(super) sha: String,
+}
+
+impl RawLabel {
+    fn into_name(self) -> Option<String> {
+        match self {
+            Self::Name(name) => Some(name),
+            Self::Label { name } => name,
+        }
+    }
+}
+
+impl RawPull {
+    pub(super) fn into_pull(self) -> Pull {
+        let state = match (self.state.as_str(), &self.merged_at) {
+            (_, Some(_)) => PullState::Merged { commit: self.merge_commit_sha },
+            ("open", None) => PullState::Open,
+            (_, None) => PullState::Closed,
+        };
+        Pull { number: self.number, url: self.html_url, state }
+    }
+}
+
+impl Client {
+    /// Looks what has changed in a repository.
+    ///
+    /// # Errors
+    /// The first trouble ends the round; the next one reads it all again.
+    pub async fn discover(&self, what: &Discover) -> Result<Found, Trouble> {
+        let begun = clock::now() - MARGIN;
+        let raw = self.issues(what).await?;
+        let newest = raw.iter().map(|issue| issue.updated_at.clone()).max();
+        let since = match (&what.reach, newest) {
+            (_, Some(newest)) => newest,
+            (Reach::Since(since), None) => since.clone(),
+            (Reach::All, None) => begun.to_string(),
+        };
+        let mut actors = BTreeMap::new();
+        let mut issues = Vec::with_capacity(raw.len());
+        for issue in raw.into_iter().filter(|issue| issue.pull_request.is_none()) {
+            issues.push(self.look_closer(what, issue, &mut actors).await?);
+        }
+        let comments = match &what.comments_since {
+            Some(since) => self.comments(&what.slug, since).await?,
+            None => Vec::new(),
+        };
+        let mut pulls = Vec::with_capacity(what.pulls.len());
+        for number in &what.pulls {
+            let pull: RawPull = self.get(&format!("/repos/{}/pulls/{number}", what.slug)).await?;
+            pulls.push(pull.into_pull());
+        }
+        Ok(Found { issues, comments, pulls, since })
+    }
+
+    async fn issues(&self, what: &Discover) -> Result<Vec<RawIssue>, Trouble> {
+        let slug = &what.slug;
+        match &what.reach {
+            Reach::Since(since) => {
+                let since = encoded(since);
+                let path =
+                    format!("/repos/{slug}/issues?state=all&sort=updated&direction=asc&per_page=100&since={since}");
+                self.list(&path).await
+            }
+            Reach::All => {
+                // A list by several labels would have only issues with all of them.
+                let mut found = BTreeMap::new();
+                for label in &what.labels {
+                    let label = encoded(label);
+                    let path = format!(
+                        "/repos/{slug}/issues?state=open&sort=created&direction=asc&per_page=100&labels={label}"
+                    );
+                    let issues: Vec<RawIssue> = self.list(&path).await?;
+                    found.extend(issues.into_iter().map(|issue| (issue.number, issue)));
+                }
+                Ok(found.into_values().collect())
+            }
+        }
+    }
+
+    /// Asks what the list does not tell, where it matters.
+    async fn look_closer(
+        &self,
+        what: &Discover,
+        raw: RawIssue,
+        actors: &mut BTreeMap<String, bool>,
+    ) -> Result<Issue, Trouble> {
+        let labels: Vec<String> = raw.labels.into_iter().filter_map(RawLabel::into_name).collect();
+        let has = |label: &String| labels.iter().any(|found| found.to_lowercase() == label.to_lowercase());
+        let trigger = what.labels.iter().find(|label| has(label)).cloned();
+        let open = raw.state == "open";
+        let mut issue = Issue {
+            number: raw.number,
+            title: raw.title,
+            body: raw.body.unwrap_or_default(),
+            open,
+            labels,
+            author: raw.user.map(|user| user.login).unwrap_or_default(),
+            association: raw.author_association,
+            labelled_by: None,
+            blocked_by: Vec::new(),
+            updated_at: raw.updated_at,
+        };
+        let Some(trigger) = trigger.filter(|_| open) else { return Ok(issue) };
+        if !what.trust.contains(&issue.association) {
+            issue.labelled_by = self.labelled_by(&what.slug, issue.number, &trigger, actors).await?;
+        }
+        if raw.issue_dependencies_summary.is_some_and(|summary| summary.blocked_by > 0) {
+            issue.blocked_by = self.blockers(&what.slug, issue.number).await?;
+        }
+        Ok(issue)
+    }
+
+    /// Finds out who set a label last, and whether they may: the label's presence alone proves nothing.
+    async fn labelled_by(
+        &self,
+        slug: &RepositorySlug,
+        number: u64,
+        label: &str,
+        actors: &mut BTreeMap<String, bool>,
+    ) -> Result<Option<Actor>, Trouble> {
+        let events: Vec<RawEvent> = self.list(&format!("/repos/{slug}/issues/{number}/events?per_page=100")).await?;
+        let last = events.into_iter().rev().find_map(|event| {
+            let name = event.label.and_then(RawLabel::into_name)?;
+            (event.event == "labeled" && name.to_lowercase() == label.to_lowercase()).then_some(event.actor)?
+        });
+        let Some(RawUser { login }) = last else { return Ok(None) };
+        let collaborates = match actors.get(&login) {
+            Some(known) => *known,
+            None => {
+                let known = self.collaborates(slug, &login).await?;
+                actors.insert(login.clone(), known);
+                known
+            }
+        };
+        Ok(Some(Actor { login, collaborates }))
+    }
+
+    async fn collaborates(&self, slug: &RepositorySlug, login: &str) -> Result<bool, Trouble> {
+        let path = format!("/repos/{slug}/collaborators/{}/permission", encoded(login));
+        let may = |word: &str| matches!(word, "admin" | "maintain" | "write" | "push" | "triage");
+        match self.get::<RawPermission>(&path).await {
+            Ok(found) => Ok(may(&found.permission) || may(&found.role_name)),
+            Err(Trouble::Refused { status: 404, .. }) => Ok(false),
+            Err(trouble) => Err(trouble),
+        }
+    }
+
+    async fn blockers(&self, slug: &RepositorySlug, number: u64) -> Result<Vec<IssueRef>, Trouble> {
+        let path = format!("/repos/{slug}/issues/{number}/dependencies/blocked_by?per_page=100");
+        let blockers: Vec<RawBlocker> = self.list(&path).await?;
+        Ok(blockers
+            .into_iter()
+            .filter(|blocker| blocker.state == "open")
+            .map(|blocker| {
+                let named = blocker.repository_url.as_deref().and_then(|url| url.split_once("/repos/"));
+                let slug = named.and_then(|(_, name)| RepositorySlug::new(name).ok()).unwrap_or_else(|| slug.clone());
+                IssueRef { slug, number: blocker.number }
+            })
+            .collect())
+    }
+
+    async fn comments(&self, slug: &RepositorySlug, since: &str) -> Result<Vec<Comment>, Trouble> {
+        let since = encoded(since);
+        let path = format!("/repos/{slug}/issues/comments?sort=updated&direction=asc&per_page=100&since={since}");
+        let comments: Vec<RawComment> = self.list(&path).await?;
+        Ok(comments
+            .into_iter()
+            .filter_map(|raw| {
+                Some(Comment {
+                    id: raw.id,
+                    issue: raw.issue_url.rsplit('/').next()?.parse().ok()?,
+                    body: raw.body.unwrap_or_default(),
+                    author: raw.user.map(|user| user.login).unwrap_or_default(),
+                    association: raw.author_association,
+                    updated_at: raw.updated_at,
+                })
+            })
+            .collect())
+    }
+}

@@ -1,0 +1,451 @@
+//! GitHub's nouns, as far as the orchestra knows them.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::id::{RepositorySlug, TaskId};
+use super::span;
+use super::task::{Assignee, Priority};
+use super::time::Timestamp;
+
+/// The API that is asked when nobody names another.
+pub const API_URL: &str = "https://api.github.com";
+
+/// The variable that holds the token when nobody names another.
+pub const TOKEN_ENV: &str = "GITHUB_TOKEN";
+
+/// The label that makes an issue work when nobody names another.
+pub const TRIGGER_LABEL: &str = "auto-code";
+
+/// `[github]`: how GitHub is asked, and what becomes of its issues.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GithubSpec {
+    /// The address of the API, without a slash at its end.
+    pub api_url: String,
+    /// The name of the variable with the token. The token itself is no part of the plan.
+    pub token_env: String,
+    /// How often each repository is asked for what has changed.
+    #[serde(with = "span")]
+    pub poll: Duration,
+    /// How often everything that is open is read anew.
+    #[serde(with = "span")]
+    pub reconcile: Duration,
+    /// Whose issues are taken without anybody's approval.
+    pub trust: BTreeSet<Association>,
+    /// Who does what, in the order of the file: the first one that fits an issue decides.
+    pub routes: Vec<Route>,
+    /// How fast may be written.
+    pub pace: Pace,
+}
+
+impl Default for GithubSpec {
+    fn default() -> Self {
+        Self {
+            api_url: API_URL.to_owned(),
+            token_env: TOKEN_ENV.to_owned(),
+            poll: Duration::from_secs(60),
+            reconcile: Duration::from_secs(300),
+            trust: Association::COLLABORATING.into(),
+            routes: Vec::new(),
+            pace: Pace::default(),
+        }
+    }
+}
+
+/// How fast may be written with one token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pace {
+    /// The least time between the beginnings of two writes.
+    #[serde(with = "span")]
+    pub interval: Duration,
+    /// The most writes that may begin within any minute.
+    pub per_minute: u32,
+    /// The most writes that may begin within any hour.
+    pub per_hour: u32,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(1), per_minute: 80, per_hour: 500 }
+    }
+}
+
+/// One rule of routing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The label that an issue must have.
+    pub label: String,
+    /// Who does it; absent: the role of the workflow's first stage.
+    pub assignee: Option<Assignee>,
+    /// How urgent it is; absent: as usual.
+    pub priority: Option<Priority>,
+}
+
+/// A repository's part on GitHub.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepositoryOnGithub {
+    /// Which one.
+    pub slug: RepositorySlug,
+    /// The labels any of which makes an issue work.
+    pub labels: Vec<String>,
+    /// How pull requests are opened.
+    pub pull_request: PullRequestKind,
+}
+
+/// How a pull request is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PullRequestKind {
+    /// Ready for review.
+    Ready,
+    /// As a draft.
+    Draft,
+}
+
+/// What an author is to a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Association {
+    /// Owns it.
+    Owner,
+    /// Belongs to the organisation that owns it.
+    Member,
+    /// Was invited to it.
+    Collaborator,
+    /// Has committed to it.
+    Contributor,
+    /// Anybody else, also of kinds that this program does not know.
+    #[serde(other)]
+    None,
+}
+
+impl Association {
+    /// Those who may steer a repository.
+    pub const COLLABORATING: [Self; 3] = [Self::Owner, Self::Member, Self::Collaborator];
+
+    /// Says whether it may steer the repository.
+    #[must_use]
+    pub const fn collaborates(self) -> bool {
+        match self {
+            Self::Owner | Self::Member | Self::Collaborator => true,
+            Self::Contributor | Self::None => false,
+        }
+    }
+
+    /// Returns the word as GitHub writes it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Owner => "OWNER",
+            Self::Member => "MEMBER",
+            Self::Collaborator => "COLLABORATOR",
+            Self::Contributor => "CONTRIBUTOR",
+            Self::None => "NONE",
+        }
+    }
+}
+
+/// An issue of a repository: `owner/name#12`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct IssueRef {
+    /// The repository.
+    pub slug: RepositorySlug,
+    /// The issue's number.
+    pub number: u64,
+}
+
+impl fmt::Display for IssueRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.slug, self.number)
+    }
+}
+
+/// An issue as it was read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Issue {
+    /// Its number.
+    pub number: u64,
+    /// Its title: untrusted text.
+    pub title: String,
+    /// Its body: untrusted text.
+    pub body: String,
+    /// Whether it is open.
+    pub open: bool,
+    /// Its labels.
+    pub labels: Vec<String>,
+    /// Who wrote it.
+    pub author: String,
+    /// What its author is to the repository.
+    pub association: Association,
+    /// Who set the label that makes it work, as far as that was asked: only where the author does not suffice.
+    pub labelled_by: Option<Actor>,
+    /// The issues that block it and are open.
+    pub blocked_by: Vec<IssueRef>,
+    /// When it was changed, as GitHub writes it.
+    pub updated_at: String,
+}
+
+/// Somebody who did something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actor {
+    /// The login.
+    pub login: String,
+    /// Whether the repository can be written by them.
+    pub collaborates: bool,
+}
+
+/// A comment on an issue or pull request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Comment {
+    /// Its id.
+    pub id: u64,
+    /// The number of the issue or pull request.
+    pub issue: u64,
+    /// Its text: untrusted.
+    pub body: String,
+    /// Who wrote it.
+    pub author: String,
+    /// What its author is to the repository.
+    pub association: Association,
+    /// When it was changed, as GitHub writes it.
+    pub updated_at: String,
+}
+
+/// How many calls a token may still make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quota {
+    /// Calls per hour.
+    pub limit: u32,
+    /// Calls left.
+    pub remaining: u32,
+    /// When all of them are there again.
+    pub reset: Timestamp,
+}
+
+/// A pull request of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pull {
+    /// Its number.
+    pub number: u64,
+    /// Its page.
+    pub url: String,
+    /// How it is.
+    pub state: PullState,
+}
+
+/// How a pull request is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum PullState {
+    /// Waits to be merged.
+    Open,
+    /// Closed without a merge.
+    Closed,
+    /// Merged.
+    Merged {
+        /// The commit on the base branch.
+        commit: Option<String>,
+    },
+}
+
+/// Names the task of an issue in a repository.
+#[must_use]
+pub fn task_of(repository: &super::id::RepositoryName, number: u64) -> Option<TaskId> {
+    TaskId::new(format!("{repository}/issue-{number}")).ok()
+}
+
+/// Names the branch on which an issue's work is published.
+#[must_use]
+pub fn branch_of(number: u64) -> String {
+    format!("auto-code/issue-{number}")
+}
+
+/// A round of discovery that is asked for in one repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discover {
+    /// Where.
+    pub slug: RepositorySlug,
+    /// The labels any of which makes an issue work.
+    pub labels: Vec<String>,
+    /// Whose issues need nobody who vouches for them.
+    pub trust: BTreeSet<Association>,
+    /// What is read.
+    pub reach: Reach,
+    /// Comments are read from this change on; absent: none are.
+    pub comments_since: Option<String>,
+    /// Pull requests of ours that are not merged, to be looked at.
+    pub pulls: Vec<u64>,
+}
+
+/// How much a round of discovery reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reach {
+    /// Everything that is open and has a label.
+    All,
+    /// Whatever was changed at this time or later.
+    Since(String),
+}
+
+/// What a round of discovery has found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The issues; with [`Reach::All`] all that are open and have a label.
+    pub issues: Vec<Issue>,
+    /// The comments, oldest change first.
+    pub comments: Vec<Comment>,
+    /// The pull requests that were asked for.
+    pub pulls: Vec<Pull>,
+    /// From which change on the next round must read.
+    pub since: String,
+}
+
+/// Why GitHub did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Trouble {
+    /// Too much was asked: nothing may be asked before a time, or for a growing while.
+    #[error("GitHub asks to wait: {reason}")]
+    Limited {
+        /// Until when, if it was said.
+        until: Option<Timestamp>,
+        /// What was said.
+        reason: String,
+    },
+    /// It says no; asking again soon does not help.
+    #[error("GitHub refuses with {status}: {reason}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// What was said.
+        reason: String,
+    },
+    /// No answer, or a broken one: it may have been done or not.
+    #[error("GitHub cannot be asked: {reason}")]
+    Unsure {
+        /// What went wrong.
+        reason: String,
+    },
+    /// Something is in the way that a person has to decide about.
+    #[error("{reason}")]
+    Stopped {
+        /// What, for people.
+        reason: String,
+    },
+}
+
+impl Trouble {
+    /// Names what was asked for: a missing permission is found by that.
+    #[must_use]
+    pub fn of(self, path: &str) -> Self {
+        let path = path.split('?').next().unwrap_or_default();
+        match self {
+            Self::Refused { status, reason } => Self::Refused { status, reason: format!("{reason} ({path})") },
+            Self::Unsure { reason } => Self::Unsure { reason: format!("{reason} ({path})") },
+            other @ (Self::Limited { .. } | Self::Stopped { .. }) => other,
+        }
+    }
+}
+
+/// What is written: each is at most one write for GitHub, and repeating it writes nothing twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// A branch, and the pull request that asks for it.
+    Publish(Box<Publish>),
+    /// The comment that says how a run stands.
+    Comment {
+        /// The comment, if it is known.
+        known: Option<u64>,
+        /// The hidden text by which it is found again.
+        marker: String,
+        /// Everything that it says, the marker included.
+        body: String,
+    },
+    /// The state of a commit.
+    Status {
+        /// The commit.
+        commit: String,
+        /// What is said of it.
+        description: String,
+    },
+}
+
+/// A proven commit on its way to a pull request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Publish {
+    /// The commit.
+    pub commit: String,
+    /// The branch of the attempt that holds it, in the repository that was worked in.
+    pub from: String,
+    /// The branch that will hold it on GitHub.
+    pub branch: String,
+    /// What that branch may hold before: commits that we have pushed.
+    pub ours: Vec<String>,
+    /// The branch that is asked to take it.
+    pub base: String,
+    /// The title of the pull request.
+    pub title: String,
+    /// Its text.
+    pub body: String,
+    /// How it is opened.
+    pub kind: PullRequestKind,
+    /// What becomes of one that somebody has closed.
+    pub closed: Closed,
+}
+
+/// What becomes of a pull request of ours that somebody has closed without a merge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    /// It stays so, and people are asked.
+    Ask,
+    /// Somebody has asked for another run since: it is opened again.
+    Reopen,
+}
+
+/// What came of a [`Write`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Written {
+    /// The pull request.
+    Published(Pull),
+    /// The comment's id.
+    Commented(u64),
+    /// The state is set.
+    StatusSet,
+}
+
+impl Write {
+    /// Returns what kind of write it is.
+    #[must_use]
+    pub const fn kind(&self) -> WriteKind {
+        match self {
+            Self::Publish(_) => WriteKind::Publish,
+            Self::Comment { .. } => WriteKind::Comment,
+            Self::Status { .. } => WriteKind::Status,
+        }
+    }
+}
+
+/// The kinds of writes, in the order in which they are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WriteKind {
+    /// A branch and its pull request.
+    Publish,
+    /// The comment of a run.
+    Comment,
+    /// The state of a commit.
+    Status,
+}
+
+impl WriteKind {
+    /// Returns the kind's name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Comment => "comment",
+            Self::Status => "status",
+        }
+    }
+}
