@@ -14,6 +14,7 @@ use crate::io::spool::name::Folder;
 use crate::io::spool::receipt::Receipt;
 use crate::model::agent::AgentSpec;
 use crate::model::envelope::{Envelope, EnvelopeKind};
+use crate::model::fault::with_causes;
 use crate::model::id::{EnvelopeId, Incarnation, Mailbox};
 use crate::model::order::{WORK_ORDER_SCHEMA, WorkOrder};
 use crate::model::time::Timestamp;
@@ -113,7 +114,12 @@ impl Post {
         let mut messages = Vec::new();
         for mailbox in &self.talk {
             let count = MESSAGES_MAX - messages.len();
-            messages.extend(self.spool.lease_batch(mailbox, &self.holder, count, limit * 2 + MESSAGE_SLACK, now)?);
+            match self.spool.lease_batch(mailbox, &self.holder, count, limit * 2 + MESSAGE_SLACK, now) {
+                Ok(leased) => messages.extend(leased),
+                Err(error) if messages.is_empty() => return Err(error.into()),
+                // What was leased before must reach the agent; what was not waits for its next order.
+                Err(error) => tracing::warn!(%mailbox, error = %with_causes(&error), "messages are left for later"),
+            }
         }
         Ok(messages)
     }

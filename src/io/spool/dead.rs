@@ -140,6 +140,7 @@ impl Spool {
                 return Err(SpoolError::Unreadable { path, source: LoadFault::OtherEnvelope(envelope.id) });
             }
             Loaded::Bad(source) => return Err(SpoolError::Unreadable { path, source }),
+            Loaded::Unread(fault) => return Err(fault),
             Loaded::Gone => return Err(SpoolError::Gone { path }),
         };
         if self.locate(&letter.mailbox, envelope.id)?.is_some_and(|found| found.name != letter.name) {

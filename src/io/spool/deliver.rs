@@ -2,7 +2,8 @@
 //!
 //! The steps of one delivery, and what a crash or power cut after each leaves:
 //! 1. write the file in `tmp/` and sync it: a stray draft, which a later sweep removes;
-//! 2. link it as `ids/ID`, which fails if the id was accepted before: a draft that a retry with the same id finishes;
+//! 2. link it as `ids/ID`, which fails if the id was accepted before: a draft that a retry with the same id finishes. An id
+//!    that nobody can have used before needs no link;
 //! 3. rename it into `new/` or `later/`: delivered for everybody, but a power cut may still undo steps 2 and 3;
 //! 4. sync that folder: delivered for good. Only now the call returns.
 
@@ -35,6 +36,15 @@ pub enum Delivered {
         /// The envelope that was accepted then.
         first: EnvelopeId,
     },
+}
+
+/// Whether an envelope may have been sent before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum History {
+    /// Its sender may have tried before, here or in an earlier process.
+    MayBeKnown,
+    /// Its id was made for this one delivery.
+    IsFresh,
 }
 
 /// Where an envelope arrives.
@@ -81,6 +91,30 @@ impl Spool {
         not_before: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<Delivered, SpoolError> {
+        self.deliver_known(envelope, History::MayBeKnown, not_before, now)
+    }
+
+    /// Delivers an envelope whose id was made for this call, so that nobody can have sent it before and the id need not be
+    /// remembered: an entry in a folder less. Whoever wants to try again after an error uses [`Spool::deliver`], or a key.
+    ///
+    /// # Errors
+    /// As [`Spool::deliver`].
+    pub fn deliver_fresh(
+        &self,
+        envelope: &Envelope,
+        not_before: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<Delivered, SpoolError> {
+        self.deliver_known(envelope, History::IsFresh, not_before, now)
+    }
+
+    fn deliver_known(
+        &self,
+        envelope: &Envelope,
+        history: History,
+        not_before: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<Delivered, SpoolError> {
         let bytes = self.admit(envelope, not_before, now)?;
         let room = self.room(&envelope.to);
         self.ensure(&envelope.to)?;
@@ -100,7 +134,15 @@ impl Spool {
         let draft = write_draft(&room, envelope.id, &bytes)?;
         self.sync_drafts(vec![Arc::clone(&draft)])?;
         let arrival = Arrival::of(envelope, not_before, now);
-        let delivered = self.enter(&room, &draft.path, envelope.id, arrival)?;
+        let delivered = match (history, &envelope.idempotency_key) {
+            (History::IsFresh, None) => self.arrive(&room, &draft.path, envelope.id, arrival).inspect_err(|_| {
+                room.disk.remove(&draft.path).ok();
+            })?,
+            // A key is noted for an id, which is looked up where ids are remembered.
+            (History::IsFresh, Some(_)) | (History::MayBeKnown, _) => {
+                self.enter(&room, &draft.path, envelope.id, arrival)?
+            }
+        };
         // Also for one that came before: its sender may have died, or not have come to this step yet.
         self.sync_folders(&room, synced_after(delivered, arrival))?;
         Ok(delivered)
@@ -209,13 +251,15 @@ impl Spool {
         if let Some(reason) = expiry::contradiction(envelope, not_before, now) {
             return Err(invalid(reason));
         }
+        // What is accepted must be readable: JSON that is nested too deeply can be written but not read.
+        if let Some(reason) = file::unreadable(envelope) {
+            return Err(invalid(reason));
+        }
         let bytes = file::encode(envelope).map_err(|fault| invalid(with_causes(&fault)))?;
         let max = self.limits().envelope_bytes_max;
         if bytes.len() > max {
             return Err(SpoolError::TooLarge { id: envelope.id, bytes: bytes.len(), max });
         }
-        // What is accepted must be readable: JSON that is nested too deeply can be written but not read.
-        file::decode(&bytes).map_err(|fault| invalid(with_causes(&fault)))?;
         Ok(bytes)
     }
 

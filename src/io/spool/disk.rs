@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::fmt::Debug;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
@@ -188,8 +188,10 @@ pub(super) enum Trouble {
     Ours,
     /// It is no file.
     NotAFile,
-    /// The file's.
+    /// The file's: it is there, and not for us to read.
     Its,
+    /// The disk's: what is in the file is not known, and may be read at another time.
+    Disks,
 }
 
 impl Trouble {
@@ -198,8 +200,10 @@ impl Trouble {
             Some(Errno::NOENT) => Self::Gone,
             Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::INTR) => Self::Ours,
             Some(Errno::LOOP | Errno::NXIO | Errno::ISDIR) => Self::NotAFile,
+            Some(Errno::ACCESS | Errno::PERM) => Self::Its,
             _ if fault.kind() == io::ErrorKind::NotFound => Self::Gone,
-            _ => Self::Its,
+            _ if fault.kind() == io::ErrorKind::PermissionDenied => Self::Its,
+            _ => Self::Disks,
         }
     }
 }
@@ -368,10 +372,11 @@ impl Disk for RealDisk {
     }
 
     fn overwrite(&self, _path: &Path, file: &File, bytes: &[u8]) -> io::Result<()> {
-        let mut file = file;
-        file.set_len(0)?;
-        file.rewind()?;
-        file.write_all(bytes)
+        file.write_all_at(bytes, 0)?;
+        // Cut afterwards, and only where there is something to cut: a file that was empty for a moment is given new blocks,
+        // and some file systems write them out at once.
+        let length = bytes.len() as u64;
+        if file.metadata()?.len() > length { file.set_len(length) } else { Ok(()) }
     }
 }
 

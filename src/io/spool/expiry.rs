@@ -78,6 +78,10 @@ impl Spool {
             let is_over = match load_as(&room, &path, id, self.limits().envelope_bytes_max)? {
                 Loaded::Good(envelope) => is_expired(&envelope, listed.stem(), now),
                 Loaded::Bad(_) | Loaded::Gone => continue,
+                Loaded::Unread(fault) => {
+                    self.complain(&path, &fault);
+                    continue;
+                }
             };
             if is_over {
                 let buried = EndedName { stem: listed.stem(), holder: None, ended_at: now };

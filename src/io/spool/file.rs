@@ -7,14 +7,19 @@
 //!
 //! The checksum covers the JSON line with its newline, so that `head -n 1 FILE | sha256sum` computes it.
 
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::model::envelope::{ENVELOPE_SCHEMA, Envelope};
+use crate::model::time::Timestamp;
 
 const CHECKSUM_PREFIX: &str = "sha256:";
 
 /// How many bytes the checksum line has, with its newline.
 const CHECKSUM_LINE_BYTES: usize = CHECKSUM_PREFIX.len() + 64 + 1;
+
+/// How deep arrays and objects of a body may lie in each other: the reader of JSON takes one level more, the envelope.
+const BODY_DEPTH_MAX: usize = 126;
 
 /// Why the content of a file is not an envelope.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +50,27 @@ pub fn encode(envelope: &Envelope) -> Result<Vec<u8>, serde_json::Error> {
     bytes.extend_from_slice(checksum.as_bytes());
     bytes.push(b'\n');
     Ok(bytes)
+}
+
+/// Says why an envelope could be written and not be read back, without doing either.
+#[must_use]
+pub fn unreadable(envelope: &Envelope) -> Option<String> {
+    if !is_flat(&envelope.body, BODY_DEPTH_MAX) {
+        return Some(format!("its body is nested more than {BODY_DEPTH_MAX} levels deep"));
+    }
+    let times = [("sent_at", Some(envelope.sent_at)), ("expires_at", envelope.expires_at)];
+    let odd = |time: &Timestamp| time.to_string().parse::<Timestamp>().is_err();
+    let (name, _) = times.into_iter().find(|(_, time)| time.as_ref().is_some_and(odd))?;
+    Some(format!("its {name} is no time that can be written"))
+}
+
+/// Says whether arrays and objects lie in each other at most so deep.
+fn is_flat(value: &Value, depth_max: usize) -> bool {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+        Value::Array(values) => depth_max > 0 && values.iter().all(|value| is_flat(value, depth_max - 1)),
+        Value::Object(values) => depth_max > 0 && values.values().all(|value| is_flat(value, depth_max - 1)),
+    }
 }
 
 /// Reads an envelope from the bytes of its file, and believes it only if the checksum fits.
@@ -112,6 +138,26 @@ mod tests {
         let mut newer = envelope("kaede", 1);
         "envelope@2".clone_into(&mut newer.schema);
         assert!(matches!(decode(&encode(&newer).unwrap()), Err(FileFault::Schema(_))));
+    }
+
+    #[test]
+    fn what_is_called_readable_is_read_back_and_nothing_else_is() {
+        let nested = |depth: usize| {
+            let body = (0..depth)
+                .fold(json!("x"), |body, level| if level % 2 == 0 { json!([body]) } else { json!({"x": body}) });
+            Envelope { body, ..envelope("kaede", 1) }
+        };
+        let sent_at = |millis| Envelope { sent_at: Timestamp::from_millis(millis), ..envelope("kaede", 1) };
+        let deep = [0, 1, BODY_DEPTH_MAX - 1, BODY_DEPTH_MAX, BODY_DEPTH_MAX + 1, BODY_DEPTH_MAX + 2].map(nested);
+        let odd = [0, -1, 253_402_300_799_999, 253_402_300_800_000, i64::MAX, i64::MIN].map(sent_at);
+        let expiring = Envelope { expires_at: Some(Timestamp::from_millis(i64::MAX)), ..envelope("kaede", 1) };
+        let mut readable = 0;
+        for written in deep.into_iter().chain(odd).chain([expiring]) {
+            let is_read_back = decode(&encode(&written).unwrap()).is_ok_and(|read| read == written);
+            assert_eq!(unreadable(&written).is_none(), is_read_back, "{written:?}");
+            readable += usize::from(is_read_back);
+        }
+        assert!((5..12).contains(&readable), "{readable} of 13");
     }
 
     proptest! {

@@ -194,6 +194,8 @@ impl Spool {
             Some(_) | None => Freshness::Stale,
         };
         match freshness {
+            // A look at everything follows at once, as nothing is known to wait.
+            Freshness::Fresh if seen.line.len() == 0 && !wanted.is_followed() => {}
             Freshness::Fresh => self.see_flights(wanted, seen, Look::Leased)?,
             Freshness::Due => {
                 let due = self.take_back(&wanted.room, wanted.now, lock.as_mut())?;
@@ -204,7 +206,7 @@ impl Spool {
             Freshness::Stale => self.look_anew(wanted, seen, lock.as_mut())?,
         }
         // Who hears of every change need not look to know that nothing waits.
-        wanted.looked |= wanted.feed.as_ref().is_some_and(|feed| feed.is_live());
+        wanted.looked |= wanted.is_followed();
         let mut held = 0;
         while wanted.taken.len() < wanted.count {
             let Some(stem) = seen.line.first() else {
@@ -277,6 +279,12 @@ impl Spool {
                 self.bury_bad(room, (Folder::New, &stem.to_string()), (stem, None), &fault, wanted.now);
                 Ok(None)
             }
+            // The next look tries again; meanwhile nobody else waits for it.
+            Loaded::Unread(fault) => {
+                seen.line.left(stem);
+                self.complain(&path, &fault);
+                Ok(None)
+            }
             Loaded::Gone => {
                 seen.line.left(stem);
                 self.see_flights(wanted, seen, Look::LeasedAndLater)?;
@@ -334,7 +342,7 @@ impl Spool {
             if seen.line.is_unknown(stem.id) {
                 match load_as(room, &path, stem.id, self.limits().envelope_bytes_max)? {
                     Loaded::Good(envelope) => news.push((stem.id, Terms::of(&envelope))),
-                    Loaded::Bad(_) => {}
+                    Loaded::Bad(_) | Loaded::Unread(_) => {}
                     Loaded::Gone => return Ok(false),
                 }
             }
@@ -366,7 +374,7 @@ impl Spool {
                 feed.missed(missed);
             }
         }
-        seen.was_followed = wanted.feed.as_ref().is_some_and(|feed| feed.is_live());
+        seen.was_followed = wanted.is_followed();
         seen.line.list(waiting, newcomers);
         seen.look(wanted.now, mark, due);
         self.see_flights(wanted, seen, Look::LeasedAndLater)
@@ -483,6 +491,7 @@ impl Spool {
                 self.bury_bad(room, (Folder::Leased, &name.to_string()), (name.stem, Some(&name.holder)), &fault, now);
                 return Ok(());
             }
+            Loaded::Unread(fault) => return Err(fault),
             Loaded::Gone => return Ok(()),
         };
         let LeasedName { stem, holder, until } = name;
@@ -537,6 +546,11 @@ impl Wanted<'_> {
         if let Some(feed) = &mut self.feed {
             feed.tell(seen);
         }
+    }
+
+    /// Says whether every change of the mailbox is told.
+    fn is_followed(&self) -> bool {
+        self.feed.as_ref().is_some_and(|feed| feed.is_live())
     }
 
     /// Says whether the mailbox keeps the order of groups.

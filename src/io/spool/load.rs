@@ -44,6 +44,8 @@ pub(super) enum Loaded {
     Good(Box<Envelope>),
     /// Something else; trying again will not help.
     Bad(LoadFault),
+    /// The disk does not give it now. It may be good, so it stays where it is.
+    Unread(SpoolError),
     /// The file is gone: somebody was quicker.
     Gone,
 }
@@ -66,6 +68,7 @@ pub(super) fn load(room: &Room, path: &Path, bytes_max: usize) -> Result<Loaded,
             Trouble::Ours => Err(SpoolError::io("read", path)(source)),
             Trouble::NotAFile => Ok(Loaded::Bad(LoadFault::NotAFile)),
             Trouble::Its => Ok(Loaded::Bad(LoadFault::Unreadable(source))),
+            Trouble::Disks => Ok(Loaded::Unread(SpoolError::io("read", path)(source))),
         },
     }
 }
@@ -77,6 +80,6 @@ pub(super) fn load(room: &Room, path: &Path, bytes_max: usize) -> Result<Loaded,
 pub(super) fn load_as(room: &Room, path: &Path, id: EnvelopeId, bytes_max: usize) -> Result<Loaded, SpoolError> {
     match load(room, path, bytes_max)? {
         Loaded::Good(envelope) if envelope.id != id => Ok(Loaded::Bad(LoadFault::OtherEnvelope(envelope.id))),
-        other @ (Loaded::Good(_) | Loaded::Bad(_) | Loaded::Gone) => Ok(other),
+        other @ (Loaded::Good(_) | Loaded::Bad(_) | Loaded::Unread(_) | Loaded::Gone) => Ok(other),
     }
 }

@@ -189,6 +189,7 @@ impl Spool {
             match load_as(&room, &path, id, self.limits().envelope_bytes_max)? {
                 Loaded::Good(envelope) => return Ok(Some(*envelope)),
                 Loaded::Bad(source) => return Err(SpoolError::Unreadable { path, source }),
+                Loaded::Unread(fault) => return Err(fault),
                 Loaded::Gone => {}
             }
         }

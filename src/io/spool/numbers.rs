@@ -97,7 +97,7 @@ impl Spool {
             let folder = room.folder(Folder::New);
             room.disk.sync_folder(&folder).map_err(SpoolError::io("sync folder", &folder))?;
         }
-        let delivered = self.deliver(envelope, not_before, now);
+        let delivered = self.deliver_fresh(envelope, not_before, now);
         let is_unused = match &delivered {
             Ok(Delivered::New) => false,
             Ok(Delivered::Already { .. }) => true,

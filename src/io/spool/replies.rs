@@ -73,6 +73,10 @@ impl Spool {
                     Loaded::Good(envelope) => envelope,
                     // A lessee sets it aside; or it has moved on, and the next look meets it there.
                     Loaded::Bad(_) | Loaded::Gone => continue,
+                    Loaded::Unread(fault) => {
+                        self.complain(&path, &fault);
+                        continue;
+                    }
                 };
                 if envelope.reply_to != Some(question.id) {
                     question.others.insert(listed.id);

@@ -143,7 +143,7 @@ impl Spool {
                 EnvelopeKind::Message => false,
             },
             Ok(Loaded::Bad(_) | Loaded::Gone) => false,
-            Err(_) => true,
+            Ok(Loaded::Unread(_)) | Err(_) => true,
         }
     }
 

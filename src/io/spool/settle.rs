@@ -186,6 +186,7 @@ impl Spool {
             Loaded::Good(envelope) if is_last_attempt(*stem, &envelope) => return bury(reason),
             Loaded::Good(_) => {}
             Loaded::Bad(fault) => return bury(&with_causes(&fault)),
+            Loaded::Unread(fault) => return Err(fault),
             Loaded::Gone => return Ok(None),
         }
         let not_before = now + self.limits().backoff(stem.attempt);

@@ -9,6 +9,7 @@ mod contract;
 mod crash;
 mod crowd;
 mod expiry;
+mod faulty;
 mod flushes;
 mod journaled;
 mod kills;

@@ -1,0 +1,186 @@
+//! A disk that fails where it is told to, and works otherwise: what it does not give is never called bad, and what it did
+//! not keep is never called accepted.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
+
+use miyabi::io::clock;
+use miyabi::io::spool::Spool;
+use miyabi::io::spool::deliver::Delivered;
+use miyabi::io::spool::disk::{Content, Disk, RealDisk, Stat, Wait};
+use miyabi::io::spool::holder::Holder;
+use miyabi::io::spool::name::Folder;
+use rustix::io::Errno;
+
+use super::{MINUTE, World, envelope, ids, mailbox, names};
+
+const THREADS: usize = 16;
+const ROUNDS: usize = 8;
+
+/// Where the disk fails, with EIO.
+#[derive(Debug, Default)]
+struct Faulty {
+    /// Reads of files whose names contain this.
+    unread: Mutex<Option<String>>,
+    files: AtomicBool,
+    file_system: AtomicBool,
+    folders: AtomicBool,
+}
+
+impl Faulty {
+    fn spool(self: &Arc<Self>, world: &World) -> Spool {
+        let disk: Arc<dyn Disk> = Arc::<Self>::clone(self);
+        Spool::with_disk(world.path().to_owned(), world.spool.limits().clone(), disk)
+    }
+
+    fn is_unread(&self, path: &Path) -> bool {
+        self.unread.lock().unwrap().as_ref().is_some_and(|unread| path.to_string_lossy().contains(unread))
+    }
+
+    fn fail(&self, kinds: usize) {
+        for (bit, kind) in [&self.files, &self.file_system, &self.folders].into_iter().enumerate() {
+            kind.store(kinds & (1 << bit) != 0, Ordering::Relaxed);
+        }
+    }
+}
+
+fn unless(is_broken: &AtomicBool) -> io::Result<()> {
+    if is_broken.load(Ordering::Relaxed) { Err(Errno::IO.into()) } else { Ok(()) }
+}
+
+impl Disk for Faulty {
+    fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<File> {
+        RealDisk.create(path, bytes)
+    }
+    fn sync_file(&self, path: &Path, file: &File) -> io::Result<()> {
+        unless(&self.files)?;
+        RealDisk.sync_file(path, file)
+    }
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename_new(from, to)
+    }
+    fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename_over(from, to)
+    }
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.link(from, to)
+    }
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        RealDisk.unlink(path)
+    }
+    fn remove_tree(&self, folder: &Path) -> io::Result<()> {
+        RealDisk.remove_tree(folder)
+    }
+    fn names(&self, folder: &Path) -> io::Result<Vec<OsString>> {
+        RealDisk.names(folder)
+    }
+    fn read(&self, path: &Path, bytes_max: usize) -> io::Result<Content> {
+        if self.is_unread(path) { Err(Errno::IO.into()) } else { RealDisk.read(path, bytes_max) }
+    }
+    fn stat(&self, path: &Path) -> io::Result<Stat> {
+        RealDisk.stat(path)
+    }
+    fn make_folder(&self, folder: &Path) -> io::Result<()> {
+        RealDisk.make_folder(folder)
+    }
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        unless(&self.folders)?;
+        RealDisk.sync_folder(folder)
+    }
+    fn sync_file_system(&self, path: &Path, file: &File) -> io::Result<()> {
+        unless(&self.file_system)?;
+        RealDisk.sync_file_system(path, file)
+    }
+    fn append(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        RealDisk.append(path, bytes)
+    }
+    fn lock(&self, path: &Path, wait: Wait) -> io::Result<Option<File>> {
+        RealDisk.lock(path, wait)
+    }
+    fn overwrite(&self, path: &Path, file: &File, bytes: &[u8]) -> io::Result<()> {
+        RealDisk.overwrite(path, file, bytes)
+    }
+}
+
+#[test]
+fn an_envelope_that_the_disk_does_not_give_stays_where_it_is_and_holds_nobody_up() {
+    let mut world = World::new();
+    let (sick, well) = (world.sent("kaede"), world.sent("kaede"));
+    let disk = Arc::new(Faulty::default());
+    let spool = disk.spool(&world);
+    *disk.unread.lock().unwrap() = Some(sick.id.to_string());
+    let lease = |now| spool.lease(&mailbox("kaede"), &Holder::operator(), MINUTE, now).unwrap();
+
+    assert_eq!(lease(world.now).unwrap().envelope, well);
+    assert_eq!(lease(world.now), None);
+    assert_eq!(world.folder_of(&sick), Some(Folder::New), "it was called bad");
+    assert!(spool.read(&mailbox("kaede"), sick.id).is_err(), "nobody is told");
+
+    *disk.unread.lock().unwrap() = None;
+    world.wait(MINUTE / 2);
+    let leased = lease(world.now).expect("it is given once the disk gives it");
+    assert_eq!(leased.envelope, sick);
+    // The same for one whose lease is over: it is neither dead nor lost.
+    *disk.unread.lock().unwrap() = Some(sick.id.to_string());
+    world.wait(2 * MINUTE);
+    let others = lease(world.now).map(|leased| leased.envelope);
+    assert_eq!(others, Some(well));
+    assert_eq!(world.folder_of(&sick), Some(Folder::Leased));
+    assert!(spool.nack(&leased.receipt, "not now", world.now).is_err());
+    *disk.unread.lock().unwrap() = None;
+    assert_eq!(lease(world.now).map(|leased| leased.envelope), Some(sick));
+    assert_eq!(names(&world.path().join("kaede/dead")), [""; 0]);
+}
+
+#[test]
+fn a_wait_for_the_disk_that_fails_is_told_to_all_who_shared_it_and_all_may_try_again() {
+    // Which waits fail: bit by bit that of a file, of the file system, and of a folder.
+    for kinds in 1..8 {
+        let world = World::new();
+        let disk = Arc::new(Faulty::default());
+        let spool = disk.spool(&world);
+        spool.ensure(&mailbox("kaede")).unwrap();
+        let start = Barrier::new(THREADS);
+        let told: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS)
+                .map(|thread| {
+                    let (spool, disk, start, now) = (spool.clone(), &disk, &start, world.now);
+                    scope.spawn(move || {
+                        let one = |round: usize| {
+                            start.wait();
+                            // Every second round is broken; somebody switches while others are at it.
+                            if thread == 0 {
+                                disk.fail(if round.is_multiple_of(2) { kinds } else { 0 });
+                            }
+                            let envelope = envelope("kaede", now);
+                            let told = spool.deliver(&envelope, None, clock::now());
+                            (envelope, told.is_ok())
+                        };
+                        (0..ROUNDS).map(one).collect::<Vec<_>>()
+                    })
+                })
+                .collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        disk.fail(0);
+        let refused = told.iter().filter(|(_, was_accepted)| !was_accepted).count();
+        // A file system that cannot be waited for costs only that each file is waited for by itself.
+        assert_eq!(refused == 0, kinds == 2, "{kinds}: {refused} of {} refused", told.len());
+        let drafts = names(&world.path().join("kaede/tmp"));
+        assert_eq!(drafts, [""; 0], "{kinds}");
+        for (envelope, was_accepted) in &told {
+            let again = world.stranger().deliver(envelope, None, world.now).unwrap();
+            assert!(
+                !was_accepted || again == Delivered::Already { first: envelope.id },
+                "{kinds}: an accepted one is gone"
+            );
+            world.assert_once(envelope);
+        }
+        let envelopes: Vec<_> = told.into_iter().map(|(envelope, _)| envelope).collect();
+        assert_eq!(ids(&envelopes).len(), THREADS * ROUNDS);
+    }
+}
