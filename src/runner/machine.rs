@@ -45,6 +45,9 @@ pub const CANCEL_GRACE: Duration = Duration::from_millis(500);
 /// The shortest distance of two beats, whatever is configured.
 const HEARTBEAT_MIN: Duration = Duration::from_millis(10);
 
+/// How many beats must be missed before we take it that the clock has leapt: a busy machine is late as well.
+const LEAP_BEATS: u32 = 2;
+
 /// What a runner is told about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -136,8 +139,22 @@ impl Machine {
         own.into_iter().chain([(self.beat_at, "heartbeat")]).min()
     }
 
+    /// Gives the order in hand the time back over which the clock has leapt, or the machine has slept: we wake for every beat, so
+    /// a beat that is so late was not waited for.
+    fn make_up_for_leaps(&mut self, now: Timestamp) {
+        let late = now.since(self.beat_at);
+        if self.frozen.is_some() || late < self.settings.heartbeat * LEAP_BEATS {
+            return;
+        }
+        self.beat_at = now;
+        if let State::Working { stage, .. } = &mut self.state {
+            stage.shift(late);
+        }
+    }
+
     /// Does what has become due.
     pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.make_up_for_leaps(now);
         if self.beat_at <= now && self.state != State::Stopped {
             self.beat(now);
             if let State::Working { attempt, .. } = &self.state {
@@ -209,6 +226,7 @@ impl Machine {
     /// # Errors
     /// Tells that the event cannot happen now; nothing has changed.
     pub fn handle_event(&mut self, event: Event, now: Timestamp) -> Result<(), Illegal> {
+        self.make_up_for_leaps(now);
         match (self.frozen, event) {
             // Its clock may not agree with the one of whoever put the mark down.
             (None, Event::Frozen(since)) => self.frozen = Some(since.max(self.awake_at).min(now)),

@@ -278,6 +278,17 @@ fn the_time_limit_asks_first_and_kills_later() {
 }
 
 #[test]
+fn a_clock_that_leaps_and_a_machine_that_slept_end_no_attempt() {
+    let mut world = World::running(order());
+    assert_eq!(world.wait(20_000), Vec::<String>::new());
+    world.now += 7_200_000;
+    world.machine.handle_timeout(at(world.now));
+    assert_eq!(world.effects(), ["beat Running", "look"]);
+    assert_eq!(world.wait(34_000), Vec::<String>::new());
+    assert_eq!(world.wait(10_000), ["signal Term"], "the limit itself holds");
+}
+
+#[test]
 fn endless_checks_reach_the_time_limit_too() {
     let mut world = World::running(order());
     world.tell(Event::Ran(Box::default()));
