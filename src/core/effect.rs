@@ -1,7 +1,7 @@
 //! Effects: something we want done.
 
 use crate::model::alert::Alert;
-use crate::model::id::{AgentId, EnvelopeId, Incarnation, RepositoryName, TaskId};
+use crate::model::id::{AgentId, EnvelopeId, Incarnation, RepositoryName, RunId, TaskId};
 use crate::model::order::WorkOrder;
 use crate::model::request::{Answer, RequestId};
 
@@ -133,6 +133,8 @@ pub enum Retire {
 pub struct Merge {
     /// The task.
     pub task: TaskId,
+    /// Its run: each begins to count its attempts anew.
+    pub run: RunId,
     /// The attempt.
     pub attempt: u32,
     /// The repository.

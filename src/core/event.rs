@@ -6,7 +6,7 @@ use super::github::GithubEvent;
 use crate::model::agent::AgentSpec;
 use crate::model::beat::Beat;
 use crate::model::fault::Fault;
-use crate::model::id::{AgentId, EnvelopeId, Incarnation, RepositoryName, TaskId};
+use crate::model::id::{AgentId, EnvelopeId, Incarnation, RepositoryName, RunId, TaskId};
 use crate::model::plan::Plan;
 use crate::model::report::Report;
 use crate::model::request::{Request, RequestId};
@@ -112,6 +112,8 @@ pub enum Event {
     MergeEnded {
         /// The task.
         task: TaskId,
+        /// Its run.
+        run: RunId,
         /// The attempt.
         attempt: u32,
         /// What became of it.

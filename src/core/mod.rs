@@ -196,7 +196,7 @@ impl Core {
             Event::FreezeSeen { since } => self.on_freeze_seen(since),
             Event::RoomSeen(room) => self.on_room_seen(room),
             Event::ReportArrived { report, receipt } => self.on_report(&report, receipt),
-            Event::MergeEnded { task, attempt, result } => self.on_merge_ended(&task, attempt, result),
+            Event::MergeEnded { task, run, attempt, result } => self.on_merge_ended(&task, run, attempt, result),
             Event::DagRead { files, branches } => self.on_dag_read(files, &branches),
             Event::Asked { id, request, branches } => self.on_request(id, request, &branches),
             Event::PlanRead { id, plan, files, branches } => self.on_plan_read(id, *plan, files, &branches),

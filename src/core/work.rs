@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::model::beat::Activity;
-use crate::model::id::{AgentId, EnvelopeId, RepositoryName, TaskId};
+use crate::model::id::{AgentId, EnvelopeId, RepositoryName, RunId, TaskId};
 use crate::model::order::{Previous, WORK_ORDER_SCHEMA, WorkOrder, Workplace};
 use crate::model::plan::MergeMode;
 use crate::model::report::{CheckResult, FailureKind, Outcome, Report};
@@ -54,6 +54,7 @@ pub(super) struct OrderWatch {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct MergeUnderWay {
     pub(super) task: TaskId,
+    pub(super) run: RunId,
     pub(super) attempt: u32,
     pub(super) deadline: Timestamp,
 }
@@ -487,6 +488,7 @@ impl Core {
             .unwrap_or(report.attempt);
         let merge = Merge {
             task: task.clone(),
+            run: record.run,
             attempt: report.attempt,
             repository: repository.clone(),
             target: target.clone(),
@@ -494,23 +496,24 @@ impl Core {
             base: base.clone(),
             trailer: format!("{}/{}/{attempt_of_commit}", record.run, report.stage),
         };
-        let under_way =
-            MergeUnderWay { task: task.clone(), attempt: report.attempt, deadline: self.now + MERGE_TIMEOUT };
+        let deadline = self.now + MERGE_TIMEOUT;
+        let under_way = MergeUnderWay { task: task.clone(), run: record.run, attempt: report.attempt, deadline };
         self.merges.insert(repository.clone(), under_way);
         self.push(Effect::Merge(merge));
     }
 
-    pub(super) fn on_merge_ended(&mut self, task: &TaskId, attempt: u32, result: MergeResult) {
+    /// Takes in what became of a merge; the answer of an earlier run says nothing of this one's commit.
+    pub(super) fn on_merge_ended(&mut self, task: &TaskId, run: RunId, attempt: u32, result: MergeResult) {
         let under_way = self
             .merges
             .iter()
-            .find(|(_, under_way)| under_way.task == *task && under_way.attempt == attempt)
+            .find(|(_, it)| it.task == *task && it.run == run && it.attempt == attempt)
             .map(|(repository, _)| repository.clone());
         let Some(repository) = under_way else { return };
         self.merges.remove(&repository);
         let Some(record) = self.durable.tasks.get(task) else { return };
         let Phase::Merging { parked } = &record.phase else { return };
-        if record.attempt != attempt {
+        if record.run != run || record.attempt != attempt {
             return;
         }
         let same_reason = matches!((&result, parked), (MergeResult::NotNow { reason }, Some(held)) if reason == held);

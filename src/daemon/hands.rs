@@ -163,14 +163,14 @@ impl Hands {
         let path = plan.repository(&merge.repository).map(|repository| repository.path.clone());
         let inputs = self.inputs.clone();
         tasks.start("merge", move |_| async move {
-            let (task, attempt) = (merge.task.clone(), merge.attempt);
+            let (task, run, attempt) = (merge.task.clone(), merge.run, merge.attempt);
             let result = match path {
                 Some(path) => merge_into(path, merge).await,
                 None => {
                     MergeResult::NotNow { reason: format!("repository {} is not in agents.toml", merge.repository) }
                 }
             };
-            send(&inputs, Event::MergeEnded { task, attempt, result }).await;
+            send(&inputs, Event::MergeEnded { task, run, attempt, result }).await;
         });
     }
 

@@ -16,7 +16,7 @@ use crate::model::alert::AlertKind;
 use crate::model::beat::{Activity, Beat};
 use crate::model::fault::Place;
 use crate::model::github::GithubSpec;
-use crate::model::id::{AgentId, Incarnation, RepositoryName, Role, StageName, TaskId};
+use crate::model::id::{AgentId, Incarnation, RepositoryName, Role, RunId, StageName, TaskId};
 use crate::model::order::WorkOrder;
 use crate::model::plan::{
     MergeMode, Plan, RepositorySpec, ResourceLimits, SchedulerSpec, SessionSpec, SpoolLimits, Stage, Workflow,
@@ -140,7 +140,7 @@ struct Office {
     /// What is being worked on.
     open: BTreeMap<AgentId, WorkOrder>,
     facts: Vec<Fact>,
-    merges: Vec<(TaskId, u32)>,
+    merges: Vec<(TaskId, RunId, u32)>,
     beats: u64,
     /// Why attempts fail.
     failure: FailureKind,
@@ -212,7 +212,7 @@ impl Office {
                     }
                     self.core.handle_event(Event::OrderRetired { envelope }, self.now);
                 }
-                Effect::Merge(merge) => self.merges.push((merge.task, merge.attempt)),
+                Effect::Merge(merge) => self.merges.push((merge.task, merge.run, merge.attempt)),
                 Effect::Record(recorded) => self.facts.push(recorded.fact),
                 _ => {}
             }
@@ -293,9 +293,9 @@ impl Office {
     }
 
     fn merged(&mut self) {
-        for (task, attempt) in std::mem::take(&mut self.merges) {
+        for (task, run, attempt) in std::mem::take(&mut self.merges) {
             let result = crate::core::event::MergeResult::Merged { commit: "c0ffee".to_owned() };
-            self.tell(Event::MergeEnded { task, attempt, result });
+            self.tell(Event::MergeEnded { task, run, attempt, result });
         }
     }
 

@@ -319,7 +319,8 @@ impl World {
                 self.tell(|| format!("  git: {} {result:?}", merge.task));
                 self.check_merge(&merge, &result);
                 if !self.rng.chance(self.odds.merge_unanswered) {
-                    self.news(life, Event::MergeEnded { task: merge.task, attempt: merge.attempt, result });
+                    let (run, attempt) = (merge.run, merge.attempt);
+                    self.news(life, Event::MergeEnded { task: merge.task, run, attempt, result });
                 }
             }
             Effect::Record(_)
