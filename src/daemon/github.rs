@@ -51,8 +51,9 @@ impl Github {
                     Ok(client) => client.discover(&what).await.map(Box::new),
                     Err(trouble) => Err(trouble.clone()),
                 };
-                let quota = client.ok().and_then(|client| client.quota());
-                send(&inputs, Event::Github(Box::new(GithubEvent::Discovered { repository, found, quota }))).await;
+                let (asked, quota) = (what.asked, client.ok().and_then(|client| client.quota()));
+                let event = GithubEvent::Discovered { repository, asked, found, quota };
+                send(&inputs, Event::Github(Box::new(event))).await;
             }),
             GithubEffect::Write { task, repository, slug, issue, write } => {
                 let place = self.place(plan, &repository);

@@ -278,6 +278,8 @@ pub struct Discover {
     pub comments_since: Option<String>,
     /// Pull requests of ours that are not merged, to be looked at.
     pub pulls: Vec<u64>,
+    /// When it was asked; the answer says so too, so that a late one is told from the one that is waited for.
+    pub asked: Timestamp,
 }
 
 /// How much a round of discovery reads.

@@ -10,11 +10,12 @@ use crate::model::id::{RepositoryName, TaskId};
 use crate::model::plan::RepositorySpec;
 use crate::model::request::{Answer, RequestId};
 use crate::model::task::{Assignee, NoChange, OnFailure, RepositoryChoice, RetryPolicy, TaskSpec, Work};
+use crate::model::time::Timestamp;
 
 use super::command::{self, Command};
 use super::route::{self, Trust};
 use super::state::{Change, GithubFact};
-use super::{GithubEffect, NotTaken, ROUND_MAX, Sync, fence, outbox};
+use super::{Asked, GithubEffect, NotTaken, ROUND_MAX, Sync, fence, outbox};
 
 /// Why a task is cancelled when its issue was closed.
 const CLOSED: &str = "its issue was closed";
@@ -48,7 +49,7 @@ impl Core {
         for name in names {
             let now = self.now;
             let round = self.github.rounds.entry(name.clone()).or_default();
-            if round.under_way.is_some_and(|deadline| deadline <= now) {
+            if round.under_way.as_ref().is_some_and(|asked| asked.deadline <= now) {
                 round.under_way = None;
                 round.trouble = Some("the last round did not end in time".to_owned());
             }
@@ -59,9 +60,10 @@ impl Core {
                 Some(since) if round.next_all > now => Reach::Since(since.clone()),
                 Some(_) | None => Reach::All,
             };
+            let all = reach == Reach::All;
             if let Some(what) = self.discovery(&name, reach) {
                 if let Some(round) = self.github.rounds.get_mut(&name) {
-                    round.under_way = Some(now + ROUND_MAX);
+                    round.under_way = Some(Asked { at: now, deadline: now + ROUND_MAX, all });
                 }
                 self.push_github(GithubEffect::Discover { repository: name, what });
             }
@@ -87,6 +89,7 @@ impl Core {
             reach,
             comments_since: self.durable.github.comments.get(name).and_then(|comments| comments.since.clone()),
             pulls,
+            asked: self.now,
         })
     }
 
@@ -118,20 +121,27 @@ impl Core {
         None
     }
 
-    pub(super) fn on_discovered(&mut self, name: &RepositoryName, found: Result<Box<Found>, Trouble>) {
+    pub(super) fn on_discovered(
+        &mut self,
+        name: &RepositoryName,
+        asked: Timestamp,
+        found: Result<Box<Found>, Trouble>,
+    ) {
         let now = self.now;
         let wait = outbox::poll_wait(self.plan.github.poll, self.github.quota.as_ref(), now);
         let reconcile = self.plan.github.reconcile;
         let Some(repository) = self.plan.repository(name).cloned() else { return };
         let Some(round) = self.github.rounds.get_mut(name) else { return };
-        let all = round.since.is_none() || round.next_all <= now;
-        round.under_way = None;
+        // What was asked decides what the answer means, and an answer that nobody waits for any more means nothing.
+        let Some(Asked { all, .. }) = round.under_way.take_if(|round| round.at == asked) else { return };
         match found {
             Ok(found) => {
                 round.failures = 0;
                 round.trouble = None;
                 round.last = Some(now);
-                round.next = now + wait;
+                // Somebody may have asked for everything meanwhile.
+                let overtaken = !all && round.next_all <= now;
+                round.next = if overtaken { now } else { now + wait };
                 round.since = Some(found.since.clone());
                 if all {
                     round.next_all = now + reconcile;
@@ -139,7 +149,9 @@ impl Core {
                 }
                 self.github.limited = 0;
                 self.take(&repository, &found, all);
-                self.note_synced(name, None);
+                if !overtaken {
+                    self.note_synced(name, None);
+                }
             }
             Err(trouble) => {
                 round.failures = round.failures.saturating_add(1);

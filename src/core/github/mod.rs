@@ -73,6 +73,8 @@ pub enum GithubEvent {
     Discovered {
         /// The repository.
         repository: RepositoryName,
+        /// When it was asked for.
+        asked: Timestamp,
         /// What was found.
         found: Result<Box<Found>, Trouble>,
         /// What is left of the quota, if that was said.
@@ -132,13 +134,22 @@ pub(super) struct Live {
 struct Round {
     next: Timestamp,
     next_all: Timestamp,
-    /// Until when the answer must have come.
-    under_way: Option<Timestamp>,
+    under_way: Option<Asked>,
     since: Option<String>,
     last: Option<Timestamp>,
     trouble: Option<String>,
     failures: u32,
     open: usize,
+}
+
+/// A question that waits for its answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Asked {
+    at: Timestamp,
+    /// When the answer must have come.
+    deadline: Timestamp,
+    /// Whether everything that is open was asked for.
+    all: bool,
 }
 
 /// The one write that is under way.
@@ -187,9 +198,9 @@ impl Core {
 
     pub(super) fn on_github(&mut self, event: GithubEvent) {
         match event {
-            GithubEvent::Discovered { repository, found, quota } => {
+            GithubEvent::Discovered { repository, asked, found, quota } => {
                 self.note_quota(quota);
-                self.on_discovered(&repository, found);
+                self.on_discovered(&repository, asked, found);
             }
             GithubEvent::Written { task, kind, written, quota } => {
                 self.note_quota(quota);
@@ -227,7 +238,8 @@ impl Core {
         }
         let paused = self.paused_until();
         let rounds = self.github.rounds.values().map(|round| {
-            (round.under_way.unwrap_or_else(|| round.next.max(paused)), "GitHub is asked what has changed")
+            let due = round.under_way.as_ref().map_or_else(|| round.next.max(paused), |asked| asked.deadline);
+            (due, "GitHub is asked what has changed")
         });
         let write = match &self.github.writing {
             Some(writing) => Some(writing.deadline),

@@ -168,7 +168,9 @@ fn table(part: &Part) -> String {
             Absent::Otherwise(words) => words.to_owned(),
         };
         let names = names.join(", ");
-        table.push_str(&format!("| {names} | {} | {default} | {} | `{}` |\n", value(key), key.about, key.example));
+        // A line of a table is one line.
+        let example = key.example.replace('\n', "`<br>`");
+        table.push_str(&format!("| {names} | {} | {default} | {} | `{example}` |\n", value(key), key.about));
     }
     table
 }

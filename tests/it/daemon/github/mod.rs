@@ -111,10 +111,14 @@ impl Hub {
 
     /// Asks whether there is exactly one branch, one pull request and one comment for an issue.
     fn assert_once(&self, issue: u64) {
+        self.assert_one_pull(issue);
+        let comments = self.server.comments(issue);
+        assert_eq!(comments.len(), 1, "issue {issue}: {comments:#?}");
+    }
+
+    fn assert_one_pull(&self, issue: u64) {
         let branch = format!("auto-code/issue-{issue}");
         assert_eq!(self.branches().iter().filter(|found| **found == branch).count(), 1);
         assert!(self.pull_of(issue).is_some(), "issue {issue} has no pull request");
-        let comments = self.server.comments(issue);
-        assert_eq!(comments.len(), 1, "issue {issue}: {comments:#?}");
     }
 }

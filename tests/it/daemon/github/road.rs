@@ -1,5 +1,6 @@
 //! The main road, and what stands in its way.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -120,7 +121,13 @@ fn closing_an_issue_ends_its_work_and_reopening_begins_it_again() {
         hub.root.ok(&["agent", "resume", "kaede"]);
     }
     hub.wait_published(issue);
-    hub.assert_once(issue);
+    // Each run has its comment; the branch and the pull request are the issue's.
+    let comments = hub.server.comments(issue);
+    let runs: BTreeSet<&str> =
+        comments.iter().map(|it| it.lines().find(|line| line.contains("miyabi:run=")).unwrap_or_default()).collect();
+    assert_eq!(runs.len(), comments.len(), "a run has two comments: {comments:#?}");
+    assert!(comments.len() <= 2, "{comments:#?}");
+    hub.assert_one_pull(issue);
 }
 
 /// Kills the supervisor while it waits for a request that was or was not carried out; another one ends the work.
