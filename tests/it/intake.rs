@@ -8,8 +8,8 @@ use miyabi::core::effect::Effect;
 use miyabi::core::event::Event;
 use miyabi::core::github::{GithubEffect, GithubEvent};
 use miyabi::core::state::{Durable, Phase};
-use miyabi::model::github::{Association, Discover, Found, Issue, Reach};
-use miyabi::model::id::{RepositoryName, TaskId};
+use miyabi::model::github::{Association, Discover, Found, Issue, IssueRef, Reach};
+use miyabi::model::id::{RepositoryName, RepositorySlug, TaskId};
 use miyabi::model::time::Timestamp;
 
 const TEAM: &str = r#"
@@ -114,4 +114,35 @@ fn an_answer_that_nobody_waits_for_any_more_changes_nothing() {
     assert!(!is_cancelled(&core, 1));
     answer(&mut core, &again, vec![], at(703));
     assert!(!is_cancelled(&core, 1), "an answer counts once");
+}
+
+#[test]
+fn an_issue_waits_for_a_blocker_that_is_closed_until_its_work_is_on_our_branch() {
+    let mut core = started();
+    let blocked = |by: &[u64]| {
+        let slug: RepositorySlug = "octo/app".parse().unwrap();
+        let blocked_by = by.iter().map(|number| IssueRef { slug: slug.clone(), number: *number }).collect();
+        Issue { blocked_by, ..issue(2) }
+    };
+    let needs = |core: &Core| core.durable().tasks[&TaskId::new("app/issue-2").unwrap()].spec.needs.len();
+    let first = asked(&mut core, at(1)).remove(0);
+    answer(&mut core, &first, vec![issue(1), blocked(&[1])], at(2));
+    assert_eq!(needs(&core), 1);
+
+    let mut durable = core.durable().clone();
+    let blocker = TaskId::new("app/issue-1").unwrap();
+    durable.tasks.get_mut(&blocker).unwrap().phase = Phase::Merging { parked: None };
+    let mut core = Core::restore(core.plan().clone(), durable, at(3));
+    core.handle_event(Event::Started { panes: Vec::new(), orders: BTreeMap::new() }, at(3));
+    let next = asked(&mut core, at(4)).remove(0);
+    answer(&mut core, &next, vec![blocked(&[])], at(5));
+    assert_eq!(needs(&core), 1, "its pull request is merged, and our branch does not have it yet");
+
+    let mut durable = core.durable().clone();
+    durable.tasks.get_mut(&blocker).unwrap().phase = Phase::Done { at: at(6), commit: None };
+    let mut core = Core::restore(core.plan().clone(), durable, at(6));
+    core.handle_event(Event::Started { panes: Vec::new(), orders: BTreeMap::new() }, at(6));
+    let last = asked(&mut core, at(7)).remove(0);
+    answer(&mut core, &last, vec![blocked(&[])], at(8));
+    assert_eq!(needs(&core), 0);
 }

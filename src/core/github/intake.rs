@@ -340,6 +340,7 @@ impl Core {
         let assignee = on.and_then(|on| on.agent.clone()).map_or(routed.assignee, Assignee::Agent);
         let mut needs: Vec<TaskId> =
             issue.blocked_by.iter().filter_map(|blocker| self.task_of_blocker(blocker)).collect();
+        needs.extend(self.needs_on_their_way(task));
         needs.sort();
         needs.dedup();
         needs.retain(|need| need != task);
@@ -361,6 +362,16 @@ impl Core {
             every: None,
             repository: RepositoryChoice::Named(repository.name.clone()),
         }
+    }
+
+    /// Returns what a task needed before and what is being merged: GitHub closes an issue as soon as its pull request is merged,
+    /// and our branch, on which the work would begin, follows a moment later.
+    fn needs_on_their_way(&self, task: &TaskId) -> impl Iterator<Item = TaskId> {
+        let known = self.durable.tasks.get(task).map(|record| record.spec.needs.as_slice()).unwrap_or_default();
+        let is_merging = |need: &&TaskId| {
+            self.durable.tasks.get(*need).is_some_and(|record| matches!(record.phase, Phase::Merging { .. }))
+        };
+        known.iter().filter(is_merging).cloned()
     }
 
     /// Names the task that an open blocker is, whether or not it is ours.
