@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::model::id::{RunId, TaskId};
 use crate::model::report::CheckResult;
-use crate::model::task::{Assignee, NoChange, OnFailure, Priority, RepositoryChoice, RetryPolicy, TaskSpec, Work};
+use crate::model::task::{Assignee, NoChange, RepositoryChoice, TaskSpec, Work};
 
 use super::Core;
 use super::dag;
@@ -26,22 +26,8 @@ impl Core {
         }
         let origin = Origin::Healer { of: task.clone(), run: record.run };
         let spec = Box::new(TaskSpec {
-            needs: Vec::new(),
-            assignee: Assignee::Role(role),
-            work: Work::Prompt(question(task, record)),
-            checks: Vec::new(),
             no_change: NoChange::Ok,
-            timeout: None,
-            stall: None,
-            on_stall: None,
-            retry: RetryPolicy::default(),
-            priority: Priority::DEFAULT,
-            sla: None,
-            pools: Vec::new(),
-            touches: Vec::new(),
-            on_failure: OnFailure::default(),
-            every: None,
-            repository: RepositoryChoice::None,
+            ..TaskSpec::plain(Assignee::Role(role), Work::Prompt(question(task, record)), RepositoryChoice::None)
         });
         let (run, fingerprint) = (self.fresh_run(), dag::fingerprint(&spec));
         let Ok(id) = TaskId::new(run.to_string()) else { return };

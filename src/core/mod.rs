@@ -14,6 +14,7 @@ use crate::model::time::Timestamp;
 
 mod alerts;
 pub mod dag;
+mod digest;
 pub mod effect;
 pub mod event;
 pub mod fact;

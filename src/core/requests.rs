@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::model::id::{AgentId, TaskId};
 use crate::model::request::{Answer, RefusalKind, Request, RequestId, Submission};
-use crate::model::task::{Assignee, NoChange, OnFailure, RepositoryChoice, TaskSpec, Work};
+use crate::model::task::{Assignee, NoChange, RepositoryChoice, TaskSpec, Work};
 
 use super::Core;
 use super::dag;
@@ -110,21 +110,12 @@ impl Core {
         }
         Ok(TaskSpec {
             needs: submission.needs,
-            assignee,
-            work,
             checks: submission.checks,
             no_change: submission.no_change.unwrap_or(NoChange::Refused),
             timeout: submission.timeout_ms.map(Duration::from_millis),
-            stall: None,
-            on_stall: None,
             retry: submission.retry.unwrap_or_default(),
             priority: submission.priority,
-            sla: None,
-            pools: Vec::new(),
-            touches: Vec::new(),
-            on_failure: OnFailure::default(),
-            every: None,
-            repository,
+            ..TaskSpec::plain(assignee, work, repository)
         })
     }
 

@@ -57,6 +57,31 @@ pub struct TaskSpec {
     pub repository: RepositoryChoice,
 }
 
+impl TaskSpec {
+    /// A task of which nothing more is said than who does what where; everything else is as usual.
+    #[must_use]
+    pub fn plain(assignee: Assignee, work: Work, repository: RepositoryChoice) -> Self {
+        Self {
+            needs: Vec::new(),
+            assignee,
+            work,
+            checks: Vec::new(),
+            no_change: NoChange::Refused,
+            timeout: None,
+            stall: None,
+            on_stall: None,
+            retry: RetryPolicy::default(),
+            priority: Priority::DEFAULT,
+            sla: None,
+            pools: Vec::new(),
+            touches: Vec::new(),
+            on_failure: OnFailure::default(),
+            every: None,
+            repository,
+        }
+    }
+}
+
 /// When a task comes again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Every {

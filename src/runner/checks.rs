@@ -81,7 +81,8 @@ async fn commands(order: &WorkOrder, commits: Option<(&str, &str)>) -> Result<Ve
         return Ok(order.checks.clone());
     };
     if workplace.detect_check {
-        for commit in [base, commit] {
+        let later = Some(commit).filter(|commit| *commit != base);
+        for commit in std::iter::once(base).chain(later) {
             let mut files = BTreeMap::new();
             for name in commit::root_files(&workplace.path, commit).await.map_err(|error| trouble(&error))? {
                 let text = if project::READ.contains(&name.as_str()) {

@@ -1,10 +1,9 @@
 //! What makes a task the same task across edits of its file.
 
-use std::fmt::Write as _;
-
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::core::digest::hex;
 use crate::model::task::{Assignee, NoChange, RepositoryChoice, TaskSpec, Work};
 
 /// How many hexadecimal digits a fingerprint has.
@@ -35,11 +34,7 @@ pub fn fingerprint(spec: &TaskSpec) -> String {
         timeout_ms: spec.timeout.map(|timeout| timeout.as_millis()),
     };
     let bytes = serde_json::to_vec(&executed).expect("strings, numbers and enums without data always become JSON");
-    let mut text = String::with_capacity(DIGITS);
-    for byte in Sha256::digest(bytes).iter().take(DIGITS / 2) {
-        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
-    }
-    text
+    hex(&Sha256::digest(bytes)[..DIGITS / 2])
 }
 
 #[cfg(test)]
@@ -48,27 +43,14 @@ mod tests {
 
     use super::*;
     use crate::model::id::{AgentId, RepositoryName, Role, TaskId};
-    use crate::model::task::{Every, Missed, OnFailure, Priority, RetryPolicy};
+    use crate::model::task::{Every, Missed, OnFailure, Priority};
     use crate::model::touch::Touch;
 
     fn spec() -> TaskSpec {
+        let role = Assignee::Role(Role::new("codegen").unwrap());
         TaskSpec {
-            needs: Vec::new(),
-            assignee: Assignee::Role(Role::new("codegen").unwrap()),
-            work: Work::Run("make".to_owned()),
             checks: vec!["make test".to_owned()],
-            no_change: NoChange::Refused,
-            timeout: None,
-            stall: None,
-            on_stall: None,
-            retry: RetryPolicy::default(),
-            priority: Priority::DEFAULT,
-            sla: None,
-            pools: Vec::new(),
-            touches: Vec::new(),
-            on_failure: OnFailure::default(),
-            every: None,
-            repository: RepositoryChoice::None,
+            ..TaskSpec::plain(role, Work::Run("make".to_owned()), RepositoryChoice::None)
         }
     }
 

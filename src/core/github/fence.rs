@@ -1,9 +1,8 @@
 //! What an issue says, made harmless: data between fences that nobody who wrote it can close.
 
-use std::fmt::Write as _;
-
 use sha2::{Digest, Sha256};
 
+use crate::core::digest::hex;
 use crate::model::github::{Issue, IssueRef};
 
 /// The most bytes of an issue's body that are handed to an agent.
@@ -11,6 +10,10 @@ pub const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// The most characters of a title.
 pub const TITLE_CHARS_MAX: usize = 256;
+
+/// How many bytes of a hash make a mark that nobody guesses, and how many tell two texts apart.
+const NONCE_BYTES: usize = 16;
+const PRINT_BYTES: usize = 8;
 
 /// Writes the prompt of an issue. The same issue gives the same prompt.
 #[must_use]
@@ -41,10 +44,7 @@ fn nonce(seed: u64, of: &IssueRef, title: &str, body: &str) -> String {
             hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
             hash.update(part);
         }
-        let mut nonce = String::new();
-        for byte in hash.finalize().iter().take(16) {
-            write!(nonce, "{byte:02x}").expect("writing to a string cannot fail");
-        }
+        let nonce = hex(&hash.finalize()[..NONCE_BYTES]);
         if !title.contains(&nonce) && !body.contains(&nonce) {
             return nonce;
         }
@@ -64,11 +64,7 @@ pub fn title(text: &str) -> String {
 /// Makes a body harmless: nothing invisible, nothing that is fetched when it is shown, no more than an agent can read.
 #[must_use]
 pub fn body(text: &str) -> String {
-    let mut cut = BODY_BYTES_MAX.min(text.len());
-    while !text.is_char_boundary(cut) {
-        cut -= 1;
-    }
-    let (kept, rest) = text.split_at(cut);
+    let (kept, rest) = text.split_at(text.floor_char_boundary(BODY_BYTES_MAX));
     let seen = visible(kept);
     let hidden = kept.chars().filter(|c| is_invisible(*c)).count();
     let mut body = inert(&seen);
@@ -120,20 +116,13 @@ pub fn print_of(issue: &Issue) -> String {
         hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
         hash.update(part);
     }
-    short(&hash.finalize())
+    hex(&hash.finalize()[..PRINT_BYTES])
 }
 
 /// Returns a short print of any text.
 #[must_use]
 pub(super) fn print_of_text(text: &str) -> String {
-    short(&Sha256::digest(text))
-}
-
-fn short(bytes: &[u8]) -> String {
-    bytes.iter().take(8).fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
-        text
-    })
+    hex(&Sha256::digest(text)[..PRINT_BYTES])
 }
 
 #[cfg(test)]

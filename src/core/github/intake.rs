@@ -9,7 +9,7 @@ use crate::model::github::{Comment, Discover, Found, Issue, IssueRef, Pull, Pull
 use crate::model::id::{RepositoryName, TaskId};
 use crate::model::plan::RepositorySpec;
 use crate::model::request::{Answer, RequestId};
-use crate::model::task::{Assignee, NoChange, OnFailure, RepositoryChoice, RetryPolicy, TaskSpec, Work};
+use crate::model::task::{Assignee, RepositoryChoice, TaskSpec, Work};
 use crate::model::time::Timestamp;
 
 use super::command::{self, Command};
@@ -344,23 +344,11 @@ impl Core {
         needs.sort();
         needs.dedup();
         needs.retain(|need| need != task);
+        let work = Work::Prompt(fence::prompt(self.durable.seed, issue, of));
         TaskSpec {
             needs,
-            assignee,
-            work: Work::Prompt(fence::prompt(self.durable.seed, issue, of)),
-            checks: Vec::new(),
-            no_change: NoChange::Refused,
-            timeout: None,
-            stall: None,
-            on_stall: None,
-            retry: RetryPolicy::default(),
             priority: on.and_then(|on| on.priority).unwrap_or(routed.priority),
-            sla: None,
-            pools: Vec::new(),
-            touches: Vec::new(),
-            on_failure: OnFailure::default(),
-            every: None,
-            repository: RepositoryChoice::Named(repository.name.clone()),
+            ..TaskSpec::plain(assignee, work, RepositoryChoice::Named(repository.name.clone()))
         }
     }
 

@@ -100,23 +100,11 @@ fn id(name: &str) -> TaskId {
 
 /// A task that anybody of the role codegen may do, without a repository.
 fn task() -> TaskSpec {
+    let role = Assignee::Role(Role::new("codegen").unwrap());
     TaskSpec {
-        needs: Vec::new(),
-        assignee: Assignee::Role(Role::new("codegen").unwrap()),
-        work: Work::Run("true".to_owned()),
-        checks: Vec::new(),
         no_change: NoChange::Ok,
-        timeout: None,
-        stall: None,
-        on_stall: None,
         retry: RetryPolicy { limit: 0, ..RetryPolicy::default() },
-        priority: Priority::DEFAULT,
-        sla: None,
-        pools: Vec::new(),
-        touches: Vec::new(),
-        on_failure: OnFailure::default(),
-        every: None,
-        repository: RepositoryChoice::None,
+        ..TaskSpec::plain(role, Work::Run("true".to_owned()), RepositoryChoice::None)
     }
 }
 
