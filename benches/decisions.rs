@@ -22,6 +22,7 @@ use miyabi::model::order::WorkOrder;
 use miyabi::model::plan::Plan;
 use miyabi::model::report::{Outcome, REPORT_SCHEMA, Report};
 use miyabi::model::time::Timestamp;
+use miyabi::model::watching::WatchFaults;
 
 const AGENTS: usize = 8;
 const FIRST: Incarnation = Incarnation(1);
@@ -100,6 +101,7 @@ impl Bench {
                 at,
                 activity,
                 progress: None,
+                watching: WatchFaults::default(),
             }]));
         }
     }

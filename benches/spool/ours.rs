@@ -62,7 +62,7 @@ pub(super) fn actor(spool: &Spool, work: Work, number: usize) -> Actor {
             }
             Work::Batch => {
                 let batch: Vec<_> = (0..BATCH).map(|_| sender.message()).collect();
-                spool.deliver_batch(&batch, clock::now()).unwrap();
+                spool.deliver_fresh_batch(&batch, clock::now()).unwrap();
                 return BATCH;
             }
             Work::Cycle => {

@@ -190,6 +190,7 @@ fn slow_down(context: &Context, spool: &Spool, envelope: &Envelope) -> Result<Du
         when::precise(delay)
     ));
     std::thread::sleep(delay);
+    spool.note_slowed(to);
     Ok(delay)
 }
 

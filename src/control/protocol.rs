@@ -16,6 +16,7 @@ use crate::model::request::Request;
 use crate::model::size::Size;
 use crate::model::time::Timestamp;
 use crate::model::usage::Usage;
+use crate::model::watching::WatchFaults;
 
 /// The version of the contract.
 pub const VERSION: u32 = 1;
@@ -199,6 +200,9 @@ pub struct Status {
     /// Why nothing new is begun, for people; absent: nothing holds it.
     #[serde(default)]
     pub holding: Option<String>,
+    /// How well changes of files are followed: `supervisor`, and every agent whose runner missed something.
+    #[serde(default)]
+    pub watching: BTreeMap<String, WatchFaults>,
 }
 
 /// The answer to [`Call::Top`].

@@ -246,4 +246,7 @@ pub struct QueueView {
     pub later: usize,
     /// Gave up.
     pub dead: usize,
+    /// How many messages of senders that flood were slowed, ever.
+    #[serde(default)]
+    pub slowed: u64,
 }

@@ -14,6 +14,7 @@ use crate::core::work::branch_of;
 use crate::io::{clock, systemd};
 use crate::model::id::TaskId;
 use crate::model::request::RequestId;
+use crate::model::watching::WatchFaults;
 
 use super::streams;
 use super::turn::Supervisor;
@@ -119,7 +120,14 @@ impl Supervisor {
             alerts: snapshot.alerts,
             frozen: snapshot.frozen,
             holding: snapshot.holding,
+            watching: self.watching(),
         }
+    }
+
+    fn watching(&self) -> BTreeMap<String, WatchFaults> {
+        let own = ("supervisor".to_owned(), self.hint_faults.and(self.eyes.faults()));
+        let of_runners = self.eyes.faults_of_runners().iter().map(|(agent, faults)| (agent.to_string(), *faults));
+        std::iter::once(own).chain(of_runners).collect()
     }
 
     fn report(&self, id: &TaskId, answer: Answerer) {

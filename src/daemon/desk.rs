@@ -119,6 +119,7 @@ impl Desk {
                     leased: counts.leased,
                     later: counts.later,
                     dead: counts.dead,
+                    slowed: counts.slowed,
                 }),
                 Err(error) => {
                     tracing::warn!(%error, %mailbox, "a mailbox cannot be counted");

@@ -17,6 +17,7 @@ use crate::model::id::{AgentId, Incarnation, Mailbox};
 use crate::model::layout::Layout;
 use crate::model::plan::Plan;
 use crate::model::time::Timestamp;
+use crate::model::watching::WatchFaults;
 
 /// The largest heartbeat file that is read, in bytes.
 const BEAT_BYTES_MAX: u64 = 64 * 1024;
@@ -55,6 +56,10 @@ pub(super) struct Eyes {
     beat_files: BTreeMap<PathBuf, (u64, i64, i64)>,
     /// Tells which heartbeat files are replaced; absent while that cannot be told.
     following: Option<Awaited>,
+    /// How often following them went wrong.
+    faults: WatchFaults,
+    /// What the runners say of their own watching, of those in which something went wrong.
+    of_runners: BTreeMap<AgentId, WatchFaults>,
     dag: Seen,
     branches_at: Timestamp,
 }
@@ -65,6 +70,8 @@ impl Eyes {
             beats: BTreeMap::new(),
             beat_files: BTreeMap::new(),
             following: None,
+            faults: WatchFaults { lost: 0, blind: 0, missed: 0 },
+            of_runners: BTreeMap::new(),
             dag: None,
             branches_at: Timestamp::EPOCH,
         }
@@ -84,13 +91,26 @@ impl Eyes {
         };
         match followed.and_then(|mut following| following.arm().map(|_| following)) {
             Ok(following) => self.following = Some(following),
-            Err(error) => tracing::warn!(%error, "heartbeats cannot be followed; their folder is read every second"),
+            Err(error) => {
+                self.faults.blind += 1;
+                tracing::warn!(%error, "heartbeats cannot be followed; their folder is read every second");
+            }
         }
     }
 
     /// Says whether changes of the heartbeat files are told.
     pub(super) const fn follows_beats(&self) -> bool {
         self.following.is_some()
+    }
+
+    /// Says how often following the heartbeat files went wrong.
+    pub(super) const fn faults(&self) -> WatchFaults {
+        self.faults
+    }
+
+    /// Says how often something went wrong with the watching of each runner, as its last heartbeat has it.
+    pub(super) const fn faults_of_runners(&self) -> &BTreeMap<AgentId, WatchFaults> {
+        &self.of_runners
     }
 
     /// Waits until a heartbeat file was replaced. May be dropped at any time.
@@ -116,6 +136,7 @@ impl Eyes {
             })
         });
         if is_lost || !matches!(drained, Some(Ok(()))) {
+            self.faults.lost += u64::from(drained.is_some());
             self.follow_beats(layout);
             return self.all_beats(layout);
         }
@@ -147,6 +168,11 @@ impl Eyes {
             return None;
         }
         self.beats.insert(beat.agent.clone(), mark);
+        if beat.watching.is_none() {
+            self.of_runners.remove(&beat.agent);
+        } else {
+            self.of_runners.insert(beat.agent.clone(), beat.watching);
+        }
         Some(beat)
     }
 

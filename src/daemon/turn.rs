@@ -20,6 +20,7 @@ use crate::model::id::TaskId;
 use crate::model::layout::Layout;
 use crate::model::request::{Answer, Request, RequestId};
 use crate::model::time::Timestamp;
+use crate::model::watching::WatchFaults;
 use crate::tasks::Tasks;
 
 use super::answers::Waiting;
@@ -92,7 +93,9 @@ pub(super) struct Supervisor {
     pub(super) waiters: Waiters,
     pub(super) waiting: Waiting,
     pub(super) last_fact: watch::Sender<i64>,
-    eyes: Eyes,
+    pub(super) eyes: Eyes,
+    /// How often something went wrong with the hints of changed files.
+    pub(super) hint_faults: WatchFaults,
     /// Whether the dependency files are being read: readings never overtake each other.
     reading: bool,
     /// When the dependency files are read next.
@@ -136,6 +139,7 @@ impl Supervisor {
             waiting: Waiting::default(),
             last_fact,
             eyes,
+            hint_faults: WatchFaults::default(),
             reading: false,
             dag_due: None,
             beats_due: None,
@@ -209,9 +213,9 @@ impl Supervisor {
             }
             if next_sweep <= now {
                 next_sweep = now + SWEEP;
-                watch.rearm();
-                self.sweep();
+                self.sweep(&mut watch);
             }
+            self.hint_faults = watch.faults();
             let time = clock::now();
             if self.core.poll_timeout().is_some_and(|(at, _)| at <= time) {
                 self.core.handle_timeout(time);
@@ -230,7 +234,8 @@ impl Supervisor {
     }
 
     /// Looks at everything that hints should have told.
-    fn sweep(&mut self) {
+    fn sweep(&mut self, watch: &mut folders::Watch<Topic>) {
+        watch.rearm();
         self.read_freeze();
         self.eyes.follow_beats(&self.layout);
         let fresh = self.eyes.all_beats(&self.layout);

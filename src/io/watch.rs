@@ -1,11 +1,14 @@
 //! Hints that a folder has changed. Hints may be lost; whoever needs the truth also sweeps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc::Sender;
+
+use crate::model::watching::WatchFaults;
 
 /// Watches folders, each under a topic, and sends the topic when something in the folder changes.
 #[derive(Debug)]
@@ -15,13 +18,27 @@ pub struct Watch<T> {
     hints: Sender<T>,
     /// Device and inode of each folder when its watch was set: a folder that is replaced makes inotify blind without a word.
     armed: Mutex<BTreeMap<PathBuf, (u64, u64)>>,
+    /// How often hints were lost, as the watcher's thread and the sweeps see it.
+    lost: Arc<AtomicU64>,
+    /// How often a folder could not be watched when it was tried.
+    blind: u64,
+    /// The folders about which the log has been told that they are missing.
+    told: BTreeSet<PathBuf>,
 }
 
 /// Begins to watch. A folder that cannot be watched now is a warning; [`Watch::rearm`] tries again.
 ///
 /// The channel may be full: then a hint is pending anyway.
 pub fn start<T: Clone + Send + Sync + 'static>(folders: Vec<(T, PathBuf)>, hints: Sender<T>) -> Watch<T> {
-    let mut watch = Watch { folders: Arc::new(folders), watcher: None, hints, armed: Mutex::new(BTreeMap::new()) };
+    let mut watch = Watch {
+        folders: Arc::new(folders),
+        watcher: None,
+        hints,
+        armed: Mutex::new(BTreeMap::new()),
+        lost: Arc::default(),
+        blind: 0,
+        told: BTreeSet::new(),
+    };
     watch.rearm();
     watch
 }
@@ -32,22 +49,31 @@ impl<T: Clone + Send + Sync + 'static> Watch<T> {
     /// A topic whose watch was set now is sent: what came before the watch gave no hint.
     pub fn rearm(&mut self) {
         if self.watcher.is_none() {
-            self.watcher = watcher(&self.folders, &self.hints);
+            self.watcher = watcher(&self.folders, &self.hints, &self.lost);
         }
         let mut armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(watcher) = &mut self.watcher else { return };
+        let Some(watcher) = &mut self.watcher else {
+            self.blind += 1;
+            return;
+        };
         for (topic, folder) in self.folders.iter() {
             let Some(identity) = identity(folder) else {
                 armed.remove(folder);
-                tracing::debug!(folder = %folder.display(), "the folder to watch is not there");
+                self.blind += 1;
+                if self.told.insert(folder.clone()) {
+                    tracing::warn!(folder = %folder.display(), "the folder to watch is not there; sweeps go on");
+                }
                 continue;
             };
+            self.told.remove(folder);
             if armed.get(folder) == Some(&identity) {
                 continue;
             }
             if armed.remove(folder).is_some() {
                 // The old watch hangs on a folder that is no more; an error here only says so.
                 drop(watcher.unwatch(folder));
+                self.lost.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(folder = %folder.display(), "a watched folder was replaced; it is watched anew");
             }
             match watcher.watch(folder, RecursiveMode::NonRecursive) {
                 Ok(()) => {
@@ -55,10 +81,17 @@ impl<T: Clone + Send + Sync + 'static> Watch<T> {
                     send(&self.hints, topic);
                 }
                 Err(error) => {
+                    self.blind += 1;
                     tracing::warn!(folder = %folder.display(), %error, "the folder cannot be watched; sweeps go on");
                 }
             }
         }
+    }
+
+    /// Says how often something went wrong with watching.
+    #[must_use]
+    pub fn faults(&self) -> WatchFaults {
+        WatchFaults { lost: self.lost.load(Ordering::Relaxed), blind: self.blind, missed: 0 }
     }
 }
 
@@ -66,11 +99,21 @@ impl<T: Clone + Send + Sync + 'static> Watch<T> {
 fn watcher<T: Clone + Send + Sync + 'static>(
     folders: &Arc<Vec<(T, PathBuf)>>,
     hints: &Sender<T>,
+    lost: &Arc<AtomicU64>,
 ) -> Option<RecommendedWatcher> {
-    let (folders, hints) = (Arc::clone(folders), hints.clone());
+    let (folders, hints, lost) = (Arc::clone(folders), hints.clone(), Arc::clone(lost));
     let made = notify::recommended_watcher(move |event: notify::Result<Event>| match event {
-        Ok(event) => hint(&folders, &hints, &event),
+        Ok(event) => {
+            if event.need_rescan() {
+                lost.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(
+                    "hints of changed files were lost: the kernel's queue was full; all folders are looked at"
+                );
+            }
+            hint(&folders, &hints, &event);
+        }
         Err(error) => {
+            lost.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(%error, "a file watch reports an error; sweeps go on");
             all(&folders, &hints);
         }
@@ -151,7 +194,9 @@ mod tests {
         let mut watch = start(vec![(1, folder.clone())], sender);
         std::fs::rename(&folder, root.path().join("old")).unwrap();
         std::fs::create_dir(&folder).unwrap();
+        assert_eq!(watch.faults(), WatchFaults::default());
         watch.rearm();
+        assert_eq!(watch.faults(), WatchFaults { lost: 1, ..WatchFaults::default() });
         while hints.try_recv().is_ok() {}
         std::fs::write(folder.join("file"), "x").unwrap();
         assert_eq!(next(&mut hints).await, Some(1));
@@ -163,6 +208,7 @@ mod tests {
         let folder = root.path().join("late");
         let (sender, mut hints) = mpsc::channel(8);
         let mut watch = start(vec![(1, folder.clone())], sender);
+        assert_eq!(watch.faults(), WatchFaults { blind: 1, ..WatchFaults::default() });
         std::fs::create_dir(&folder).unwrap();
         std::fs::write(folder.join("early"), "x").unwrap();
         watch.rearm();

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::id::{AgentId, EnvelopeId, Incarnation, TaskId};
 use super::time::Timestamp;
+use super::watching::WatchFaults;
 
 /// The content of a heartbeat file. The runner replaces the file by rename, at every change and at every interval.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,9 @@ pub struct Beat {
     /// How far the programs of its attempt have come; absent while none runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
+    /// How well the runner follows its mailbox; absent while nothing went wrong.
+    #[serde(default, skip_serializing_if = "WatchFaults::is_none")]
+    pub watching: WatchFaults,
 }
 
 /// What an attempt's programs have done so far. Only the difference of two of the same attempt means something.

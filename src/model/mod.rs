@@ -25,3 +25,4 @@ pub mod task;
 pub mod time;
 pub mod touch;
 pub mod usage;
+pub mod watching;

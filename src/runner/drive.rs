@@ -138,6 +138,7 @@ impl Shell {
         match effect {
             Effect::Beat(mut value) => {
                 value.progress = self.progress(&value);
+                value.watching = self.hints.faults();
                 let path = context.layout.beat(&context.agent.id);
                 if let Err(error) = beat::write(&path, &value) {
                     tracing::warn!(path = %path.display(), %error, "cannot beat");

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use super::post::Post;
 use crate::io::spool::name::Folder;
 use crate::io::watch::{self, Watch};
+use crate::model::watching::WatchFaults;
 
 /// How many hints may wait: one of each topic says everything.
 const WAITING_MAX: usize = 8;
@@ -63,5 +64,10 @@ impl Hints {
         if let Some(watch) = &mut self.watch {
             watch.rearm();
         }
+    }
+
+    /// Says how often something went wrong with watching.
+    pub(super) fn faults(&self) -> WatchFaults {
+        self.watch.as_ref().map(Watch::faults).unwrap_or_default()
     }
 }

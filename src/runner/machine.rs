@@ -29,6 +29,7 @@ use crate::model::order::WorkOrder;
 use crate::model::report::FailureKind;
 use crate::model::span;
 use crate::model::time::Timestamp;
+use crate::model::watching::WatchFaults;
 
 mod ending;
 mod stage;
@@ -438,6 +439,7 @@ impl Machine {
             activity: self.state.activity(),
             // The shell, which sees the programs, fills it in.
             progress: None,
+            watching: WatchFaults::default(),
         }));
     }
 }

@@ -17,6 +17,7 @@ use crate::model::plan::{Plan, ResourceLimits, SessionSpec, SpoolLimits, Stage, 
 use crate::model::request::{Request, RequestId};
 use crate::model::size::Size;
 use crate::model::time::Timestamp;
+use crate::model::watching::WatchFaults;
 
 const FIRST: Incarnation = Incarnation(1);
 
@@ -154,7 +155,16 @@ fn tell(core: &mut Core, news: News) {
         }
         News::ReadyBeat => {
             let activity = Activity::Idle;
-            let beat = Beat { agent, incarnation, pid: 10, sequence: 4, at: at(1), activity, progress: None };
+            let beat = Beat {
+                agent,
+                incarnation,
+                pid: 10,
+                sequence: 4,
+                at: at(1),
+                activity,
+                progress: None,
+                watching: WatchFaults::default(),
+            };
             core.handle_event(Event::BeatsSeen(vec![beat]), at(1));
         }
         News::SecondSign => {
@@ -211,6 +221,7 @@ fn news_of_another_incarnation_changes_nothing() {
             at: at(1),
             activity: Activity::Idle,
             progress: None,
+            watching: WatchFaults::default(),
         };
         core.handle_event(Event::BeatsSeen(vec![beat]), at(1));
         core.handle_event(Event::PaneDied { agent: agent.clone(), incarnation }, at(1));

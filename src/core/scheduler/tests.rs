@@ -30,6 +30,7 @@ use crate::model::task::{
 };
 use crate::model::time::Timestamp;
 use crate::model::touch::Touch;
+use crate::model::watching::WatchFaults;
 
 const FIRST: Incarnation = Incarnation(1);
 const YEAR: Duration = Duration::from_hours(24 * 365);
@@ -176,7 +177,16 @@ impl Office {
             self.beats += 1;
             let (at, sequence) = (self.now, self.beats);
             let activity = Activity::Idle;
-            let beat = Beat { agent, incarnation: FIRST, pid: 1, sequence, at, activity, progress: None };
+            let beat = Beat {
+                agent,
+                incarnation: FIRST,
+                pid: 1,
+                sequence,
+                at,
+                activity,
+                progress: None,
+                watching: WatchFaults::default(),
+            };
             self.tell(Event::BeatsSeen(vec![beat]));
         }
     }

@@ -156,6 +156,24 @@ impl Spool {
     /// # Errors
     /// As [`Spool::deliver`], for the first envelope that is refused.
     pub fn deliver_batch(&self, envelopes: &[Envelope], now: Timestamp) -> Result<Vec<Delivered>, SpoolError> {
+        self.deliver_batch_known(envelopes, History::MayBeKnown, now)
+    }
+
+    /// As [`Spool::deliver_batch`], for envelopes whose ids were made for this call, as [`Spool::deliver_fresh`] says. After an
+    /// error some of it may have been delivered, and a second try would deliver that again.
+    ///
+    /// # Errors
+    /// As [`Spool::deliver`], for the first envelope that is refused.
+    pub fn deliver_fresh_batch(&self, envelopes: &[Envelope], now: Timestamp) -> Result<Vec<Delivered>, SpoolError> {
+        self.deliver_batch_known(envelopes, History::IsFresh, now)
+    }
+
+    fn deliver_batch_known(
+        &self,
+        envelopes: &[Envelope],
+        history: History,
+        now: Timestamp,
+    ) -> Result<Vec<Delivered>, SpoolError> {
         let mut contents = Vec::with_capacity(envelopes.len());
         let mut addressees: BTreeMap<&Mailbox, Vec<EnvelopeId>> = BTreeMap::new();
         for envelope in envelopes {
@@ -187,7 +205,7 @@ impl Spool {
         }
         let drafts = drafts.into_iter().map(Option::transpose).collect::<Result<Vec<_>, _>>()?;
         self.sync_drafts(drafts.iter().flatten().cloned().collect())?;
-        self.enter_batch(envelopes, &drafts, now).inspect_err(|_| {
+        self.enter_batch(envelopes, &drafts, history, now).inspect_err(|_| {
             // Best effort: what stays is a stray draft.
             for draft in drafts.iter().flatten() {
                 self.shared.disk.remove(&draft.path).ok();
@@ -211,6 +229,7 @@ impl Spool {
         &self,
         envelopes: &[Envelope],
         drafts: &[Option<Arc<Draft>>],
+        history: History,
         now: Timestamp,
     ) -> Result<Vec<Delivered>, SpoolError> {
         let mut touched = BTreeSet::new();
@@ -221,7 +240,10 @@ impl Spool {
                 Some(draft) => {
                     let room = self.room(&envelope.to);
                     let arrival = Arrival::of(envelope, None, now);
-                    let delivered = self.enter(&room, &draft.path, envelope.id, arrival)?;
+                    let delivered = match history {
+                        History::IsFresh => self.arrive(&room, &draft.path, envelope.id, arrival)?,
+                        History::MayBeKnown => self.enter(&room, &draft.path, envelope.id, arrival)?,
+                    };
                     touched.extend(synced_after(delivered, arrival).iter().map(|folder| room.folder(*folder)));
                     delivered
                 }
@@ -294,8 +316,8 @@ impl Spool {
         let path = arrival.path(room);
         match room.disk.move_file(draft, &path).map_err(SpoolError::io("deliver to", &path))? {
             Moved::Yes => {}
-            // Another sender of the same envelope has finished it; but a draft that was swept away is lost.
-            Moved::Gone if room.disk.is_there(&room.id(id)) => {}
+            // Another sender of the same envelope has finished it, and was told so; but a draft that was swept away is lost.
+            Moved::Gone if room.disk.is_there(&room.id(id)) => return Ok(Delivered::Already { first: id }),
             Moved::Gone => return Err(SpoolError::Gone { path: draft.to_owned() }),
             // A program that knows nothing of `ids/` has put the same envelope there.
             Moved::Taken => {

@@ -5,7 +5,7 @@
 //! to be made again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::time::Duration;
 
@@ -300,18 +300,16 @@ impl Spool {
         }
         let mut look = if std::mem::take(&mut seen.must_see_later) { Look::LeasedAndLater } else { look };
         for _ in 0..RACES_MAX {
-            let leased = names_in(&wanted.room, Folder::Leased)?.into_iter();
-            let leased: Vec<LeasedName> = leased.filter_map(|name| LeasedName::parse(name.to_str()?)).collect();
+            let leased: Vec<LeasedName> = list(&wanted.room, Folder::Leased, LeasedName::parse, |_| {})?;
             let now_leased: BTreeSet<EnvelopeId> = leased.iter().map(|name| name.stem.id).collect();
             let has_landed = |id: &EnvelopeId| !now_leased.contains(id);
             let later = if look == Look::LeasedAndLater || seen.line.flights().keys().any(has_landed) {
-                let names = names_in(&wanted.room, Folder::Later)?.into_iter();
-                names.filter_map(|name| LaterName::parse(name.to_str()?)).collect()
+                list(&wanted.room, Folder::Later, LaterName::parse, |_| {})?
             } else {
                 Vec::new()
             };
             seen.is_due(leased.iter().map(|name| name.until).min());
-            if self.enter_flights(wanted, seen, &leased, &later)? {
+            if self.enter_flights(wanted, seen, &Flights { leased, later })? {
                 return Ok(());
             }
             look = Look::LeasedAndLater;
@@ -324,8 +322,7 @@ impl Spool {
         &self,
         wanted: &Wanted<'_>,
         seen: &mut Seen,
-        leased: &[LeasedName],
-        later: &[LaterName],
+        Flights { leased, later }: &Flights,
     ) -> Result<bool, SpoolError> {
         let room = &wanted.room;
         let mut flights = BTreeMap::new();
@@ -360,9 +357,19 @@ impl Spool {
         mut lock: Option<&mut Lock>,
     ) -> Result<(), SpoolError> {
         wanted.looked = true;
-        let due = self.take_back(&wanted.room, wanted.now, lock.as_deref_mut())?;
+        // In the order in which envelopes go: one that is claimed meanwhile, by somebody who takes no turns, is met again.
+        let (mut waiting, mut newcomers) = self.list_waiting(&wanted.room, wanted.now)?;
+        seen.must_see_later = false;
+        let mut flights = self.list_flights(&wanted.room, wanted.now)?;
+        if self.take_back_of(&wanted.room, &flights, wanted.now) > 0 {
+            if let Some(lock) = lock.as_deref_mut() {
+                self.leave_mark(&wanted.room, lock)?;
+            }
+            (waiting, newcomers) = self.list_waiting(&wanted.room, wanted.now)?;
+            flights = self.list_flights(&wanted.room, wanted.now)?;
+        }
+        let due = self.next_due(&wanted.room, &flights, wanted.now);
         let mark = lock.map(|lock| lock.mark.clone()).unwrap_or_default();
-        let (waiting, newcomers) = self.list_waiting(&wanted.room, wanted.now)?;
         wanted.hear(seen);
         if let Some(feed) = wanted.feed.as_deref_mut().filter(|feed| feed.is_live()) {
             let is_missed = |stem: &&Stem| {
@@ -377,21 +384,25 @@ impl Spool {
         seen.was_followed = wanted.is_followed();
         seen.line.list(waiting, newcomers);
         seen.look(wanted.now, mark, due);
+        if !wanted.is_ordered() {
+            return Ok(());
+        }
+        // What has moved on since the lists were made must be met.
+        if !seen.must_see_later && self.enter_flights(wanted, seen, &flights)? {
+            return Ok(());
+        }
         self.see_flights(wanted, seen, Look::LeasedAndLater)
     }
 
     /// Takes back what is due. Returns when the next is.
     fn take_back(&self, room: &Room, now: Timestamp, lock: Option<&mut Lock>) -> Result<Option<Timestamp>, SpoolError> {
-        let mut taken_back = 0;
-        let due = earliest(
-            self.take_back_expired(room, now, &mut taken_back)?,
-            self.take_back_due(room, now, &mut taken_back)?,
-        );
+        let flights = self.list_flights(room, now)?;
+        let taken_back = self.take_back_of(room, &flights, now);
         match lock {
             Some(lock) if taken_back > 0 => self.leave_mark(room, lock)?,
             Some(_) | None => {}
         }
-        Ok(due)
+        Ok(self.next_due(room, &flights, now))
     }
 
     /// Tells the lessees of other processes that older envelopes wait again: they must look anew.
@@ -426,61 +437,60 @@ impl Spool {
         if is_one_moment {
             return Ok((waiting, BTreeSet::new()));
         }
-        let again = names_in(room, Folder::New)?.into_iter();
-        let again = again.filter_map(|name| Stem::parse(name.to_str()?));
-        let newcomers = again.filter(|stem| !waiting.contains(stem)).collect();
+        let again: Vec<Stem> = list(room, Folder::New, Stem::parse, |_| {})?;
+        let newcomers = again.into_iter().filter(|stem| !waiting.contains(stem)).collect();
         Ok((waiting, newcomers))
     }
 
-    /// Ends leases that are over. Returns when the next one is.
-    fn take_back_expired(
-        &self,
-        room: &Room,
-        now: Timestamp,
-        taken_back: &mut usize,
-    ) -> Result<Option<Timestamp>, SpoolError> {
-        let is_work = room.mailbox.worked_by().is_some();
-        let mut next = None;
-        for name in names_in(room, Folder::Leased)? {
-            match name.to_str().and_then(LeasedName::parse) {
-                None => self.quarantine(room, Folder::Leased, &name, now),
-                Some(_) if is_work => {}
-                // No lease is longer than `lease_max`: one that seems so was written under a clock that ran ahead.
-                Some(leased) if leased.until <= now || leased.until > now + self.limits().lease_max => {
-                    *taken_back += 1;
-                    if let Err(fault) = self.redeliver(room, &leased, now) {
-                        self.complain(&room.file(Folder::Leased, &leased), &fault);
-                    }
-                }
-                Some(leased) => next = earliest(next, Some(leased.until)),
-            }
-        }
-        Ok(next)
+    /// Lists what is leased and what waits for a time; what cannot be either is moved out of the way.
+    fn list_flights(&self, room: &Room, now: Timestamp) -> Result<Flights, SpoolError> {
+        let set_aside = |folder| move |name: &OsStr| self.quarantine(room, folder, name, now);
+        Ok(Flights {
+            leased: list(room, Folder::Leased, LeasedName::parse, set_aside(Folder::Leased))?,
+            later: list(room, Folder::Later, LaterName::parse, set_aside(Folder::Later))?,
+        })
     }
 
-    /// Lets delayed envelopes wait whose time has come. Returns when the next one's comes.
-    fn take_back_due(
-        &self,
-        room: &Room,
-        now: Timestamp,
-        taken_back: &mut usize,
-    ) -> Result<Option<Timestamp>, SpoolError> {
-        let mut next = None;
-        for name in names_in(room, Folder::Later)? {
-            match name.to_str().and_then(LaterName::parse) {
-                None => self.quarantine(room, Folder::Later, &name, now),
-                Some(later) if later.not_before > now + DELAY_MAX => self.bury_delayed(room, &later, now),
-                Some(later) if later.not_before <= now => {
-                    *taken_back += 1;
-                    let from = room.file(Folder::Later, &later);
-                    if let Err(fault) = room.disk.move_file(&from, &room.file(Folder::New, &later.stem)) {
-                        self.complain(&from, &fault);
-                    }
-                }
-                Some(later) => next = earliest(next, Some(later.not_before)),
+    /// Takes back the leases that are over and the envelopes whose time has come. Returns how many were tried.
+    fn take_back_of(&self, room: &Room, flights: &Flights, now: Timestamp) -> usize {
+        let mut taken_back = 0;
+        for leased in flights.leased.iter().filter(|leased| self.standing_of(room, leased, now) == Standing::Over) {
+            taken_back += 1;
+            if let Err(fault) = self.redeliver(room, leased, now) {
+                self.complain(&room.file(Folder::Leased, leased), &fault);
             }
         }
-        Ok(next)
+        for later in &flights.later {
+            if later.not_before > now + DELAY_MAX {
+                self.bury_delayed(room, later, now);
+            } else if later.not_before <= now {
+                taken_back += 1;
+                let from = room.file(Folder::Later, later);
+                if let Err(fault) = room.disk.move_file(&from, &room.file(Folder::New, &later.stem)) {
+                    self.complain(&from, &fault);
+                }
+            }
+        }
+        taken_back
+    }
+
+    /// Says when the next lease ends or the next delayed envelope's time comes, of those that are not due yet.
+    fn next_due(&self, room: &Room, flights: &Flights, now: Timestamp) -> Option<Timestamp> {
+        let goes_on = |leased: &&LeasedName| self.standing_of(room, leased, now) == Standing::Held;
+        let leased = flights.leased.iter().filter(goes_on).map(|leased| leased.until).min();
+        let is_ahead = |later: &&LaterName| later.not_before > now && later.not_before <= now + DELAY_MAX;
+        earliest(leased, flights.later.iter().filter(is_ahead).map(|later| later.not_before).min())
+    }
+
+    fn standing_of(&self, room: &Room, leased: &LeasedName, now: Timestamp) -> Standing {
+        if room.mailbox.worked_by().is_some() {
+            Standing::Supervisors
+        // No lease is longer than `lease_max`: one that seems so was written under a clock that ran ahead.
+        } else if leased.until <= now || leased.until > now + self.limits().lease_max {
+            Standing::Over
+        } else {
+            Standing::Held
+        }
     }
 
     fn redeliver(&self, room: &Room, name: &LeasedName, now: Timestamp) -> Result<(), SpoolError> {
@@ -559,6 +569,23 @@ impl Wanted<'_> {
     }
 }
 
+/// What lies in `leased/` and `later/`.
+struct Flights {
+    leased: Vec<LeasedName>,
+    later: Vec<LaterName>,
+}
+
+/// How a lease stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It goes on.
+    Held,
+    /// Its time is over.
+    Over,
+    /// It is the supervisor's to end.
+    Supervisors,
+}
+
 /// What became of a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Tried {
@@ -577,9 +604,23 @@ enum Look {
     LeasedAndLater,
 }
 
-fn names_in(room: &Room, folder: Folder) -> Result<Vec<OsString>, SpoolError> {
+/// Lists a folder's names as far as they are what they should be, and tells of the others.
+fn list<T>(
+    room: &Room,
+    folder: Folder,
+    parse: impl Fn(&str) -> Option<T>,
+    mut foreign: impl FnMut(&OsStr),
+) -> Result<Vec<T>, SpoolError> {
     let path = room.folder(folder);
-    room.disk.visible_names(&path).map_err(SpoolError::io("list", &path))
+    let names = room.disk.visible_names(&path).map_err(SpoolError::io("list", &path))?;
+    let parsed = names.iter().filter_map(|name| {
+        let parsed = name.to_str().and_then(&parse);
+        if parsed.is_none() {
+            foreign(name);
+        }
+        parsed
+    });
+    Ok(parsed.collect())
 }
 
 /// Says whether an envelope may not be leased again after this attempt. Every requeue allows as many attempts anew.

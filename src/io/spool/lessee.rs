@@ -12,6 +12,7 @@ use crate::io::inotify::{Change, Folders};
 use crate::model::fault::with_causes;
 use crate::model::id::Mailbox;
 use crate::model::time::Timestamp;
+use crate::model::watching::WatchFaults;
 
 use super::Spool;
 use super::fault::SpoolError;
@@ -28,17 +29,6 @@ pub const BLIND_SWEEP: Duration = Duration::from_secs(2);
 
 /// The folders that are followed, in the order of their numbers.
 const FOLLOWED: [Folder; 3] = [Folder::New, Folder::Leased, Folder::Later];
-
-/// How often something went wrong with following a mailbox.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct FeedFaults {
-    /// Changes were lost: more than the kernel's queue holds, or a folder was replaced.
-    pub lost: u64,
-    /// The mailbox could not be followed when it was tried.
-    pub blind: u64,
-    /// Envelopes that a sweep found and no change had told of.
-    pub missed: u64,
-}
 
 /// Whether the folders of a mailbox are followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +51,7 @@ pub(super) struct Feed {
     is_deaf: bool,
     was_logged: bool,
     swept_at: Option<Timestamp>,
-    faults: FeedFaults,
+    faults: WatchFaults,
 }
 
 impl Feed {
@@ -182,7 +172,7 @@ impl Lessee {
             is_deaf: false,
             was_logged: false,
             swept_at: None,
-            faults: FeedFaults::default(),
+            faults: WatchFaults::default(),
         };
         Ok(Self { spool, mailbox, known: Arc::default(), feed })
     }
@@ -248,7 +238,7 @@ impl Lessee {
 
     /// Says how often something went wrong with following the mailbox.
     #[must_use]
-    pub const fn faults(&self) -> FeedFaults {
+    pub const fn faults(&self) -> WatchFaults {
         self.feed.faults
     }
 }

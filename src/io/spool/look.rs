@@ -89,6 +89,8 @@ pub struct Counts {
     pub done: usize,
     /// Given up, and not cleared away yet.
     pub dead: usize,
+    /// How many messages of senders that flood were slowed, ever, as far as it was noted.
+    pub slowed: u64,
 }
 
 impl Spool {
@@ -157,6 +159,7 @@ impl Spool {
             leased: count(Folder::Leased)?,
             done: count(Folder::Done)?,
             dead: count(Folder::Dead)?,
+            slowed: super::pace::slowed(&room),
         })
     }
 

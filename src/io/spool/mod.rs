@@ -204,6 +204,11 @@ impl Room {
         self.base.join("lock")
     }
 
+    /// Returns the file that counts the messages that were slowed.
+    fn slowed(&self) -> PathBuf {
+        self.base.join(".slowed")
+    }
+
     fn keys(&self) -> PathBuf {
         self.base.join("keys")
     }

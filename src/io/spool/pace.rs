@@ -3,13 +3,16 @@
 //! Only messages are slowed, only in a mailbox that is at least half full, and only those of a sender that sent more than
 //! [`SENDS_MAX`] to it in ten seconds. The wait grows with the mailbox up to [`DELAY_MAX`]; it is the sender's to keep.
 
+use std::io;
 use std::time::Duration;
 
 use crate::model::envelope::{Envelope, EnvelopeKind};
+use crate::model::id::Mailbox;
 use crate::model::time::Timestamp;
 
-use super::Spool;
+use super::disk::{Content, Wait};
 use super::fault::SpoolError;
+use super::{Room, Spool};
 
 /// How many messages in ten seconds are no flood.
 pub const SENDS_MAX: u64 = 100;
@@ -19,6 +22,9 @@ pub const DELAY_MAX: Duration = Duration::from_secs(1);
 
 /// The shortest wait that is worth it.
 const DELAY_MIN: Duration = Duration::from_millis(10);
+
+/// How long the text of a count may be, in bytes.
+const COUNT_BYTES_MAX: usize = 32;
 
 /// Why a sender should wait before it sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +57,32 @@ impl Spool {
         let (waiting, max) = (self.waiting_about(&self.room(&envelope.to), now)?, self.limits().mailbox_envelopes_max);
         Ok(delay(waiting, max).map(|delay| Pace { delay, sent, waiting, max }))
     }
+
+    /// Notes, for `status`, that a message was slowed. Not synced; a failure is logged and changes nothing.
+    pub fn note_slowed(&self, mailbox: &Mailbox) {
+        let room = self.room(mailbox);
+        let path = room.slowed();
+        let note = || -> io::Result<()> {
+            let Some(file) = room.disk.lock(&path, Wait::Forever)? else { return Ok(()) };
+            let count = parse(&room.disk.read_locked(&path, &file, COUNT_BYTES_MAX)?).saturating_add(1);
+            room.disk.overwrite(&path, &file, format!("{count}\n").as_bytes())
+        };
+        if let Err(fault) = note() {
+            self.complain(&path, &fault);
+        }
+    }
+}
+
+/// Reads how many messages were slowed in a mailbox, ever.
+pub(super) fn slowed(room: &Room) -> u64 {
+    match room.disk.read(&room.slowed(), COUNT_BYTES_MAX) {
+        Ok(Content::Whole(bytes)) => parse(&bytes),
+        Ok(Content::Cut(_) | Content::NotAFile) | Err(_) => 0,
+    }
+}
+
+fn parse(bytes: &[u8]) -> u64 {
+    std::str::from_utf8(bytes).ok().and_then(|text| text.trim_end().parse().ok()).unwrap_or(0)
 }
 
 /// From half full on the wait grows evenly; a full mailbox refuses by itself.

@@ -62,6 +62,7 @@ fn whoever_floods_is_told_that_it_is_slowed() {
     let told: serde_json::Value = serde_json::from_slice(&slowed.stdout).unwrap();
     assert!((10..=1_000).contains(&told["slowed_ms"].as_u64().unwrap()), "{told}");
     assert!(text(&slowed.stderr).contains("slowed by"), "{}", text(&slowed.stderr));
+    assert_eq!(spool.counts(&"kaede".parse().unwrap()).unwrap().slowed, 1, "the metric of `status`");
     let other = root.command(&["send", "kaede", "x", "--json"]).env("MIYABI_AGENT", "kaede").output().unwrap();
     assert!(text(&other.stdout).contains("\"slowed_ms\":0"), "{}", text(&other.stdout));
 }

@@ -16,6 +16,7 @@ use miyabi::core::snapshot::{AgentState, AgentView, QueueView, TaskState, TaskVi
 use miyabi::io::clock;
 use miyabi::model::id::{AgentId, Incarnation, Mailbox, Role, StageName, TaskId};
 use miyabi::model::request::{Answer, RefusalKind, Request};
+use miyabi::model::watching::WatchFaults;
 
 use super::support::{Root, Supervisor, code, program, text};
 
@@ -76,13 +77,14 @@ fn status(pid: u32) -> Status {
         agents: vec![agent("kaede", "カエデ", AgentState::Busy), agent("botan", "ボタン", AgentState::Idle)],
         tasks,
         queues: vec![
-            QueueView { mailbox: Mailbox::new("kaede").unwrap(), new: 2, leased: 0, later: 0, dead: 1 },
-            QueueView { mailbox: Mailbox::new("botan").unwrap(), new: 0, leased: 0, later: 0, dead: 0 },
+            QueueView { mailbox: Mailbox::new("kaede").unwrap(), new: 2, leased: 0, later: 0, dead: 1, slowed: 3 },
+            QueueView { mailbox: Mailbox::new("botan").unwrap(), new: 0, leased: 0, later: 0, dead: 0, slowed: 0 },
         ],
         faults: Vec::new(),
         alerts: Vec::new(),
         frozen: None,
         holding: None,
+        watching: BTreeMap::from([("supervisor".to_owned(), WatchFaults { lost: 1, blind: 0, missed: 0 })]),
     }
 }
 
@@ -131,8 +133,9 @@ fn status_shows_the_team_for_people_and_for_programs() {
     assert_eq!(shown["tasks"]["done"], 12);
     assert_eq!(
         shown["queues"][0],
-        serde_json::json!({"mailbox": "kaede", "new": 2, "leased": 0, "later": 0, "dead": 1})
+        serde_json::json!({"mailbox": "kaede", "new": 2, "leased": 0, "later": 0, "dead": 1, "slowed": 3})
     );
+    assert_eq!(shown["watching"], serde_json::json!({"supervisor": {"lost": 1, "blind": 0, "missed": 0}}));
 }
 
 #[test]

@@ -20,13 +20,15 @@ pub(super) struct Root {
     disk: Option<Child>,
     /// What the supervisor finds in its environment besides.
     variables: Vec<(String, String)>,
+    /// Whether the supervisor and what it starts may follow files.
+    has_inotify: bool,
 }
 
 impl Root {
     /// Makes the root with the given agents; each is `(id, role, more lines)`.
     pub(super) fn new(agents: &[(&str, &str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let root = Self { folder, supervisor: None, disk: None, variables: Vec::new() };
+        let root = Self { folder, supervisor: None, disk: None, variables: Vec::new(), has_inotify: true };
         fs::create_dir_all(root.path("repo")).unwrap();
         fs::create_dir_all(root.path("tmux")).unwrap();
         fs::create_dir_all(root.path("dag")).unwrap();
@@ -58,6 +60,11 @@ impl Root {
         let path = self.path("agents.toml");
         let before = fs::read_to_string(&path).unwrap();
         fs::write(path, format!("{before}\n{text}")).unwrap();
+    }
+
+    /// Lets the supervisors that are started from now on, with their tmux and runners, have no inotify.
+    pub(super) fn take_inotify_away(&mut self) {
+        self.has_inotify = false;
     }
 
     /// Makes `data/` a file system of its own, in a mount namespace of its own, for everything that is run from now on.
@@ -111,6 +118,20 @@ impl Root {
 
     fn spawn_supervisor(&self) -> Child {
         let mut command = self.command(&["up"]);
+        if !self.has_inotify {
+            // A user namespace has limits of its own, so nobody else on this machine is deprived of anything.
+            let mut deprived = Command::new("unshare");
+            deprived.args(["--user", "--map-root-user", "sh", "-c"]);
+            deprived.arg("echo 0 > /proc/sys/user/max_inotify_instances; exec \"$@\"").arg("sh");
+            deprived.arg(command.get_program()).args(command.get_args());
+            for (name, value) in command.get_envs() {
+                match value {
+                    Some(value) => deprived.env(name, value),
+                    None => deprived.env_remove(name),
+                };
+            }
+            command = deprived;
+        }
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         let log = fs::File::options().create(true).append(true).open(self.path("up.log")).unwrap();
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);

@@ -167,3 +167,22 @@ fn top_shows_what_each_agent_uses() {
     assert!(root.ok(&["top"]).contains("kaede"));
     root.ok(&["task", "cancel", "t/a"]);
 }
+
+#[test]
+fn without_inotify_a_supervisor_and_its_runners_work_by_sweeps_and_figures_say_so() {
+    let mut root = Root::new(&[("kaede", "codegen", "driver = \"echo\"")]);
+    root.take_inotify_away();
+    root.up();
+    root.wait_event("agent-up", "kaede");
+    let id = root.json(&["submit", "--repo", "none", "--run", "true"])["id"].as_str().unwrap().to_owned();
+    root.ok(&["task", "wait", &id]);
+    let watching = root.json(&["status"])["watching"].clone();
+    for who in ["supervisor", "kaede"] {
+        assert!(watching[who]["blind"].as_u64().is_some_and(|blind| blind > 0), "{who}: {watching}");
+    }
+    let logged = |entry: std::io::Result<fs::DirEntry>| {
+        let text = fs::read_to_string(entry.unwrap().path()).unwrap_or_default();
+        text.contains("files cannot be watched")
+    };
+    assert!(fs::read_dir(root.path("logs")).unwrap().any(logged), "the log says nothing");
+}

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use miyabi::io::clock;
 use miyabi::io::spool::Spool;
-use miyabi::io::spool::lessee::{BLIND_SWEEP, FeedFaults, Lessee, SWEEP};
+use miyabi::io::spool::lessee::{BLIND_SWEEP, Lessee, SWEEP};
 use miyabi::model::envelope::Envelope;
 use miyabi::model::time::Timestamp;
+use miyabi::model::watching::WatchFaults;
 
+use super::own_disk::enter;
 use super::{MINUTE, World, ids, kaede, mailbox};
 
 fn lessee(world: &World) -> Lessee {
@@ -32,7 +34,7 @@ fn what_others_send_is_leased_without_a_new_list_the_urgent_first() {
     world.spool.deliver(&urgent, None, world.now).unwrap();
     assert_eq!(take(&mut lessee, 1, world.now), [urgent]);
     assert_eq!(ids(&take(&mut lessee, 5, world.now)), ids(&sent));
-    assert_eq!(lessee.faults(), FeedFaults::default());
+    assert_eq!(lessee.faults(), WatchFaults::default());
 }
 
 #[test]
@@ -59,7 +61,7 @@ fn a_waiting_lessee_is_woken_by_a_message_by_the_end_of_a_lease_and_by_an_ack_th
         scope.spawn(|| other.ack(&held.receipt, None, clock::now()).unwrap());
         assert_eq!(lessee.next(&kaede(1), MINUTE, MINUTE).unwrap().unwrap().envelope, second);
     });
-    assert_eq!(lessee.faults(), FeedFaults::default());
+    assert_eq!(lessee.faults(), WatchFaults::default());
 }
 
 #[test]
@@ -107,7 +109,7 @@ fn more_changes_than_the_queue_holds_are_noticed_and_none_is_missed() {
     }
     let sent = world.sent("kaede");
     assert_eq!(take(&mut lessee, 1, world.now), [sent]);
-    assert_eq!(lessee.faults(), FeedFaults { lost: 1, ..FeedFaults::default() });
+    assert_eq!(lessee.faults(), WatchFaults { lost: 1, ..WatchFaults::default() });
 }
 
 #[test]
@@ -128,6 +130,36 @@ fn a_lessee_in_a_large_mailbox_keeps_the_order_of_groups() {
     assert_eq!(take(&mut lessee, 1, world.now), [batch[3].clone()]);
     let again = world.now + world.spool.limits().backoff(1);
     assert_eq!(take(&mut lessee, 1, again), [batch[0].clone()]);
+}
+
+#[test]
+fn a_mount_that_tells_nothing_is_noticed_by_a_sweep_and_then_gone_by_lists() {
+    let test = "spool::lessee::a_mount_that_tells_nothing_is_noticed_by_a_sweep_and_then_gone_by_lists";
+    let Some(below) = enter(test) else { return };
+    // What changes in the lower layer of an overlay is seen by who lists it, and told to nobody.
+    let [lower, upper, work, merged] = ["lower", "upper", "work", "merged"].map(|name| below.join(name));
+    for folder in [&lower, &upper, &work, &merged] {
+        std::fs::create_dir(folder).unwrap();
+    }
+    let elsewhere = Spool::new(lower.join("spool"));
+    elsewhere.ensure(&mailbox("kaede")).unwrap();
+    let [lowerdir, upperdir, workdir] = [&lower, &upper, &work].map(|path| path.display());
+    let layers = format!("lowerdir={lowerdir},upperdir={upperdir},workdir={workdir}");
+    let mounted =
+        Command::new("mount").args(["-t", "overlay", "overlay", "-o", &layers]).arg(&merged).status().unwrap();
+    assert!(mounted.success(), "an overlay can be mounted");
+    let mut now = clock::now();
+    let mut lessee = Lessee::new(Spool::new(merged.join("spool")), mailbox("kaede")).unwrap();
+    assert_eq!(take(&mut lessee, 1, now), []);
+    let [first, second] = [(); 2].map(|()| super::envelope("kaede", now));
+    elsewhere.deliver(&first, None, now).unwrap();
+    assert_eq!(take(&mut lessee, 1, now), [], "the mount tells what changes, so this test shows nothing");
+    now = now + SWEEP;
+    assert_eq!(take(&mut lessee, 1, now), [first]);
+    assert_eq!(lessee.faults(), WatchFaults { missed: 1, ..WatchFaults::default() });
+    elsewhere.deliver(&second, None, now).unwrap();
+    now = now + BLIND_SWEEP;
+    assert_eq!(take(&mut lessee, 1, now), [second], "from now on it is listed every {BLIND_SWEEP:?}");
 }
 
 /// Names the folder of the spool for a copy of this program that may have no watches.

@@ -43,7 +43,7 @@ fn a_mailbox_is_listed_and_counted_by_names() {
         ]
     );
     assert_eq!(listed[1].receipt(&mailbox("kaede")), Some(leased.receipt));
-    let counts = Counts { new: 1, leased: 1, later: 0, done: 1, dead: 0 };
+    let counts = Counts { new: 1, leased: 1, later: 0, done: 1, dead: 0, slowed: 0 };
     assert_eq!(world.spool.counts(&mailbox("kaede")).unwrap(), counts);
 }
 

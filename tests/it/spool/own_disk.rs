@@ -18,7 +18,7 @@ const INSIDE: &str = "MIYABI_TEST_OWN_MOUNTS";
 const SOAK: &str = "MIYABI_SOAK";
 
 /// Returns how many times as long as usual the long tests should run.
-pub(super) fn soak() -> usize {
+pub(crate) fn soak() -> usize {
     environment(SOAK).map_or(1, |text| text.parse().unwrap_or_else(|_| panic!("{SOAK}={text} is no number")))
 }
 
@@ -40,19 +40,32 @@ pub(super) fn enter_with_own_limits(test: &str) -> Option<PathBuf> {
     enter_with(test, &["--user", "--map-root-user"])
 }
 
+/// As [`enter`], in a process that may open some files and not many. It has no mounts of its own.
+pub(super) fn enter_with_few_files(test: &str) -> Option<PathBuf> {
+    enter_through(test, &["sh", "-c", "ulimit -n 64; exec \"$@\"", "sh"])
+}
+
 fn enter_with(test: &str, namespaces: &[&str]) -> Option<PathBuf> {
+    let mut through = vec!["unshare"];
+    through.extend(namespaces);
+    through.push("--");
+    enter_through(test, &through)
+}
+
+/// Runs the test again through a command that is put before it.
+fn enter_through(test: &str, through: &[&str]) -> Option<PathBuf> {
     if let Some(folder) = environment(INSIDE) {
         return Some(folder.into());
     }
     let folder = TempDir::new().unwrap();
     let unshare = |command: &[&std::ffi::OsStr]| {
-        let mut unshared = Command::new("unshare");
-        unshared.args(namespaces).arg("--").args(command);
+        let mut unshared = Command::new(through[0]);
+        unshared.args(&through[1..]).args(command);
         unshared
     };
     if !unshare(&["true".as_ref()]).output().is_ok_and(|output| output.status.success()) {
-        assert!(environment("CI").is_none(), "{test} needs `unshare {namespaces:?}`, and in CI nothing is left out");
-        super::tell(&format!("{test}: not tested, it needs root and `unshare {namespaces:?}`"));
+        assert!(environment("CI").is_none(), "{test} needs {through:?}, and in CI nothing is left out");
+        super::tell(&format!("{test}: not tested, it needs root and {through:?}"));
         return None;
     }
     let program = std::env::current_exe().unwrap();

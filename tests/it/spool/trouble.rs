@@ -11,12 +11,13 @@ use miyabi::io::spool::deliver::Delivered;
 use miyabi::io::spool::fault::SpoolError;
 use miyabi::io::spool::holder::Holder;
 use miyabi::io::spool::limits::Limits;
+use miyabi::io::spool::settle::Acked;
 use miyabi::io::watch;
 use miyabi::model::envelope::Envelope;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::own_disk::{Kind, LoopDisk, enter, enter_with_own_limits};
+use super::own_disk::{Kind, LoopDisk, enter, enter_with_few_files, enter_with_own_limits};
 use super::{MINUTE, kaede, mailbox, names};
 
 /// More envelopes than any of the small disks here can take.
@@ -211,6 +212,52 @@ fn folders_that_are_taken_away_under_a_long_lived_process_come_back_with_the_nex
     assert_eq!(world.stranger().lease(&sent.to, &kaede(1), MINUTE, clock::now()).unwrap().unwrap().envelope, sent);
 }
 
+/// Opens files until there is no room for one more.
+fn all_descriptors() -> Vec<fs::File> {
+    let mut held = Vec::new();
+    loop {
+        match fs::File::open("/dev/null") {
+            Ok(file) => held.push(file),
+            Err(fault) => {
+                assert_eq!(fault.raw_os_error(), Some(24), "{fault}");
+                return held;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_process_that_may_open_no_more_files_is_told_so_and_loses_nothing() {
+    let test = "spool::trouble::a_process_that_may_open_no_more_files_is_told_so_and_loses_nothing";
+    let Some(below) = enter_with_few_files(test) else { return };
+    let spool = Spool::with_limits(below.join("spool"), Limits { done_age_max: Duration::ZERO, ..Limits::default() });
+    let sent: Vec<_> = (0..3).map(|_| message(10)).collect();
+    spool.deliver_batch(&sent, clock::now()).unwrap();
+    let leased = spool.lease(&mailbox("kaede"), &kaede(1), MINUTE, clock::now()).unwrap().unwrap();
+    let refused = message(10);
+    let stranger = Spool::with_limits(spool.root().to_owned(), spool.limits().clone());
+    let held = all_descriptors();
+    for spool in [&spool, &stranger] {
+        assert_no_files(spool.deliver(&refused, None, clock::now()).unwrap_err());
+        assert_no_files(spool.deliver_batch(&vec![refused.clone(); 20], clock::now()).unwrap_err());
+        assert_no_files(spool.lease(&mailbox("kaede"), &kaede(2), MINUTE, clock::now()).unwrap_err());
+        assert_no_files(spool.ack(&leased.receipt, None, clock::now()).unwrap_err());
+    }
+    drop(held);
+    assert_eq!(spool.deliver(&refused, None, clock::now()).unwrap(), Delivered::New);
+    // It was moved before the wait for the disk failed, and is known to be on the disk from now on.
+    assert_eq!(spool.ack(&leased.receipt, None, clock::now()).unwrap(), Acked::Already);
+    let mut left = sent[1..].to_vec();
+    left.push(refused);
+    std::thread::sleep(spool.limits().listing_age_max);
+    assert_eq!(work_off(&spool), left);
+}
+
+fn assert_no_files(error: SpoolError) {
+    let SpoolError::Io { source, .. } = error else { panic!("not a refusal by the system: {error:?}") };
+    assert_eq!(source.raw_os_error(), Some(24), "{source}");
+}
+
 /// Sets a limit of this user namespace.
 fn allow(what: &str, count: u32) {
     fs::write(Path::new("/proc/sys/user").join(what), count.to_string()).unwrap();
@@ -233,6 +280,8 @@ fn without_inotify_hints_are_missing_and_nothing_else_and_they_come_again_with_i
         watch.rearm();
         fs::write(folder.join("before"), "x").unwrap();
         assert!(hints.try_recv().is_err(), "there is inotify, although {limit} is 0");
+        let blind = watch.faults().blind;
+        assert_eq!(blind, 2, "at the start and at the sweep");
         allow(limit, 16);
         watch.rearm();
         assert_eq!(next(&mut hints), Ok(Some(())), "what came before the watch is looked for");
