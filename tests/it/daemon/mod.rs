@@ -7,5 +7,6 @@ mod freeze;
 mod github;
 mod reload;
 mod root;
+mod verb_kills;
 mod watching;
 mod work;

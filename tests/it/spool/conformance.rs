@@ -188,6 +188,30 @@ fn a_delayed_envelope_comes_at_its_time_and_holds_nobody_up(bench: &mut Bench) {
     assert_eq!((leased.envelope.id, leased.attempt), (delayed.id, 1));
 }
 
+fn what_nobody_takes_in_time_expires_and_what_was_taken_may_be_finished(bench: &mut Bench) {
+    let expiring =
+        |bench: &Bench| Envelope { expires_at: Some(bench.now + MINUTE / 2), ..envelope("kaede", bench.now) };
+    let [taken, given_back, left] = [expiring(bench), expiring(bench), expiring(bench)];
+    for envelope in [&taken, &given_back, &left] {
+        assert_eq!(bench.deliver(envelope), Accepted::New);
+    }
+    let late = bench.queue.deliver(&expiring(bench), Some(bench.now + MINUTE), bench.now);
+    assert!(matches!(late, Err(QueueFault::Invalid(_))), "{late:?}");
+    let given = bench.lease(2);
+    assert_eq!(ids(&given), [taken.id, given_back.id]);
+    bench.wait(MINUTE / 2);
+    assert!(bench.next().is_none());
+    assert_eq!(bench.place(left.id), Some(Place::Dead));
+    bench.ack(&given[0]).unwrap();
+    bench.nack(&given[1].ticket).unwrap();
+    bench.wait(MINUTE);
+    assert!(bench.next().is_none());
+    assert_eq!(bench.place(taken.id), Some(Place::Done));
+    assert_eq!(bench.place(given_back.id), Some(Place::Dead));
+    assert!(bench.queue.requeue(&left.to, left.id, bench.now).unwrap());
+    assert_eq!(bench.next().unwrap().envelope.id, left.id, "whoever revives it means it");
+}
+
 fn the_same_id_or_key_is_accepted_once(bench: &mut Bench) {
     let keyed = |from: &str, now| Envelope {
         from: from.to_owned(),
@@ -312,6 +336,7 @@ conform!(
     one_group_is_given_out_in_its_order_and_holds_up_no_other,
     one_call_takes_several_of_a_group_in_order,
     a_delayed_envelope_comes_at_its_time_and_holds_nobody_up,
+    what_nobody_takes_in_time_expires_and_what_was_taken_may_be_finished,
     the_same_id_or_key_is_accepted_once,
     attempts_are_counted_the_last_is_fatal_and_a_person_may_revive,
     who_never_answers_loses_the_envelope_to_the_dead,

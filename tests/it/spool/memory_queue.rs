@@ -20,7 +20,7 @@ enum State {
     Dead { reason: String },
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Letter {
     envelope: Envelope,
     attempt: u32,
@@ -34,6 +34,11 @@ impl Letter {
 
     fn is_requeued(&self) -> bool {
         self.attempt > self.envelope.attempts_max.max(1)
+    }
+
+    /// Says whether it waits and is of no use any more.
+    fn is_expired(&self, now: Timestamp) -> bool {
+        self.state == State::Waiting && !self.is_requeued() && self.envelope.expires_at.is_some_and(|end| end <= now)
     }
 
     fn is_in_flight(&self) -> bool {
@@ -56,7 +61,7 @@ impl Letter {
 
 type Rooms = BTreeMap<Mailbox, BTreeMap<EnvelopeId, Letter>>;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Content {
     rooms: Rooms,
     keys: BTreeMap<(Mailbox, String, String), (EnvelopeId, Timestamp)>,
@@ -71,6 +76,11 @@ pub(super) struct MemoryQueue {
 impl MemoryQueue {
     pub(super) fn new(limits: Limits) -> Self {
         Self { limits, content: Mutex::default() }
+    }
+
+    /// Returns another queue that holds the same.
+    pub(super) fn copy(&self) -> Self {
+        Self { limits: self.limits.clone(), content: Mutex::new(self.content().clone()) }
     }
 
     fn content(&self) -> MutexGuard<'_, Content> {
@@ -102,6 +112,9 @@ impl Queue for MemoryQueue {
         not_before: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<Accepted, QueueFault> {
+        if envelope.expires_at.is_some_and(|end| end <= not_before.unwrap_or(now).max(now)) {
+            return Err(QueueFault::Invalid("it expires before it could be leased".to_owned()));
+        }
         let bytes = serde_json::to_vec(envelope).map_err(|fault| QueueFault::Failed(Box::new(fault)))?;
         if bytes.len() > self.limits.envelope_bytes_max {
             return Err(QueueFault::Invalid("it is too large".to_owned()));
@@ -157,6 +170,9 @@ impl Queue for MemoryQueue {
                 State::Later(at) if *at <= now => letter.state = State::Waiting,
                 State::Leased { .. } | State::Later(_) | State::Waiting | State::Done { .. } | State::Dead { .. } => {}
             }
+        }
+        for letter in room.values_mut().filter(|letter| letter.is_expired(now)) {
+            letter.state = State::Dead { reason: "expired".to_owned() };
         }
         let mut taken = BTreeSet::new();
         let mut given = Vec::new();
@@ -230,7 +246,9 @@ impl Queue for MemoryQueue {
         match letter.filter(|letter| matches!(letter.state, State::Dead { .. })) {
             None => Ok(false),
             Some(letter) => {
-                letter.attempt += 1;
+                // A new round of attempts, so that no old ticket fits.
+                let max = letter.envelope.attempts_max.max(1);
+                letter.attempt = letter.attempt.div_ceil(max) * max + 1;
                 letter.state = State::Waiting;
                 Ok(true)
             }

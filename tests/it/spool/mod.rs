@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bounds;
+mod concurrent;
 mod conformance;
 mod contract;
 mod crash;
@@ -21,7 +22,7 @@ mod numbers;
 mod odd;
 mod order;
 mod others;
-mod own_disk;
+pub(crate) mod own_disk;
 mod power;
 mod properties;
 mod rivals;
@@ -121,7 +122,7 @@ fn envelope(to: &str, now: Timestamp) -> Envelope {
 
 /// Says what a test has seen, for whoever runs it with `--no-capture`.
 #[expect(clippy::print_stderr, reason = "figures are for people")]
-fn tell(text: &str) {
+pub(crate) fn tell(text: &str) {
     eprintln!("{text}");
 }
 
