@@ -51,16 +51,39 @@ pub(super) async fn prepare(context: &Context, order: &WorkOrder) -> Result<Prep
 }
 
 /// Clears away what earlier starts of this agent left: whoever dies after his report has no next attempt that would do it.
-pub(super) async fn clear_leftovers(context: &Context, orders: Vec<WorkOrder>) {
-    for order in orders {
-        match &order.workplace {
-            Some(workplace) => rescue(context, workplace, &order, order.attempt).await,
-            None => {
-                warn_unless_removed(&context.worktree(&order)).await;
-                warn_unless_removed(&context.files(&order).folder).await;
+pub(super) async fn clear_leftovers(context: &Context, mut orders: Vec<WorkOrder>) {
+    for _ in 0..CLEAR_TRIES_MAX {
+        for order in &orders {
+            match &order.workplace {
+                Some(workplace) => rescue(context, workplace, order, order.attempt).await,
+                None => {
+                    warn_unless_removed(&context.worktree(order)).await;
+                    warn_unless_removed(&context.files(order).folder).await;
+                }
             }
         }
+        orders.retain(|order| remains(context, order, order.attempt));
+        if orders.is_empty() {
+            return;
+        }
+        tokio::time::sleep(CLEAR_AGAIN).await;
     }
+}
+
+/// Says whether anything of an attempt is on the disk.
+fn remains(context: &Context, order: &WorkOrder, attempt: u32) -> bool {
+    let layout = &context.layout;
+    has_worktrees(context, order, attempt) || is_there(&layout.attempt(order.run, &order.stage, attempt))
+}
+
+fn has_worktrees(context: &Context, order: &WorkOrder, attempt: u32) -> bool {
+    let layout = &context.layout;
+    is_there(&layout.worktree(order.run, &order.stage, attempt))
+        || is_there(&layout.check_worktree(order.run, &order.stage, attempt))
+}
+
+fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
 }
 
 /// Finds the orders of this agent whose files an earlier start left. Reads at most [`LEFTOVERS_MAX`] folders.
@@ -93,12 +116,8 @@ async fn recover(workplace: &Workplace, order: &WorkOrder) -> Result<Option<Comm
 /// Saves what an earlier attempt left in its worktree, and clears it away. Its failure must not stop the new attempt.
 async fn rescue(context: &Context, workplace: &Workplace, order: &WorkOrder, attempt: u32) {
     let path = context.layout.worktree(order.run, &order.stage, attempt);
-    if path.symlink_metadata().is_err() {
-        remove_folder(&context.layout.attempt(order.run, &order.stage, attempt)).await.ok();
-        return;
-    }
     // First without saving: a worktree that was never finished, or whose work is on its branch, needs none.
-    if !matches!(worktree::remove(&workplace.path, &path, &LITTER).await, Ok(Removal::Removed)) {
+    if is_there(&path) && !matches!(worktree::remove(&workplace.path, &path, &LITTER).await, Ok(Removal::Removed)) {
         let key = attempt_key(order.run, &order.stage, attempt);
         let message = commit::message("left by an attempt that was ended", "", (SALVAGE_TRAILER, &key));
         let fallback = format!("{}-saved-{attempt}", workplace.branch);
@@ -111,7 +130,7 @@ async fn rescue(context: &Context, workplace: &Workplace, order: &WorkOrder, att
     let check = context.layout.check_worktree(order.run, &order.stage, attempt);
     worktree::remove_scratch(&workplace.path, &check).await.ok();
     // The order in it is how a worktree is found again that could not be removed now.
-    if path.symlink_metadata().is_err() {
+    if !has_worktrees(context, order, attempt) {
         remove_folder(&context.layout.attempt(order.run, &order.stage, attempt)).await.ok();
     }
 }
@@ -172,20 +191,27 @@ pub(super) async fn clear(context: &Context, order: &WorkOrder) {
         }
         None => warn_unless_removed(&path).await,
     }
-    if path.symlink_metadata().is_err() {
+    if !has_worktrees(context, order, order.attempt) {
         warn_unless_removed(&context.files(order).folder).await;
     }
 }
 
-/// Tries again, now and then, to clear away what could not be cleared at once, e.g. because the disk was full.
+/// Tries again, now and then, to clear away what could not be cleared at once, e.g. because the disk was full: of this attempt, and
+/// of those before it.
 pub(super) async fn clear_later(context: &Context, order: &WorkOrder) {
     for _ in 0..CLEAR_TRIES_MAX {
-        let is_there = |path: &Path| path.symlink_metadata().is_ok();
-        if !is_there(&context.worktree(order)) && !is_there(&context.files(order).folder) {
+        let earlier = (1..order.attempt).rev().take(EARLIER_MAX as usize);
+        let earlier: Vec<u32> = earlier.filter(|attempt| remains(context, order, *attempt)).collect();
+        if earlier.is_empty() && !remains(context, order, order.attempt) {
             return;
         }
         tokio::time::sleep(CLEAR_AGAIN).await;
         clear(context, order).await;
+        for attempt in earlier {
+            if let Some(workplace) = &order.workplace {
+                rescue(context, workplace, order, attempt).await;
+            }
+        }
     }
 }
 
