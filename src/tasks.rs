@@ -94,6 +94,23 @@ impl Tasks {
     }
 }
 
+/// Runs a process's main work as a task like all others: what wakes it is then seen by the thread that runs it, and none has to
+/// wake another one.
+///
+/// # Panics
+/// When the work panics.
+#[expect(clippy::disallowed_methods, reason = "this is the spawner, and the task is waited for")]
+pub async fn as_task<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    match tokio::task::spawn(work).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is ending: nobody goes on from here.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
 /// Does blocking work on the thread pool and waits for it; whoever gives up waiting lets it end by itself.
 ///
 /// # Panics

@@ -6,7 +6,7 @@ use super::output::Tone;
 use super::table::{Cell, Table};
 use crate::control::protocol::{Call, Top};
 use crate::model::size::{Size, round};
-use crate::model::usage::AgentUsage;
+use crate::model::usage::{AgentUsage, Usage};
 
 /// The arguments of `top`.
 #[derive(Debug, clap::Args)]
@@ -22,10 +22,12 @@ pub fn run(context: &Context) -> Result {
     let top: Top = context.client()?.ask(Call::Top)?;
     let out = &context.out;
     out.show(&top, || {
-        let mut table = Table::new(&["AGENT", "PROCESSES", "CPU", "CPU TIME", "MEMORY", "READ", "WRITTEN", "FILES"]);
+        let mut table =
+            Table::new(&["AGENT", "PROCESSES", "CPU", "CPU TIME", "MEMORY", "READ", "WRITTEN", "FILES", "DISK"]);
         for agent in top.usage.agents.iter().chain([&top.usage.supervisor]) {
             table.row(row(agent));
         }
+        table.row(row(&whole(&top.usage)));
         let mut text = table.render(out.color, out.width);
         let room = |bytes: Option<u64>| bytes.map_or_else(|| "unknown".to_owned(), |bytes| round(Size(bytes)));
         let (disk, memory) = (room(top.disk_free_bytes), room(top.memory_available_bytes));
@@ -34,6 +36,22 @@ pub fn run(context: &Context) -> Result {
         text
     })?;
     Ok(Ended::Well)
+}
+
+/// Adds up what the agents and the supervisor use.
+fn whole(usage: &Usage) -> AgentUsage {
+    let none = AgentUsage { name: "all".to_owned(), ..AgentUsage::default() };
+    usage.agents.iter().chain([&usage.supervisor]).fold(none, |sum, one| AgentUsage {
+        name: sum.name,
+        processes: sum.processes + one.processes,
+        cpu_permille: sum.cpu_permille + one.cpu_permille,
+        cpu_ms: sum.cpu_ms + one.cpu_ms,
+        memory_bytes: sum.memory_bytes + one.memory_bytes,
+        read_bytes: sum.read_bytes + one.read_bytes,
+        written_bytes: sum.written_bytes + one.written_bytes,
+        files: sum.files + one.files,
+        disk_bytes: sum.disk_bytes + one.disk_bytes,
+    })
 }
 
 fn row(agent: &AgentUsage) -> Vec<Cell> {
@@ -49,5 +67,6 @@ fn row(agent: &AgentUsage) -> Vec<Cell> {
         cell(&round(Size(agent.read_bytes))),
         cell(&round(Size(agent.written_bytes))),
         cell(&agent.files.to_string()),
+        cell(&round(Size(agent.disk_bytes))),
     ]
 }

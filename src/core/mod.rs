@@ -139,6 +139,17 @@ impl Core {
         self.index.open_orders().map(|(agent, _, envelope)| (agent.clone(), envelope)).collect()
     }
 
+    /// Returns the attempts that agents have in hand.
+    #[must_use]
+    pub fn attempts_in_hand(&self) -> Vec<(AgentId, RunId, StageName, u32)> {
+        let open = self.index.open_orders().filter_map(|(agent, task, _)| {
+            let record = self.durable.tasks.get(task)?;
+            let current = record.current()?;
+            Some((agent.clone(), record.run, current.stage.clone(), current.attempt))
+        });
+        open.collect()
+    }
+
     /// Returns the fact of our own that did not fit, if ever: a mistake of ours, on which the supervisor must end.
     #[must_use]
     pub const fn broken(&self) -> Option<&IllegalFact> {

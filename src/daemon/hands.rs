@@ -12,7 +12,7 @@ use crate::core::event::{Branches, Event, MergeResult, OrderPlace, PaneFound, Ro
 use crate::io::tmux::TmuxError;
 use crate::io::{freeze, git, resources};
 use crate::model::fault::with_causes;
-use crate::model::id::{AgentId, EnvelopeId};
+use crate::model::id::{AgentId, EnvelopeId, Mailbox};
 use crate::model::layout::Layout;
 use crate::model::plan::Plan;
 use crate::model::request::{Answer, RefusalKind, Request, RequestId};
@@ -52,6 +52,19 @@ impl Hands {
 
     pub(super) async fn connect(&self) -> Result<(), TmuxError> {
         self.panes.connect().await
+    }
+
+    /// Makes the connection to tmux again whenever it is lost.
+    pub(super) fn keep_connected(&self, tasks: &mut Tasks) {
+        self.panes.keep_connected(tasks);
+    }
+
+    /// Looks whether everybody who should have a pane has one.
+    pub(super) fn look_at_panes(&self, tasks: &mut Tasks, core: &Core) {
+        let expected = core.with_panes();
+        if !expected.is_empty() {
+            self.panes.look(tasks, expected);
+        }
     }
 
     /// Lets the tmux server end when its last session is gone, if it was us who started it.
@@ -150,8 +163,28 @@ impl Hands {
     pub(super) fn answer_top(&self, tasks: &mut Tasks, core: &Core, answerer: crate::control::answer::Answerer) {
         let layout = self.layout.clone();
         let agents: Vec<AgentId> = core.plan().agents.iter().map(|agent| agent.id.clone()).collect();
+        let mut theirs: BTreeMap<PathBuf, AgentId> = BTreeMap::new();
+        for agent in &agents {
+            let mailboxes =
+                [Mailbox::agent(agent), Mailbox::work(agent)].map(|name| layout.spool().join(name.as_str()));
+            theirs.extend(mailboxes.into_iter().chain([layout.agent_logs(agent)]).map(|path| (path, agent.clone())));
+        }
+        for (agent, run, stage, attempt) in core.attempts_in_hand() {
+            for path in [
+                layout.worktree(run, &stage, attempt),
+                layout.check_worktree(run, &stage, attempt),
+                layout.attempt(run, &stage, attempt),
+            ] {
+                theirs.insert(path, agent.clone());
+            }
+        }
         tasks.start_blocking("top", move || match resources::usage(layout.root(), &agents) {
-            Ok(usage) => {
+            Ok(mut usage) => {
+                let (disk, others) = resources::disk_used(&[layout.data(), layout.logs()], &theirs);
+                for agent in &mut usage.agents {
+                    agent.disk_bytes = disk.get(agent.name.as_str()).map_or(0, |size| size.0);
+                }
+                usage.supervisor.disk_bytes = others.0;
                 let room = Self::room(&layout);
                 answerer.value(&Top::new(usage, room.map(|room| (room.disk, room.memory))));
             }

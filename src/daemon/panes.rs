@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::core::effect::Stop;
 use crate::core::event::{Event, Evidence, PaneFound};
 use crate::io::cgroup;
 use crate::io::clock;
 use crate::io::process::{self, ProcessId};
-use crate::io::tmux::{SpawnPane, Tmux, TmuxError, TmuxSpec};
+use crate::io::tmux::{SpawnPane, Tmux, TmuxError, TmuxEvent, TmuxSpec};
 use crate::model::agent::AgentSpec;
 use crate::model::fault::with_causes;
 use crate::model::id::{AgentId, EnvelopeId, Incarnation};
@@ -29,6 +30,15 @@ use super::turn::Input;
 
 /// How long what an agent left may take to end by itself before it is killed.
 const REMAINS_GRACE: Duration = Duration::from_millis(1_500);
+
+/// How long lies between the two looks that show that a pane is gone: somebody may be moving it at that moment.
+const GONE_APART: Duration = Duration::from_secs(1);
+
+/// The wait before a lost connection to tmux is made again; it doubles with each try that fails.
+const CONNECT_FIRST: Duration = Duration::from_millis(50);
+
+/// The longest of these waits.
+const CONNECT_MAX: Duration = Duration::from_secs(30);
 
 /// Names the unit of the tmux server where a service manager keeps it.
 const SERVER_UNIT: &str = "MIYABI_TMUX_UNIT";
@@ -49,6 +59,8 @@ pub(super) struct Panes {
     under_systemd: bool,
     inputs: mpsc::Sender<Input>,
     desk: Desk,
+    /// Set when the session is left for good, and with it the connection.
+    left: CancellationToken,
 }
 
 impl Panes {
@@ -93,6 +105,7 @@ impl Panes {
             under_systemd: environment.contains_key("NOTIFY_SOCKET"),
             inputs,
             desk,
+            left: CancellationToken::new(),
         }
     }
 
@@ -102,7 +115,64 @@ impl Panes {
         Ok(())
     }
 
+    /// Makes the connection again whenever it is lost: with the client, the session or the whole server.
+    pub(super) fn keep_connected(&self, tasks: &mut Tasks) {
+        let (this, mut lost) = (self.clone(), self.tmux.events());
+        tasks.start("tmux connection", move |stop| async move {
+            let keep = async {
+                while let Some(event) = lost.recv().await {
+                    this.connect_again(&event).await;
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = this.left.cancelled() => {}
+                () = keep => {}
+            }
+        });
+    }
+
+    async fn connect_again(&self, event: &TmuxEvent) {
+        let mut wait = CONNECT_FIRST;
+        loop {
+            match self.tmux.connect().await {
+                Ok(how) => return tracing::info!(?event, ?how, "tmux is there again"),
+                Err(error) => tracing::warn!(error = with_causes(&error), ?event, "tmux cannot be connected again yet"),
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(CONNECT_MAX);
+        }
+    }
+
+    /// Looks for the panes that there should be: the slow second sign beside the death of their processes. Whoever has lost his
+    /// pane, or its tags, can be neither seen nor stopped there, and counts as dead.
+    pub(super) fn look(&self, tasks: &mut Tasks, expected: Vec<(AgentId, Incarnation)>) {
+        let this = self.clone();
+        tasks.start("panes", move |_| async move {
+            let Some(doubted) = this.missing(expected).await.filter(|missing| !missing.is_empty()) else { return };
+            tokio::time::sleep(GONE_APART).await;
+            for (agent, incarnation) in this.missing(doubted).await.unwrap_or_default() {
+                tracing::warn!(%agent, %incarnation, "its pane is gone");
+                send(&this.inputs, Event::PaneDied { agent, incarnation }).await;
+            }
+        });
+    }
+
+    /// Returns those who have no pane; nothing when that cannot be known. Without a connection there may be no server, and
+    /// then the ends of the processes say what there is to say.
+    async fn missing(&self, expected: Vec<(AgentId, Incarnation)>) -> Option<Vec<(AgentId, Incarnation)>> {
+        if !self.tmux.is_connected().await {
+            return None;
+        }
+        let panes = self.tmux.list_panes().await.ok()?;
+        let is_there = |(agent, incarnation): &(AgentId, Incarnation)| {
+            panes.iter().any(|pane| pane.agent == *agent && pane.incarnation == *incarnation && !pane.dead)
+        };
+        Some(expected.into_iter().filter(|expected| !is_there(expected)).collect())
+    }
+
     pub(super) async fn leave(&self) {
+        self.left.cancel();
         // Under a service manager the server has a unit of its own that ends it.
         if !self.under_systemd
             && let Err(error) = self.tmux.end_when_empty().await

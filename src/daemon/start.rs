@@ -20,7 +20,7 @@ use crate::model::fault::Fault;
 use crate::model::layout::Layout;
 use crate::model::plan::Plan;
 use crate::model::secret::Secret;
-use crate::tasks::Tasks;
+use crate::tasks::{self, Tasks};
 
 use super::desk::Desk;
 use super::hands::Hands;
@@ -199,6 +199,10 @@ impl StartError {
 /// # Errors
 /// Says why it could not start, or why it had to end.
 pub async fn run(options: Options) -> Result<(), StartError> {
+    tasks::as_task(supervise(options)).await
+}
+
+async fn supervise(options: Options) -> Result<(), StartError> {
     let layout = Layout::new(options.root.clone());
     make_folders(&layout)?;
     let lock = lockfile::acquire(&layout.lock()).map_err(|error| match error {
@@ -214,6 +218,7 @@ pub async fn run(options: Options) -> Result<(), StartError> {
     let (inputs, inbox) = mpsc::channel(INPUTS_MAX);
     let desk = Desk::start(&mut tasks, &layout, &plan.spool, inputs.clone());
     let hands = Hands::new(&options, &layout, &plan, inputs.clone(), desk);
+    hands.keep_connected(&mut tasks);
     hands.connect().await?;
 
     let (asks, asked) = mpsc::channel(ASKS_MAX);

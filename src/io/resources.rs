@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::clock;
@@ -15,6 +16,12 @@ use crate::model::usage::{AgentUsage, Usage};
 
 /// How long lies between the two looks from which shares of the processor are counted.
 const LOOK_APART: Duration = Duration::from_millis(500);
+
+/// How many files are looked at when the disk is measured.
+const FILES_MAX: usize = 500_000;
+
+/// The unit in which the system counts what a file takes.
+const BLOCK_BYTES: u64 = 512;
 
 /// Returns the room on the disk of a path that we may use.
 ///
@@ -89,6 +96,7 @@ pub fn usage(root: &Path, agents: &[AgentId]) -> Result<Usage, ProcessError> {
             read_bytes: look.read,
             written_bytes: look.written,
             files: look.files,
+            disk_bytes: 0,
         }
     };
     let agents: Vec<AgentUsage> = agents.iter().map(|agent| of(agent.as_str())).collect();
@@ -130,6 +138,36 @@ fn add(look: &mut Look, process: &ProcessId, ticks: u64) {
     look.files += fs::read_dir(format!("{folder}/fd")).map_or(0, Iterator::count);
 }
 
+/// Measures what lies on the disk in some folders: for each agent what lies in a folder of his, and the rest. What cannot be read
+/// counts nothing; what comes and goes meanwhile may count or not.
+#[must_use]
+pub fn disk_used(folders: &[PathBuf], theirs: &BTreeMap<PathBuf, AgentId>) -> (BTreeMap<String, Size>, Size) {
+    let (mut used, mut others) = (BTreeMap::<String, Size>::new(), Size(0));
+    let mut waiting: Vec<(PathBuf, Option<&AgentId>)> = folders.iter().map(|folder| (folder.clone(), None)).collect();
+    let mut looked_at = 0;
+    while let Some((folder, owner)) = waiting.pop() {
+        let owner = owner.or_else(|| theirs.get(&folder));
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            looked_at += 1;
+            if looked_at > FILES_MAX {
+                tracing::warn!(FILES_MAX, "there are more files than are measured");
+                return (used, others);
+            }
+            let Ok(meta) = entry.metadata() else { continue };
+            let size = meta.blocks().saturating_mul(BLOCK_BYTES);
+            match owner {
+                Some(agent) => used.entry(agent.to_string()).or_insert(Size(0)).0 += size,
+                None => others.0 += size,
+            }
+            // Links are not followed: what they show lies elsewhere.
+            if meta.is_dir() {
+                waiting.push((entry.path(), owner));
+            }
+        }
+    }
+    (used, others)
+}
+
 fn number_behind(text: &str, word: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(word))?.split_ascii_whitespace().next()?.parse().ok()
 }
@@ -137,6 +175,22 @@ fn number_behind(text: &str, word: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_lies_in_an_agents_folders_is_his_and_the_rest_is_not() {
+        let root = tempfile::tempdir().unwrap();
+        let kaede = AgentId::new("kaede").unwrap();
+        let his = root.path().join("logs/kaede");
+        fs::create_dir_all(his.join("deep")).unwrap();
+        fs::write(his.join("deep/file"), vec![1_u8; 100_000]).unwrap();
+        fs::write(root.path().join("other"), vec![1_u8; 50_000]).unwrap();
+        std::os::unix::fs::symlink(&his, root.path().join("link")).unwrap();
+        let theirs = BTreeMap::from([(his, kaede)]);
+        let (used, others) = disk_used(&[root.path().to_owned()], &theirs);
+        let used = used.get("kaede").unwrap().0;
+        assert!((100_000..150_000).contains(&used), "{used}");
+        assert!((50_000..90_000).contains(&others.0), "{others:?}");
+    }
 
     #[test]
     fn the_room_of_this_machine_is_seen() {

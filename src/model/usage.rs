@@ -30,4 +30,8 @@ pub struct AgentUsage {
     pub written_bytes: u64,
     /// How many files they have open.
     pub files: usize,
+    /// What lies on the root's disk for it, in bytes: its logs, its mailboxes, the worktree of its attempt. For the supervisor:
+    /// everything else below data/ and logs/.
+    #[serde(default)]
+    pub disk_bytes: u64,
 }

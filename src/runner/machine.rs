@@ -140,7 +140,7 @@ impl Machine {
         own.into_iter().chain([(self.beat_at, "heartbeat")]).min()
     }
 
-    /// Gives the order in hand the time back over which the clock has leapt, or the machine has slept: we wake for every beat, so
+    /// Gives whatever is under way the time back over which the clock has leapt, or the machine has slept: we wake for every beat, so
     /// a beat that is so late was not waited for.
     fn make_up_for_leaps(&mut self, now: Timestamp) {
         let late = now.since(self.beat_at);
@@ -148,9 +148,8 @@ impl Machine {
             return;
         }
         self.beat_at = now;
-        if let State::Working { stage, .. } = &mut self.state {
-            stage.shift(late);
-        }
+        // Counted from the last beat on: when in between it leapt nobody knows.
+        self.state.shift(late + self.settings.heartbeat);
     }
 
     /// Does what has become due.

@@ -293,8 +293,9 @@ async fn variables_of_one_agent_and_of_whoever_started_us_stay_out_of_other_pane
         let bytes = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
         String::from_utf8(bytes).unwrap().split('\0').map(str::to_owned).collect::<Vec<_>>()
     };
-    until("exec", || async { std::fs::read_to_string(format!("/proc/{}/comm", second.pid)).unwrap() == "sleep\n" })
-        .await;
+    for pid in [first.pid, second.pid] {
+        until("exec", || async { std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap() == "sleep\n" }).await;
+    }
     assert!(environment(first.pid).contains(&"SECRET_TOKEN=kaede's".to_owned()));
     let others = environment(second.pid);
     assert!(!others.iter().any(|entry| entry.starts_with("SECRET_TOKEN=")), "{others:?}");

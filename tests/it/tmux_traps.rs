@@ -198,6 +198,19 @@ async fn our_client_can_stand_still_without_making_the_server_hoard() {
     drop(unread);
     drop(place);
 
+    // The same with a pipe whose reader stands still.
+    let place = Place::new();
+    careless(&place, FLOOD);
+    let server = place.server();
+    place.tmux(&["pipe-pane", "-t", "a:0", "exec sleep 600"]);
+    let hoards = async {
+        while memory_kib(server.pid) < HOARD_KIB {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    drop(tokio::time::timeout(Duration::from_secs(3), hoards).await);
+    drop(place);
+
     let place = Place::new();
     let tmux = connected(&place).await;
     let client = place.tmux(&["list-clients", "-F", "#{client_pid}"]);
@@ -285,6 +298,41 @@ async fn typing_is_a_trap_and_nothing_of_ours_types() {
         }
     }
     assert!(read > 100, "only {read} files were read");
+}
+
+/// Programs take what arrives with the text for a part of it: that is why a pasted text must be followed by a wait, and its Enter
+/// confirmed. Nothing of ours types, as the test above sees to.
+#[tokio::test]
+async fn text_and_the_enter_behind_it_arrive_as_one() {
+    let place = Place::new();
+    let path = |name: &str| place.path().join(name);
+    let reads = format!(
+        "stty raw -echo; touch '{0}'; until [ -e '{1}' ]; do sleep 0.01; done; dd bs=4096 count=1 of='{2}.part' 2>/dev/null; mv '{2}.part' '{2}'; exec sleep 600",
+        path("ready").display(),
+        path("go").display(),
+        path("got").display()
+    );
+    careless(&place, &reads);
+    file(&path("ready")).await;
+    place.tmux(&["send-keys", "-t", "a:0", "-l", "do it"]);
+    place.tmux(&["send-keys", "-t", "a:0", "Enter"]);
+    std::fs::write(path("go"), "").expect("writable");
+    assert_eq!(file(&path("got")).await, "do it\r");
+}
+
+/// What separates the fields of an answer must arrive as it was asked for, whatever stands in the fields; other control characters
+/// do so on some versions only.
+#[tokio::test]
+async fn tabs_arrive_between_fields() {
+    let place = Place::new();
+    careless(&place, "sleep 600");
+    place.tmux(&["rename-window", "-t", "a:0", "カエデ|x"]);
+    let listed = |separator: &str| {
+        let format = format!("#{{window_index}}{separator}#{{window_name}}");
+        place.tmux(&["list-windows", "-t", "=a", "-F", &format])
+    };
+    assert_eq!(listed("\t"), "0\tカエデ|x");
+    assert_eq!(listed("|"), "0|カエデ|x", "it arrives, but names may contain it");
 }
 
 #[tokio::test]

@@ -5,12 +5,19 @@ use crate::core::effect::Effect;
 use crate::core::event::{OrderPlace, PaneFound};
 use crate::core::fact::DownCause;
 use crate::core::team;
-use crate::model::id::{AgentId, EnvelopeId};
+use crate::model::id::{AgentId, EnvelopeId, Incarnation};
 
 use super::table::News;
 use super::{Liveness, Pane};
 
 impl Core {
+    /// Returns who has a pane, as far as is known, and for which start.
+    #[must_use]
+    pub fn with_panes(&self) -> Vec<(AgentId, Incarnation)> {
+        let have = self.agents.iter().filter(|(_, live)| live.state.pane().is_some());
+        have.map(|(agent, _)| (agent.clone(), self.incarnation(agent))).collect()
+    }
+
     /// Takes what was found at the start: matching panes are adopted, everything else is cleared away. Returns who was
     /// adopted, and what differed from the journal, for people.
     pub(in crate::core) fn reconcile_panes(

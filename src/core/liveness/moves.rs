@@ -179,13 +179,17 @@ impl Core {
             return;
         }
         let Some(pane) = self.agents.get(agent).and_then(|live| live.state.pane()).cloned() else { return };
-        let patience = match how {
-            Stop::Term => self.plan.agent(agent).map_or(KILL_REPEAT, |spec| spec.stop_timeout + KILL_REPEAT),
-            Stop::Kill => KILL_REPEAT,
-        };
-        let deadline = self.now + patience;
+        let deadline = self.now + self.stop_patience(agent, how);
         self.push(Effect::StopPane { agent: agent.clone(), incarnation: self.incarnation(agent), how });
         self.enter(agent, news, Liveness::Stopping { pane, cause, deadline });
+    }
+
+    /// Returns how long an agent that is told to end may take.
+    fn stop_patience(&self, agent: &AgentId, how: Stop) -> Duration {
+        match how {
+            Stop::Term => self.plan.agent(agent).map_or(KILL_REPEAT, |spec| spec.stop_timeout + KILL_REPEAT),
+            Stop::Kill => KILL_REPEAT,
+        }
     }
 
     /// Does what is due for one agent.
@@ -221,6 +225,11 @@ impl Core {
             }
             Liveness::Suspect { pane, last_beat, activity, first, .. } => {
                 self.suspect(agent, pane, last_beat, activity, first);
+            }
+            // Whoever was told to end gets its time again as well.
+            Liveness::Stopping { pane, cause, deadline } if self.now.since(deadline) >= KILL_REPEAT => {
+                let deadline = self.now + self.stop_patience(agent, Stop::Term);
+                self.enter(agent, News::Due, Liveness::Stopping { pane, cause, deadline });
             }
             Liveness::Stopping { cause, .. } => self.stop(agent, News::Due, cause, Stop::Kill),
             Liveness::Clearing { cause, .. } => self.clear(agent, News::Due, cause),

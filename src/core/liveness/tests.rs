@@ -266,6 +266,23 @@ fn a_start_is_not_cut_short_by_a_clock_that_leaps_again_and_again() {
 }
 
 #[test]
+fn a_clock_that_leaps_does_not_cut_short_the_time_of_whoever_is_told_to_end() {
+    let mut core = core_in(State::Up, plan(RestartKind::Permanent, 5));
+    ask(&mut core, Request::AgentRestart { agent: kaede() });
+    let stops = |core: &mut Core| -> Vec<Stop> {
+        let effects = std::iter::from_fn(|| core.poll_effect());
+        effects.filter_map(|effect| if let Effect::StopPane { how, .. } = effect { Some(how) } else { None }).collect()
+    };
+    assert_eq!(stops(&mut core), [Stop::Term]);
+    core.handle_timeout(at(3_600));
+    assert_eq!((stops(&mut core), state_of(&core)), (Vec::new(), State::Stopping));
+    let (due, _) = core.poll_timeout().unwrap();
+    assert_eq!(due, at(3_600) + Duration::from_secs(10) + KILL_REPEAT);
+    core.handle_timeout(due);
+    assert_eq!(stops(&mut core), [Stop::Kill]);
+}
+
+#[test]
 fn the_end_of_an_incarnation_follows_the_restart_policy() {
     let after = |policy, intensity, cause: DownCause| {
         let mut core = core_in(State::Clearing, plan(policy, intensity));

@@ -9,6 +9,8 @@
 //! | a client or pipe that is not read makes the server hoard | 3.3a, 3.8 | no output, no pipes |
 //! | arguments above 16 KiB are refused | all | standard input and control lines |
 //! | what is typed is changed, or swallowed by copy mode | all | prompts travel as files |
+//! | a text and the Enter behind it arrive as one | all | prompts travel as files |
+//! | control characters but tab may not arrive from a format | some | fields are separated by tabs |
 //! | targets match by their beginning, names are changed | all; below 3.7 | ids, `=name`, checked names |
 //! | no Japanese under the C locale | all | `-u` and LANG |
 //! | a killed server leaves its socket | all | a connection is tried |

@@ -335,6 +335,17 @@ fn a_stop_is_over_at_its_timeout_whatever_happens() {
 }
 
 #[test]
+fn a_stop_has_its_time_also_when_the_clock_leaps() {
+    let mut world = World::running(order());
+    assert_eq!(world.tell(Event::StopRequested), ["signal Term"]);
+    world.now += 7_200_000;
+    world.machine.handle_timeout(at(world.now));
+    assert_eq!(world.effects(), ["beat Running", "look"]);
+    assert_eq!(world.wait(5_000), ["signal Kill"], "the program has the rest of its time");
+    assert_eq!(world.wait(5_000).last().map(String::as_str), Some("exit"));
+}
+
+#[test]
 fn a_stop_lets_a_report_that_is_under_way_be_acknowledged() {
     let mut world = World::running(order());
     world.tell(Event::Ran(Box::default()));

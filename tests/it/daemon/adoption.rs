@@ -6,7 +6,7 @@ use std::process::Command;
 use super::deaths::{begin, finish, kill};
 use super::root::Root;
 
-fn tmux(root: &Root, arguments: &[&str]) -> String {
+pub(super) fn tmux(root: &Root, arguments: &[&str]) -> String {
     let output = Command::new("tmux")
         .args(["-L", "test"])
         .args(arguments)

@@ -3,6 +3,7 @@
 use std::fs;
 use std::process::Command;
 
+use super::adoption::tmux;
 use super::root::Root;
 
 pub(super) const ECHO: &str = "driver = \"echo\"";
@@ -110,6 +111,61 @@ fn a_killed_tmux_server_takes_only_the_panes_along() {
         .unwrap();
     assert!(killed.success());
     root.wait_nth_event("agent-up", "kaede", 2);
+    finish(&root, 2);
+}
+
+/// Holds all threads of a process, as a debugger does, until it is dead. SIGSTOP alone would not do: tmux continues its panes.
+const HOLD: &str = "import ctypes, os, sys
+attach, all_threads = 16, 0x40000000
+libc = ctypes.CDLL(None, use_errno=True)
+for thread in os.listdir(f'/proc/{sys.argv[1]}/task'):
+    assert libc.ptrace(attach, int(thread), None, None) == 0, os.strerror(ctypes.get_errno())
+try:
+    while True:
+        os.waitpid(-1, all_threads)
+except ChildProcessError:
+    pass
+";
+
+#[test]
+fn a_runner_that_hangs_is_found_by_its_silence_and_replaced() {
+    let root = begin();
+    let pid = root.agent("kaede")["pid"].to_string();
+    let mut holder = Command::new("python3").args(["-c", HOLD, &pid]).spawn().unwrap();
+    let down = root.wait_event("agent-down", "kaede");
+    assert!(down["text"].as_str().unwrap().contains("was silent"), "{down}");
+    assert!(holder.wait().unwrap().success());
+    root.wait_nth_event("agent-up", "kaede", 2);
+    finish(&root, 2);
+}
+
+#[test]
+fn a_killed_session_takes_only_the_panes_along() {
+    let root = begin();
+    tmux(&root, &["kill-session", "-t", "=test"]);
+    root.wait_nth_event("agent-up", "kaede", 2);
+    finish(&root, 2);
+}
+
+#[test]
+fn a_killed_client_of_tmux_is_replaced_and_nobody_feels_it() {
+    let root = begin();
+    let client = || tmux(&root, &["list-clients", "-F", "#{client_pid}"]);
+    let first = client();
+    kill(&first);
+    root.until("another client is attached", || ![first.as_str(), ""].contains(&client().as_str()));
+    finish(&root, 1);
+}
+
+/// The slow second sign: what is in no pane of ours any more can be neither attached nor stopped there.
+#[test]
+fn an_agent_whose_pane_lost_its_tags_is_started_again() {
+    let root = begin();
+    let panes = tmux(&root, &["list-panes", "-a", "-F", "#{pane_id} #{@miyabi_agent}"]);
+    let pane = panes.lines().find_map(|line| line.strip_suffix(" kaede")).unwrap();
+    tmux(&root, &["set-option", "-p", "-u", "-t", pane, "@miyabi_agent"]);
+    root.wait_nth_event("agent-up", "kaede", 2);
+    assert!(!tmux(&root, &["list-panes", "-a", "-F", "#{pane_id}"]).lines().any(|id| id == pane), "{pane} is left");
     finish(&root, 2);
 }
 

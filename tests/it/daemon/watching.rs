@@ -160,11 +160,16 @@ fn top_shows_what_each_agent_uses() {
     let top = root.json(&["top"]);
     let kaede = &top["agents"][0];
     assert_eq!(kaede["name"], "kaede");
-    for field in ["processes", "cpu_ms", "memory_bytes", "files"] {
+    for field in ["processes", "cpu_ms", "memory_bytes", "files", "disk_bytes"] {
         assert!(kaede[field].as_u64().unwrap() > 0, "{field}: {kaede}");
     }
     assert!(top["disk_free_bytes"].as_u64().unwrap() > 0 && top["memory_available_bytes"].as_u64().unwrap() > 0);
-    assert!(root.ok(&["top"]).contains("kaede"));
+    assert!(top["supervisor"]["disk_bytes"].as_u64().unwrap() > 0, "the journal lies somewhere");
+    let shown = root.ok(&["top"]);
+    assert!(
+        ["kaede", "supervisor", "all"].iter().all(|name| shown.lines().any(|line| line.starts_with(name))),
+        "{shown}"
+    );
     root.ok(&["task", "cancel", "t/a"]);
 }
 

@@ -283,7 +283,10 @@ impl World {
         }
         match cause {
             DownCause::Silent => {
-                let looks = self.checks.signs.get(&(agent.clone(), incarnation)).cloned().unwrap_or_default();
+                let mut looks = self.checks.signs.get(&(agent.clone(), incarnation)).cloned().unwrap_or_default();
+                // A look that is told twice is one look.
+                let mut told = BTreeSet::new();
+                looks.retain(|look| told.insert(look.at));
                 let still = looks.len() >= 2
                     && looks
                         .windows(2)
@@ -317,7 +320,8 @@ impl World {
         else {
             return;
         };
-        let heartbeat = self.plan.agent(agent).map_or(0, |spec| i64::try_from(spec.heartbeat.as_millis()).unwrap());
+        // The plan may be newer than what the supervisor has read so far.
+        let heartbeat = i64::try_from(self.settings_of(agent).heartbeat.as_millis()).unwrap();
         let found = self.programs.values().find(|program| program.order() == order);
         let Some((lived, visible)) = found.map(|program| (program.lived(self.t), program.is_visible())) else { return };
         // Each leap of the clock counts for two heartbeats at most.
