@@ -52,12 +52,14 @@ done
 if grep -q token-xyzzy "/proc/$(property MainPID)/environ"; then fail "the token is in the environment"; fi
 [ "$(runuser --user=taro -- cat "/run/credentials/$unit.service/github_token")" = token-xyzzy ] || fail "the token is not handed over"
 
-echo "== a killed supervisor comes back and finds its agents"
+echo "== a supervisor that is killed or aborts comes back and finds its agents"
 before=$(agent_pids)
-pid=$(property MainPID)
-kill -KILL "$pid"
-eventually 20 replaced "$pid"
-[ "$(agent_pids)" = "$before" ] || fail "the agents were restarted: $before, then $(agent_pids)"
+for signal in KILL ABRT; do
+  pid=$(property MainPID)
+  kill -"$signal" "$pid"
+  eventually 20 replaced "$pid"
+  [ "$(agent_pids)" = "$before" ] || fail "the agents were restarted after $signal: $before, then $(agent_pids)"
+done
 
 "$program" -C "$root" status | grep -q 'everything agrees' || fail "it does not tell what it found"
 

@@ -9,7 +9,11 @@ pid_of() { "$program" -C "$root" status --json | python3 -c 'import json, sys
 print(next(agent["pid"] for agent in json.load(sys.stdin)["agents"] if agent["id"] == sys.argv[1]))' "$1"; }
 holds() { [ "$(cat "$1")" = "$2" ]; }
 answers() { "$program" -C "$root" status; }
+busy() { "$program" -C "$root" status | grep -q "^$1 .*busy"; }
 other_supervisor() { local pid; pid=$(property MainPID) && [ "$pid" != 0 ] && [ "$pid" != "$1" ]; }
+beats_of() { python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["sequence"])' "$root/data/run/beats/$1.json"; }
+merged() { as_taro git -C "$root" cat-file -e "main:$1"; }
+beats_beyond() { [ "$(beats_of "$1")" -gt "$2" ]; }
 idle() { "$program" -C "$root" status | grep -q "^$1 .*idle"; }
 
 if [ -e /root/rebooted ]; then
@@ -39,6 +43,9 @@ as_taro git add .gitignore
 as_taro git commit --quiet --message=first
 as_taro mkdir "$root/dag"
 as_taro tee "$root/agents.toml" >/dev/null <<'TOML'
+[defaults]
+heartbeat = "1s"
+heartbeat_timeout = "8s"
 [[agent]]
 id = "kaede"
 role = "codegen"
@@ -107,6 +114,54 @@ eventually 60 answers
 journalctl --no-pager --unit="$unit" | grep -i 'oom.kill' >/dev/null || fail "it was not the memory that ended it"
 [ "$(pid_of sakura)" = "$sakura" ] || fail "sakura was restarted"
 [ "$(pid_of kaede)" = "$kaede" ] || fail "kaede was restarted"
+
+echo "== a clock that is set forward and back costs nobody's life or work"
+as_taro "$program" submit --run 'until [ -e clock ]; do sleep 0.2; done; echo clock > clock.txt' --agent kaede >/dev/null
+eventually 60 busy kaede
+for step in 7200 -10800 3600; do
+  date --set="@$(($(date +%s) + step))" >/dev/null
+  beats=$(beats_of kaede)
+  # More beats than it takes to suspect and to judge somebody who has none.
+  eventually 90 beats_beyond kaede $((beats + 8))
+  [ "$step" -gt 0 ] || { systemctl restart "$unit" && eventually 60 answers; }
+done
+[ "$(pid_of sakura)" = "$sakura" ] || fail "sakura was restarted"
+[ "$(pid_of kaede)" = "$kaede" ] || fail "kaede was restarted"
+worktree=$(ls -d "$root"/data/worktrees/*)
+as_taro touch "$worktree/clock"
+eventually 60 merged clock.txt
+[ "$(as_taro git -C "$root" log --format=%s -- clock.txt | wc -l)" = 1 ] || fail "the work was not done once"
+"$program" -C "$root" events --json | python3 -c 'import json, sys
+failed = [line for line in map(json.loads, sys.stdin) if line["kind"] == "attempt-failed"]
+assert not failed, failed' || fail "an attempt failed"
+
+echo "== kills under load leave no group, process or worktree behind"
+printf 'tasks:\n' | as_taro tee "$root/dag/.load" >/dev/null
+for task in $(seq 6); do
+  printf '  t%s: {run: "sleep 1; echo %s > t%s.txt", retry: {limit: 20, interval: 10ms}}\n' "$task" "$task" "$task"
+done | as_taro tee -a "$root/dag/.load" >/dev/null
+as_taro mv "$root/dag/.load" "$root/dag/load.yaml"
+for _ in 1 2; do
+  eventually 60 busy kaede
+  kill -KILL "$(pid_of kaede)"
+  eventually 60 busy kaede
+  pid=$(property MainPID)
+  kill -KILL "$pid"
+  eventually 60 other_supervisor "$pid"
+  eventually 60 answers
+done
+kill -KILL "$(property MainPID "$unit-tmux")"
+for task in $(seq 6); do eventually 120 is_state "load/t$task" done; done
+eventually 60 idle kaede
+eventually 60 idle sakura
+[ "$(as_taro git -C "$root" log --format=%s -- 't*.txt' | wc -l)" = 6 ] || fail "a task was not done once"
+for group in "$agents"/agent-*; do
+  case ${group##*/} in agent-kaede | agent-sakura) ;; *) fail "the group $group is left" ;; esac
+  eventually 20 holds "$group/work/pids.current" 0
+  [ "$(wc -l <"$group/runner/cgroup.procs")" = 1 ] || fail "more than the runner is in $group/runner"
+done
+[ -z "$(ls "$root/data/worktrees")" ] || fail "worktrees are left: $(ls "$root/data/worktrees")"
+[ "$(as_taro git -C "$root" worktree list | wc -l)" = 1 ] || fail "worktrees are known: $(as_taro git -C "$root" worktree list)"
 
 echo "== agents can have sandboxes of their own"
 as_taro "$program" submit --repo none --run 'unshare --user --map-root-user --pid --fork --mount-proc true' --wait >/dev/null || fail "no sandbox"
