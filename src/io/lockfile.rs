@@ -1,12 +1,15 @@
 //! One supervisor per root: a lock that ends with its holder.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+
+use super::process;
 
 /// The lock is held as long as this value, or its process, lives.
 #[derive(Debug)]
@@ -36,6 +39,11 @@ pub enum LockError {
     },
 }
 
+/// How often a lock is tried again whose holder is gone, and the wait between two tries: a child of a killed holder that
+/// has not come to its `exec` yet keeps the lock for moments.
+const TRIES_MAX: u32 = 200;
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
 /// Takes the lock, and writes the process id into the file for those who come too late.
 ///
 /// # Errors
@@ -44,15 +52,24 @@ pub fn acquire(path: &Path) -> Result<Lock, LockError> {
     let io = |source| LockError::Io { path: path.to_owned(), source };
     let mut file =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map_err(io)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => {
-            let mut pid = String::new();
-            file.read_to_string(&mut pid).map_err(io)?;
+    let mut tries = 0;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(Errno::WOULDBLOCK) => {}
+            Err(error) => return Err(io(error.into())),
+        }
+        let mut pid = String::new();
+        file.rewind().map_err(io)?;
+        file.read_to_string(&mut pid).map_err(io)?;
+        tries += 1;
+        let is_alive = pid.trim().parse().is_ok_and(|pid| process::identify(pid).is_some());
+        if is_alive || tries >= TRIES_MAX {
             return Err(LockError::Held { path: path.to_owned(), pid: pid.trim().to_owned() });
         }
-        Err(error) => return Err(io(error.into())),
+        std::thread::sleep(LOOK_AGAIN);
     }
+    file.rewind().map_err(io)?;
     file.set_len(0).map_err(io)?;
     writeln!(file, "{}", std::process::id()).map_err(io)?;
     Ok(Lock { _file: file })
@@ -74,5 +91,27 @@ mod tests {
         }
         drop(first);
         acquire(&path).unwrap();
+    }
+
+    #[test]
+    fn a_lock_whose_holder_is_gone_is_waited_for() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("lock");
+        let mut gone = std::process::Command::new("true").spawn().unwrap();
+        gone.wait().unwrap();
+        // A child that was not yet at its `exec` when its parent was killed: the lock is held, and by nobody who is named.
+        let left = acquire(&path).unwrap();
+        std::fs::write(&path, format!("{}\n", gone.id())).unwrap();
+        std::thread::scope(|scope| {
+            let (told, waits) = std::sync::mpsc::channel();
+            let path = &path;
+            scope.spawn(move || {
+                told.send(()).unwrap();
+                acquire(path).unwrap();
+            });
+            waits.recv().unwrap();
+            drop(left);
+        });
+        assert_eq!(std::fs::read_to_string(&path).unwrap().trim(), std::process::id().to_string());
     }
 }
