@@ -1,6 +1,7 @@
 //! `miyabi init`: makes a folder a root that works at once.
 
 mod git;
+mod hub;
 mod team;
 
 use std::fs::Permissions;
@@ -13,6 +14,8 @@ use super::failure::{Ended, Failure, Kind, Result};
 use super::output::{Form, Tone};
 use crate::model::layout::Layout;
 
+use team::Place;
+
 /// Keeps a folder's content out of git without a change to a file that git tracks: a changed file would make the
 /// checkout dirty, and then nothing could be merged into it.
 const IGNORE_ALL: &str = "# Written while the orchestra runs; nothing in here belongs into git.\n*\n";
@@ -23,8 +26,12 @@ const IGNORE_ENTRIES: [&str; 2] = ["/data/", "/logs/"];
 /// The arguments of `init`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Files that exist are never changed.\n\n\
-    Examples:\n  miyabi init\n  miyabi -C ~/project init --dry-run")]
+    Examples:\n  miyabi init\n  miyabi -C ~/project init --dry-run\n  miyabi init --github octo-org/app")]
 pub struct Args {
+    /// Takes the issues of this repository: OWNER/REPO, or its https address; clones it if there is no checkout here
+    #[arg(long, value_name = "OWNER/REPO")]
+    pub github: Option<hub::OnGithub>,
+
     /// Shows what would be written and changes nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -51,15 +58,32 @@ pub fn run(context: &Context, args: &Args) -> Result {
     let root = folder(context, args)?;
     let layout = Layout::new(root);
     let surroundings = git::look(layout.root());
-    let steps = plan(context, &layout, surroundings.as_ref())?;
+    let hub = match &args.github {
+        Some(hub) => Some((hub, hub::find_checkout(hub, layout.root(), surroundings.as_ref())?)),
+        None => None,
+    };
+    let place = match (&hub, &surroundings) {
+        (Some((hub, checkout)), _) => Place::OnGithub(hub, &checkout.path),
+        (None, Some(git)) => Place::Checkout(git),
+        (None, None) => Place::Nowhere,
+    };
+    let steps = plan(context, &layout, surroundings.as_ref(), &place)?;
+    let to_clone = hub.as_ref().and_then(|(hub, checkout)| Some((hub, checkout.clone_into.as_deref()?)));
     if !args.dry_run {
+        // First what can fail.
+        if let Some((hub, into)) = to_clone {
+            hub::clone(hub, into)?;
+        }
         for step in &steps {
             perform(step)?;
         }
     }
-    show(context, args, &layout, &steps)?;
+    show(context, args, &layout, &steps, to_clone.map(|(_, into)| into))?;
     if context.out.form == Form::Text && !args.dry_run {
-        next_steps(context, &layout, surroundings.as_ref())?;
+        match &place {
+            Place::OnGithub(hub, _) => next_steps_on_github(context, &layout, hub, &steps)?,
+            Place::Checkout(_) | Place::Nowhere => next_steps(context, &layout, surroundings.as_ref())?,
+        }
     }
     Ok(Ended::Well)
 }
@@ -78,12 +102,12 @@ fn folder(context: &Context, args: &Args) -> Result<PathBuf> {
 }
 
 /// Decides what is to be made.
-fn plan(context: &Context, layout: &Layout, git: Option<&git::Surroundings>) -> Result<Vec<Step>> {
+fn plan(context: &Context, layout: &Layout, git: Option<&git::Surroundings>, place: &Place<'_>) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     let mut want = |path: PathBuf, text: String| {
         steps.push(if path.exists() { Step::Keep { path } } else { Step::Write { path, text } });
     };
-    let team = team::agents_toml(&context.environment, git);
+    let team = team::agents_toml(&context.environment, place);
     want(layout.config(), team);
     want(layout.dag().join("hello.yaml"), team::STARTER_FILE.to_owned());
     for folder in [layout.data(), layout.logs()] {
@@ -146,15 +170,17 @@ fn not_made(path: &Path, error: io::Error) -> Failure {
     Failure::new(Kind::Failed, anyhow::Error::new(error).context(format!("cannot make {}", path.display())))
 }
 
-fn show(context: &Context, args: &Args, layout: &Layout, steps: &[Step]) -> Result<()> {
-    let lines: Vec<(&str, &Path)> = steps
-        .iter()
-        .filter_map(|step| match step {
-            Step::Write { path, .. } => Some(("made", path.as_path())),
-            Step::Append { path, .. } => Some(("extended", path.as_path())),
-            Step::Keep { path } => Some(("kept", path.as_path())),
-            Step::PrivateFolder { .. } => None,
-        })
+fn show(context: &Context, args: &Args, layout: &Layout, steps: &[Step], cloned: Option<&Path>) -> Result<()> {
+    let steps = steps.iter().filter_map(|step| match step {
+        Step::Write { path, .. } => Some(("made", path.as_path())),
+        Step::Append { path, .. } => Some(("extended", path.as_path())),
+        Step::Keep { path } => Some(("kept", path.as_path())),
+        Step::PrivateFolder { .. } => None,
+    });
+    let lines: Vec<(&str, &Path)> = cloned
+        .map(|path| ("cloned", path))
+        .into_iter()
+        .chain(steps)
         .map(|(word, path)| (word, path.strip_prefix(layout.root()).unwrap_or(path)))
         .collect();
     if context.out.form == Form::Json {
@@ -163,7 +189,7 @@ fn show(context: &Context, args: &Args, layout: &Layout, steps: &[Step]) -> Resu
         };
         return context.out.json(&serde_json::json!({
             "root": layout.root(), "dry_run": args.dry_run,
-            "made": of("made"), "extended": of("extended"), "kept": of("kept"),
+            "cloned": of("cloned"), "made": of("made"), "extended": of("extended"), "kept": of("kept"),
         }));
     }
     let would = if args.dry_run { "would be " } else { "" };
@@ -174,6 +200,32 @@ fn show(context: &Context, args: &Args, layout: &Layout, steps: &[Step]) -> Resu
             context.out.color.paint(tone, &format!("{would}{word}")),
             path.display()
         ))?;
+    }
+    Ok(())
+}
+
+fn next_steps_on_github(context: &Context, layout: &Layout, hub: &hub::OnGithub, steps: &[Step]) -> Result<()> {
+    let here = layout.root() == context.environment.folder;
+    let at = if here { String::new() } else { format!(" -C {}", layout.root().display()) };
+    let kept = steps.iter().any(|step| matches!(step, Step::Keep { path } if *path == layout.config()));
+    let mut lines = vec![String::new()];
+    if kept {
+        lines.push(format!(
+            "agents.toml was there and says what it said: add github = \"{}\" to its [[repository]].",
+            hub.slug()
+        ));
+    }
+    lines.extend([
+        "Next:".to_owned(),
+        format!(
+            "  GITHUB_TOKEN=... miyabi{at} doctor   says whether the token may do what it must, and what is missing"
+        ),
+        format!("  GITHUB_TOKEN=... miyabi{at} up       starts the team"),
+        format!("  then put the label auto-code on an issue of {}: its comment says how far it is", hub.slug()),
+        format!("  miyabi{at} github status            says what was found, and what waits and why"),
+    ]);
+    for line in lines {
+        context.out.line(&line)?;
     }
     Ok(())
 }

@@ -4,16 +4,23 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::super::context::{Context, read_plan};
-use super::super::failure::Failure;
+use super::super::failure::{Failure, Kind};
 use super::super::when;
 use super::Finding;
 use crate::control::protocol::{Call, Status, SupervisorState};
 use crate::io::clock;
-use crate::io::github::{self, GithubError};
-use crate::model::github::API_URL;
+use crate::io::github::client::Client;
+use crate::io::github::rights::{self, Lack};
+use crate::model::github::{API_URL, Trouble};
+use crate::model::id::RepositorySlug;
+use crate::model::plan::Plan;
+use crate::model::secret::Secret;
 
 /// How long GitHub may take to answer.
-const GITHUB_TIME_MAX: Duration = Duration::from_secs(10);
+const GITHUB_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// What a fine-grained token needs.
+const PERMISSIONS: &str = "issues, pull requests, contents and commit statuses, read and write";
 
 /// Looks at what runs.
 pub(super) fn look(context: &Context) -> Vec<Finding> {
@@ -22,12 +29,18 @@ pub(super) fn look(context: &Context) -> Vec<Finding> {
     let plan = context.layout().and_then(|layout| read_plan(&layout)).ok().and_then(|(_, plan)| plan.ok());
     let spec = plan.as_ref().map(|plan| plan.github.clone()).unwrap_or_default();
     let api = context.environment.github_api.clone().or_else(|| (spec.api_url != API_URL).then_some(spec.api_url));
+    let uses_github = plan.as_ref().is_some_and(Plan::uses_github);
     match context.environment.github_token(&spec.token_env) {
-        Some(token) => findings.push(github(token.expose(), api.as_deref())),
-        None if plan.is_some_and(|plan| plan.uses_github()) => findings.push(Finding::fail(
+        Some(token) => {
+            let repositories =
+                plan.iter().flat_map(|plan| &plan.repositories).filter_map(|repository| repository.github.as_ref());
+            let slugs: Vec<RepositorySlug> = repositories.map(|spec| spec.slug.clone()).collect();
+            findings.extend(github(token, api.as_deref().unwrap_or(API_URL), &slugs, &spec.token_env));
+        }
+        None if uses_github => findings.push(Finding::fail(
             "github",
             format!("agents.toml names repositories on GitHub, and {} is not set", spec.token_env),
-            "give the supervisor a token that may read issues and write contents, pull requests and issues",
+            format!("give the supervisor a token with the permissions {PERMISSIONS}"),
         )),
         None => {}
     }
@@ -66,23 +79,53 @@ fn supervisor(context: &Context) -> Finding {
     }
 }
 
-fn github(token: &str, api: Option<&str>) -> Finding {
-    let hint = "check GITHUB_TOKEN and the network; work without GitHub is not affected";
+fn github(token: Secret, api: &str, slugs: &[RepositorySlug], variable: &str) -> Vec<Finding> {
+    let hint = format!("check {variable} and the network; work without GitHub is not affected");
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return Finding::warn("github", format!("cannot be asked: {error}"), hint),
+        Err(error) => return vec![Finding::warn("github", format!("cannot be asked: {error}"), hint)],
     };
-    let asked = runtime.block_on(async { tokio::time::timeout(GITHUB_TIME_MAX, github::rate_limit(token, api)).await });
+    let client = match runtime.block_on(async { Client::new(token, api) }) {
+        Ok(client) => client,
+        Err(error) => return vec![Finding::warn("github", Failure::new(Kind::Failed, error).message(), hint)],
+    };
+    let asked = runtime.block_on(async {
+        tokio::time::timeout(GITHUB_TIME_MAX, async {
+            let holder = rights::holder(&client).await?;
+            let lacks = rights::lacks(&client, &holder, slugs).await?;
+            Ok::<_, Trouble>((holder, lacks))
+        })
+        .await
+    });
     match asked {
-        Ok(Ok(limit)) => {
-            Finding::ok("github", format!("the token works: {} of {} calls left", limit.remaining, limit.limit))
+        Ok(Ok((holder, lacks))) => {
+            let left = client.quota().map(|quota| format!(", {} of {} calls left", quota.remaining, quota.limit));
+            let message = format!("the token is that of {}{}", holder.login, left.unwrap_or_default());
+            std::iter::once(Finding::ok("github", message)).chain(lacks.into_iter().flat_map(of_repository)).collect()
         }
-        Ok(Err(error @ GithubError::Token)) => {
-            Finding::fail("github", error.to_string(), "make a new token and set GITHUB_TOKEN, or unset it")
-        }
-        Ok(Err(error @ (GithubError::Address { .. } | GithubError::Setup(_) | GithubError::Call(_)))) => {
-            Finding::warn("github", Failure::new(super::super::failure::Kind::Failed, error).message(), hint)
-        }
-        Err(_) => Finding::warn("github", "GitHub did not answer in time", hint),
+        Ok(Err(Trouble::Refused { status: 401, .. })) => vec![Finding::fail(
+            "github",
+            "GitHub does not accept the token",
+            format!("make a new token with the permissions {PERMISSIONS} and set {variable}, or unset it"),
+        )],
+        Ok(Err(trouble)) => vec![Finding::warn("github", trouble.to_string(), hint)],
+        Err(_) => vec![Finding::warn("github", "GitHub did not answer in time", hint)],
     }
+}
+
+/// Tells what a token may not do in a repository, one finding for each permission.
+fn of_repository((slug, lacks): (RepositorySlug, Vec<Lack>)) -> Vec<Finding> {
+    if lacks.is_empty() {
+        return vec![Finding::ok("github", format!("the token may do in {slug} what it must"))];
+    }
+    lacks
+        .into_iter()
+        .map(|lack| {
+            Finding::fail(
+                "github",
+                format!("missing for {slug}: {}", lack.permission),
+                format!("it is needed {}; change the token, or who has it, on GitHub", lack.purpose),
+            )
+        })
+        .collect()
 }

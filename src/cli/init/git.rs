@@ -33,6 +33,13 @@ pub(super) fn is_tracked(folder: &Path, file: &str) -> bool {
     ask(folder, &["ls-files", "--error-unmatch", "--", file]).is_some()
 }
 
+/// Returns the addresses of a checkout's remotes, as they are written in its configuration.
+#[must_use]
+pub(super) fn remotes(folder: &Path) -> Vec<String> {
+    let listed = ask(folder, &["config", "--get-regexp", r"^remote\..*\.url$"]).unwrap_or_default();
+    listed.lines().filter_map(|line| line.split_once(' ')).map(|(_, url)| url.to_owned()).collect()
+}
+
 fn ask(folder: &Path, arguments: &[&str]) -> Option<String> {
     let output = Command::new("git").arg("-C").arg(folder).args(arguments).stderr(Stdio::null()).output().ok()?;
     let said = String::from_utf8(output.stdout).ok()?;

@@ -2,7 +2,19 @@
 
 use super::super::env::Environment;
 use super::git::Surroundings;
+use super::hub::OnGithub;
 use crate::model::id::RepositoryName;
+
+/// Where the team works.
+#[derive(Debug)]
+pub(super) enum Place<'a> {
+    /// In a repository on GitHub, whose checkout has this path.
+    OnGithub(&'a OnGithub, &'a str),
+    /// In the checkout around the root.
+    Checkout(&'a Surroundings),
+    /// There is no repository.
+    Nowhere,
+}
 
 /// The first dependency file: two tasks that need nothing, and what else can be said.
 pub(super) const STARTER_FILE: &str = "\
@@ -45,7 +57,7 @@ const TEAM: [(&str, &str, &str, &str); 4] = [
 
 /// Writes the configuration, with the drivers that this machine has programs for.
 #[must_use]
-pub(super) fn agents_toml(environment: &Environment, git: Option<&Surroundings>) -> String {
+pub(super) fn agents_toml(environment: &Environment, place: &Place<'_>) -> String {
     let has_aider = environment.find_program("aider").is_some();
     let mut text = String::from(
         "# The team. `miyabi config check` finds mistakes; `miyabi config schema` tells editors what can be written.\n\n\
@@ -70,20 +82,40 @@ pub(super) fn agents_toml(environment: &Environment, git: Option<&Surroundings>)
             text.push_str("driver = \"echo\"\n");
         }
     }
-    match git {
-        Some(git) => text.push_str(&format!(
+    match place {
+        Place::OnGithub(hub, path) => text.push_str(&on_github(hub, path)),
+        Place::Checkout(git) => text.push_str(&format!(
             "\n# Every attempt works in a worktree of its own; what is proven is merged into the current branch.\n\
              [[repository]]\nname = \"{}\"\npath = \"{}\"\nmerge = \"local\"\n# check = \"make test\"   # must succeed at every commit; else the usual one of the project\n\
              # protected = [\".github/\"]   # what no attempt may change\n",
             repository_name(&git.name),
             git.way_up
         )),
-        None => text.push_str(
+        Place::Nowhere => text.push_str(
             "\n# There is no git repository here. To let tasks work in one:\n\
              # [[repository]]\n# path = \"../project\"\n# check = \"make test\"\n",
         ),
     }
     text
+}
+
+/// Writes what makes issues work and work pull requests.
+fn on_github(hub: &OnGithub, path: &str) -> String {
+    let api_url = hub.api_url().map(|url| format!("api_url = \"{url}\"\n")).unwrap_or_default();
+    format!(
+        "\n# Open issues with this label become tasks. The token is in GITHUB_TOKEN when the supervisor starts; agents never see it.\n\
+         [github]\n{api_url}trigger_label = \"auto-code\"\npoll = \"1m\"\n\
+         # One rule for each label; the first that an issue has decides. `miyabi route ISSUE` explains.\n\
+         # route = [{{ label = \"docs\", role = \"review\" }}]\n\
+         \n# Every attempt works in a worktree of its own; what is proven becomes a pull request.\n\
+         [[repository]]\nname = \"{name}\"\npath = \"{path}\"\ngithub = \"{slug}\"\nremote = \"{remote}\"\nmerge = \"pull-request\"\n\
+         pull_request = \"ready\"   # or \"draft\"\n\
+         # check = \"make test\"   # must succeed at every commit; else the usual one of the project\n\
+         # protected = [\".github/\"]   # what no attempt may change\n",
+        name = repository_name(hub.name()),
+        slug = hub.slug(),
+        remote = hub.remote(),
+    )
 }
 
 /// Makes the folder's name one that tasks can use.

@@ -137,14 +137,24 @@ impl Client {
         let text = serde_json::to_string(body).map_err(|error| Trouble::Unsure { reason: error.to_string() })?;
         let body: serde_json::Value = serde_json::from_str(&self.token.hide_in(&text))
             .map_err(|error| Trouble::Unsure { reason: error.to_string() })?;
+        let (status, _, body) = self.ask(method, path, Some(&body)).await?;
+        if status.is_success() { parse(&body) } else { Err(refused(status, &body).of(path)) }
+    }
+
+    /// Asks once and returns whatever is answered, unless that is to wait.
+    pub(super) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&serde_json::Value>,
+    ) -> Result<(StatusCode, HeaderMap, Vec<u8>), Trouble> {
         let call = async {
             let request = http::request::Builder::new().method(method).uri(path);
-            let request = self.octocrab.build_request(request, Some(&body)).map_err(|error| unsure(&error))?;
+            let request = self.octocrab.build_request(request, body).map_err(|error| unsure(&error))?;
             self.octocrab.execute(request).await.map_err(|error| unsure(&error))
         };
         let response = in_time(call).await?;
-        let (status, _, body) = self.read(response).await?;
-        if status.is_success() { parse(&body) } else { Err(refused(status, &body).of(path)) }
+        self.read(response).await
     }
 
     async fn page(&self, path: &str) -> Result<Page, Trouble> {
@@ -243,7 +253,7 @@ async fn in_time<T>(call: impl Future<Output = Result<T, Trouble>>) -> Result<T,
     }
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Trouble> {
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Trouble> {
     serde_json::from_slice(body)
         .map_err(|error| Trouble::Unsure { reason: format!("the answer cannot be understood: {error}") })
 }
@@ -252,7 +262,7 @@ fn unsure(error: &octocrab::Error) -> Trouble {
     Trouble::Unsure { reason: short(&with_causes(error)) }
 }
 
-fn refused(status: StatusCode, body: &[u8]) -> Trouble {
+pub(super) fn refused(status: StatusCode, body: &[u8]) -> Trouble {
     let reason = reason(body);
     if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
         Trouble::Unsure { reason: format!("it answers {status}: {reason}") }

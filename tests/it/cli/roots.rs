@@ -189,3 +189,118 @@ fn schemas_are_json() {
         assert!(schema["$schema"].is_string());
     }
 }
+
+/// A bare repository in the place of one on GitHub, as git's own configuration allows it.
+fn on_github(root: &Root, slug: &str) -> String {
+    let bare = root.path().join("github").join(format!("{slug}.git"));
+    std::fs::create_dir_all(&bare).unwrap();
+    let bare = bare.display().to_string();
+    root.git(&["init", "--quiet", "--bare", &bare]);
+    root.git(&["clone", "--quiet", &bare, "draft"]);
+    root.git(&["-C", "draft", "commit", "--quiet", "--allow-empty", "--message", "first"]);
+    root.git(&["-C", "draft", "push", "--quiet", "origin", "HEAD"]);
+    format!("{}/", root.path().join("github").display())
+}
+
+fn init_github(root: &Root, base: &str, args: &[&str]) -> std::process::Output {
+    root.command(args)
+        .env("GIT_CONFIG_COUNT", "1")
+        .env("GIT_CONFIG_KEY_0", format!("url.{base}.insteadOf"))
+        .env("GIT_CONFIG_VALUE_0", "https://github.com/")
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn init_with_github_clones_and_names_the_repository() {
+    let elsewhere = Root::bare();
+    let base = on_github(&elsewhere, "octo-org/app");
+    let root = Root::bare();
+    let planned = init_github(&root, &base, &["--json", "init", "--github", "octo-org/app", "--dry-run"]);
+    assert_eq!(code(&planned), 0, "{}", text(&planned.stderr));
+    assert!(text(&planned.stdout).contains("\"cloned\""));
+    assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0, "a dry run writes nothing");
+
+    let output = init_github(&root, &base, &["init", "--github", "octo-org/app"]);
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("cloned app"), "{}", text(&output.stdout));
+    let team = std::fs::read_to_string(root.path().join("agents.toml")).unwrap();
+    for line in [
+        "path = \"app\"",
+        "github = \"octo-org/app\"",
+        "remote = \"https://github.com/octo-org/app.git\"",
+        "merge = \"pull-request\"",
+    ] {
+        assert!(team.contains(line), "{line} is not in\n{team}");
+    }
+    assert!(!team.contains("api_url"));
+    for check in [["config", "check"], ["dag", "check"]] {
+        let output = root.run(&check);
+        assert_eq!(code(&output), 0, "{check:?}: {}", text(&output.stderr));
+    }
+    // Again, and inside of a checkout of it: nothing is cloned twice.
+    let again = init_github(&root, &base, &["init", "--github", "octo-org/app"]);
+    assert_eq!(code(&again), 0, "{}", text(&again.stderr));
+    assert!(!text(&again.stdout).contains("cloned"));
+    let inside = init_github(&root, &base, &["-C", "app", "init", "--github", "https://github.com/octo-org/app"]);
+    assert_eq!(code(&inside), 0, "{}", text(&inside.stderr));
+    assert!(std::fs::read_to_string(root.path().join("app/agents.toml")).unwrap().contains("path = \".\""));
+}
+
+#[test]
+fn init_with_github_refuses_a_foreign_checkout_and_makes_nothing_when_git_fails() {
+    let root = Root::bare();
+    let missing = format!("{}/", root.path().join("nowhere").display());
+    let output = init_github(&root, &missing, &["init", "--github", "octo-org/app"]);
+    assert_eq!(code(&output), 1);
+    assert!(text(&output.stderr).contains("cannot clone https://github.com/octo-org/app.git"));
+    assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
+
+    assert_eq!(code(&root.run(&["init", "--github", "app"])), 2);
+    root.git(&["init", "--quiet"]);
+    let output = root.run(&["init", "--github", "octo-org/app"]);
+    assert_eq!(code(&output), 5);
+    assert!(text(&output.stderr).contains("no remote octo-org/app"), "{}", text(&output.stderr));
+    assert!(!root.path().join("agents.toml").exists());
+}
+
+#[test]
+fn the_doctor_names_each_permission_that_the_token_lacks_and_what_for() {
+    use wiremock::matchers::{method, path};
+    use wiremock::{Mock, MockServer, ResponseTemplate};
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let server = runtime.block_on(async {
+        let server = MockServer::start().await;
+        let nobody = format!("/repos/octo-org/app/statuses/{}", "0".repeat(40));
+        for (verb, at, status) in [
+            ("GET", "/user", 200),
+            ("GET", "/repos/octo-org/app", 200),
+            ("POST", "/repos/octo-org/app/issues", 422),
+            ("POST", "/repos/octo-org/app/pulls", 403),
+            ("POST", "/repos/octo-org/app/git/refs", 422),
+            ("POST", nobody.as_str(), 422),
+        ] {
+            let body = serde_json::json!({"login": "octocat", "permissions": {"push": true}, "message": "no"});
+            let answer = ResponseTemplate::new(status).set_body_json(body);
+            Mock::given(method(verb)).and(path(at)).respond_with(answer).mount(&server).await;
+        }
+        server
+    });
+    let root = Root::new();
+    root.git(&["init", "--quiet", "app"]);
+    root.write(
+        "agents.toml",
+        "[[agent]]\nid = \"a\"\nrole = \"codegen\"\ndriver = \"echo\"\n[[repository]]\npath = \"app\"\n\
+         github = \"octo-org/app\"\nremote = \"https://github.com/octo-org/app.git\"\nmerge = \"pull-request\"\n",
+    );
+    let mut command = root.command(&["--json", "doctor"]);
+    let output = command.env("GITHUB_TOKEN", "secret").env("MIYABI_GITHUB_API", server.uri()).output().unwrap();
+    assert_eq!(code(&output), 1);
+    let findings: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let told: Vec<&str> = findings
+        .iter()
+        .filter(|finding| finding["check"] == "github")
+        .map(|finding| finding["message"].as_str().unwrap())
+        .collect();
+    assert_eq!(told, ["the token is that of octocat", "missing for octo-org/app: Pull requests: read and write"]);
+}
