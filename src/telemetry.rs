@@ -10,8 +10,11 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, fmt};
 
-/// The beginning of the log files' names; the day follows.
+/// The beginning of the names of the supervisor's log files; the day follows.
 pub const FILE_PREFIX: &str = "miyabi.log";
+
+/// The beginning of the names of the log files in which the runners of all agents write.
+pub const RUNNERS_PREFIX: &str = "runners.log";
 
 /// What is logged when nobody says otherwise.
 const LEVEL_DEFAULT: &str = "info";
@@ -21,6 +24,8 @@ const LEVEL_DEFAULT: &str = "info";
 pub struct Logging {
     /// The folder of log files.
     pub folder: PathBuf,
+    /// The beginning of their names: [`FILE_PREFIX`] or [`RUNNERS_PREFIX`].
+    pub prefix: &'static str,
     /// A level or a filter such as `info,miyabi::daemon=debug`.
     pub filter: Option<String>,
     /// The form of the lines in the file.
@@ -86,7 +91,7 @@ pub enum TelemetryError {
 pub fn start(logging: &Logging) -> Result<WorkerGuard, TelemetryError> {
     // Old files are looked for before the first one is made; a folder that is missing would be complained about.
     std::fs::create_dir_all(&logging.folder).ok();
-    let file = rolling_file(&logging.folder, logging.days_kept)?;
+    let file = rolling_file(&logging.folder, logging.prefix, logging.days_kept)?;
     // A full disk or a slow one must never hold up the supervisor's loop, so another thread writes.
     let (file, guard) = tracing_appender::non_blocking(file);
     let file = match logging.format {
@@ -129,10 +134,10 @@ where
     fmt::layer().compact().with_target(false).with_ansi(colors).with_writer(std::io::stderr).boxed()
 }
 
-fn rolling_file(folder: &Path, days_kept: usize) -> Result<RollingFileAppender, TelemetryError> {
+fn rolling_file(folder: &Path, prefix: &str, days_kept: usize) -> Result<RollingFileAppender, TelemetryError> {
     RollingFileAppender::builder()
         .rotation(Rotation::DAILY)
-        .filename_prefix(FILE_PREFIX)
+        .filename_prefix(prefix)
         .max_log_files(days_kept)
         .build(folder)
         .map_err(|source| TelemetryError::Folder { folder: folder.to_owned(), source })
@@ -154,7 +159,7 @@ mod tests {
         for day in 1..=9 {
             std::fs::write(folder.path().join(format!("{FILE_PREFIX}.2020-01-0{day}")), "old").unwrap();
         }
-        let mut file = rolling_file(folder.path(), 3).unwrap();
+        let mut file = rolling_file(folder.path(), FILE_PREFIX, 3).unwrap();
         file.write_all(b"a line\n").unwrap();
         let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names.len(), 3, "{names:?}");

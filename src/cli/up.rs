@@ -83,7 +83,8 @@ fn logging(layout: &Layout, environment: &Environment, days: u32) -> Result<Logg
         StandardError::Silent
     };
     let days_kept = usize::try_from(days).unwrap_or(usize::MAX);
-    Ok(Logging { folder: layout.logs(), filter: environment.log.clone(), format, days_kept, standard_error })
+    let (folder, prefix, filter) = (layout.logs(), telemetry::FILE_PREFIX, environment.log.clone());
+    Ok(Logging { folder, prefix, filter, format, days_kept, standard_error })
 }
 
 impl From<TelemetryError> for Failure {

@@ -293,9 +293,8 @@ impl Core {
             return;
         }
         self.started = true;
-        if self.frozen.is_some() {
-            self.push(Effect::ObeyFreeze);
-        }
+        // The mark is the truth, also for processes that an earlier supervisor was just stopping or continuing when it died.
+        self.push(Effect::ObeyFreeze);
         let orders: Vec<(AgentId, EnvelopeId, OrderPlace)> = self
             .open_orders()
             .into_iter()

@@ -54,6 +54,7 @@ pub(super) struct Panes {
     layout: Layout,
     session: String,
     spool: SpoolLimits,
+    log_days: u32,
     program: PathBuf,
     environment: Arc<BTreeMap<String, String>>,
     under_systemd: bool,
@@ -100,6 +101,7 @@ impl Panes {
             layout: layout.clone(),
             session: plan.session.name.clone(),
             spool: plan.spool,
+            log_days: plan.log_days,
             program: options.program.clone(),
             environment: Arc::new(environment.clone()),
             under_systemd: environment.contains_key("NOTIFY_SOCKET"),
@@ -236,6 +238,7 @@ impl Panes {
             incarnation,
             session: self.session.clone(),
             spool: self.spool,
+            log_days: self.log_days,
             program: self.program.clone(),
         };
         let path = self.layout.launch(&spec.id);

@@ -27,6 +27,9 @@ pub struct Launch {
     /// The bounds of the spool.
     #[serde(default)]
     pub spool: SpoolLimits,
+    /// How many days of the runners' log files are kept.
+    #[serde(default = "super::plan::log_days")]
+    pub log_days: u32,
     /// The `miyabi` program, absolute; the dashboard's pane runs its `status --watch`.
     pub program: PathBuf,
 }

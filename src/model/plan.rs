@@ -54,7 +54,7 @@ const fn drain() -> Duration {
 /// How many days log files are kept when nobody says otherwise.
 pub const LOG_DAYS: u32 = 7;
 
-const fn log_days() -> u32 {
+pub(super) const fn log_days() -> u32 {
     LOG_DAYS
 }
 

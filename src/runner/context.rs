@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::attempt::log_name;
+use super::clearing::Clearing;
 use super::environment::{self, Files};
 use super::output::Output;
 use super::pane::Pane;
@@ -34,6 +35,7 @@ pub(super) struct Context {
     /// The control group that the agent's limits hold for; absent: process groups have to do.
     pub(super) group: Option<AgentGroup>,
     pub(super) progress: Counters,
+    pub(super) clearing: Clearing,
 }
 
 impl Context {

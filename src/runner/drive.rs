@@ -187,9 +187,11 @@ impl Shell {
                 let answer = self.answer(Event::Cleared);
                 self.assignment = None;
                 self.tasks.start("clear", |_| async move {
-                    workplace::clear(&context, &order).await;
+                    workplace::clear_away(&context, &order, order.attempt).await;
+                    if workplace::is_there(&context, &order, order.attempt) {
+                        context.clearing.add(&order, order.attempt);
+                    }
                     answer.give(Event::Cleared).await;
-                    workplace::clear_later(&context, &order).await;
                 });
             }
             Effect::Exit => {}

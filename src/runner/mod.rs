@@ -6,6 +6,7 @@
 pub mod attempt;
 mod beat;
 mod checks;
+mod clearing;
 mod context;
 mod drive;
 mod environment;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::clearing::{self, Clearing};
 use super::context::Context;
 use super::drive::{News, Shell};
 use super::event::Event;
@@ -31,6 +32,7 @@ use crate::model::fault::with_causes;
 use crate::model::id::{AgentId, Incarnation};
 use crate::model::launch::{LAUNCH_SCHEMA, Launch};
 use crate::model::layout::Layout;
+use crate::telemetry::{self, Format, Logging, StandardError};
 
 /// Set to `1` by the tmux server's unit: what lies below the unit's control group is ours.
 const DELEGATED: &str = "MIYABI_DELEGATED";
@@ -120,10 +122,24 @@ pub fn run(
         .enable_all()
         .build()
         .map_err(|source| RunnerError::Setup { doing: "start the runtime".to_owned(), source })?;
+    // Without a log the agent works all the same.
+    let _log = telemetry::start(&logging(&layout, &launch)).ok();
     let result = runtime.block_on(live(layout, launch, environment));
     // A blocking call that hangs on a dead disk must not keep a stopped runner alive.
     runtime.shutdown_timeout(FAREWELL);
     result
+}
+
+/// Decides how a runner logs: beside the supervisor, since its pane belongs to the agent.
+fn logging(layout: &Layout, launch: &Launch) -> Logging {
+    Logging {
+        folder: layout.logs(),
+        prefix: telemetry::RUNNERS_PREFIX,
+        filter: None,
+        format: Format::Compact,
+        days_kept: usize::try_from(launch.log_days).unwrap_or(usize::MAX),
+        standard_error: StandardError::Silent,
+    }
 }
 
 fn read_launch(layout: &Layout, agent: &AgentId, incarnation: Incarnation) -> Result<Launch, RunnerError> {
@@ -160,8 +176,18 @@ async fn live(layout: Layout, launch: Launch, environment: BTreeMap<String, Stri
     let post = Post::new(Spool::with_limits(layout.spool(), Limits::from(&spool)), &agent, incarnation);
     let group = enter_group(&agent, &environment, &pane);
     let progress = Counters::default();
-    let context =
-        Arc::new(Context { layout, agent, incarnation, environment, pane: pane.clone(), post, group, progress });
+    let clearing = Clearing::default();
+    let context = Arc::new(Context {
+        layout,
+        agent,
+        incarnation,
+        environment,
+        pane: pane.clone(),
+        post,
+        group,
+        progress,
+        clearing,
+    });
     let mut shell = Shell::new(Arc::clone(&context), machine);
     let sender = shell.sender.clone();
     shell.tasks.start("pane", |stop| pane::write(pieces, stop));
@@ -176,11 +202,11 @@ async fn live(layout: Layout, launch: Launch, environment: BTreeMap<String, Stri
             context.pane.say(Tone::Step, &line);
             context.post.open().map_err(|error| RunnerError::Spool { source: Box::new(error) })?;
             // Found before the first order is taken, so that none of ours is among them.
-            let left = workplace::leftovers(&context);
-            if !left.is_empty() {
-                let context = Arc::clone(&context);
-                shell.tasks.start("leftovers", |_| async move { workplace::clear_leftovers(&context, left).await });
+            for order in workplace::leftovers(&context) {
+                context.clearing.add(&order, order.attempt);
             }
+            let context_of_clearing = Arc::clone(&context);
+            shell.tasks.start("clearing", |stop| clearing::keep(context_of_clearing, stop));
             shell.hints = Hints::of(&context.post, context.layout.freeze());
         }
         Duty::Show => {

@@ -43,7 +43,7 @@ pub(super) async fn run(context: &Context, assignment: &Assignment, leash: Leash
         Err(error) => return failed(FailureKind::NotStarted, error.to_string()),
     };
     let messages = lease_messages(context, assignment);
-    if let Err(error) = write_files(assignment, &files, &text, &messages).await {
+    if let Err(error) = write_files(&files, &text, &messages).await {
         return failed(FailureKind::Infrastructure, format!("cannot write into {}: {error}", files.folder.display()));
     }
     tokio::task::block_in_place(|| context.post.note_submitted(&messages, clock::now()));
@@ -99,20 +99,8 @@ fn lease_messages(context: &Context, assignment: &Assignment) -> Vec<Leased> {
     }
 }
 
-async fn write_files(
-    assignment: &Assignment,
-    files: &AttemptFiles,
-    prompt: &str,
-    messages: &[Leased],
-) -> io::Result<()> {
-    // What an earlier start of the same attempt left must not be taken for this one's.
-    match tokio::fs::remove_dir_all(&files.folder).await {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    tokio::fs::create_dir_all(&files.folder).await?;
-    let order = serde_json::to_vec_pretty(assignment.order.as_ref()).map_err(io::Error::other)?;
-    tokio::fs::write(&files.order, order).await?;
+/// Writes what the program reads, beside the order.
+async fn write_files(files: &AttemptFiles, prompt: &str, messages: &[Leased]) -> io::Result<()> {
     tokio::fs::write(&files.prompt, prompt).await?;
     let mut inbox = Vec::new();
     for message in messages {

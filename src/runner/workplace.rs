@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
 
 use super::attempt::{Commit, PROTECTED_TOLD_MAX, Prepared};
 use super::context::Context;
@@ -19,75 +19,60 @@ use crate::model::task::Work;
 /// How many earlier attempts are looked after when a new one begins.
 const EARLIER_MAX: u32 = 100;
 
-/// How often, and how far apart, clearing up is tried again.
-const CLEAR_TRIES_MAX: u32 = 6;
-const CLEAR_AGAIN: Duration = Duration::from_secs(10);
-
 /// How many folders of attempts are looked into at the start.
 const LEFTOVERS_MAX: usize = 1_000;
 
 /// Looks for the commit of an attempt that was not reported; if there is none, makes a fresh place to work in.
-pub(super) async fn prepare(context: &Context, order: &WorkOrder) -> Result<Prepared, Trouble> {
-    let Some(workplace) = &order.workplace else {
-        let folder = context.worktree(order);
-        remove_folder(&folder).await.map_err(|error| trouble(&error))?;
-        tokio::fs::create_dir_all(&folder)
-            .await
-            .map_err(|error| Trouble(format!("cannot create {}: {error}", folder.display())))?;
-        return Ok(Prepared::default());
-    };
-    let recovered = recover(workplace, order).await?;
+pub(super) async fn prepare(context: &Context, order: &Arc<WorkOrder>) -> Result<Prepared, Trouble> {
+    // First of all the order, by which a later start finds whatever this one leaves.
+    make_folder(context, order).await.map_err(|error| trouble(&error))?;
     for attempt in (1..order.attempt).rev().take(EARLIER_MAX as usize) {
-        rescue(context, workplace, order, attempt).await;
-    }
-    if let Some(recovered) = recovered {
-        return Ok(Prepared { base: Some(recovered.base.clone()), recovered: Some(recovered) });
+        clear_away(context, order, attempt).await;
+        if is_there(context, order, attempt) {
+            context.clearing.add(order, attempt);
+        }
     }
     let path = context.worktree(order);
+    let Some(workplace) = &order.workplace else {
+        remove_folder(&path).await.map_err(|error| trouble(&error))?;
+        let made = tokio::fs::create_dir_all(&path).await;
+        made.map_err(|source| trouble(&FolderError { act: "create", path, source }))?;
+        return Ok(Prepared::default());
+    };
+    if let Some(recovered) = recover(workplace, order).await? {
+        return Ok(Prepared { base: Some(recovered.base.clone()), recovered: Some(recovered) });
+    }
     let base = worktree::prepare(&workplace.path, &workplace.target, &workplace.branch, &path)
         .await
         .map_err(|error| trouble(&error))?;
     Ok(Prepared { base: Some(base), recovered: None })
 }
 
-/// Clears away what earlier starts of this agent left: whoever dies after his report has no next attempt that would do it.
-pub(super) async fn clear_leftovers(context: &Context, mut orders: Vec<WorkOrder>) {
-    for _ in 0..CLEAR_TRIES_MAX {
-        for order in &orders {
-            match &order.workplace {
-                Some(workplace) => rescue(context, workplace, order, order.attempt).await,
-                None => {
-                    warn_unless_removed(&context.worktree(order)).await;
-                    warn_unless_removed(&context.files(order).folder).await;
-                }
-            }
-        }
-        orders.retain(|order| remains(context, order, order.attempt));
-        if orders.is_empty() {
-            return;
-        }
-        tokio::time::sleep(CLEAR_AGAIN).await;
-    }
+/// Makes the folder of an attempt's files anew, with the order in it: what an earlier start of the same attempt left must not
+/// be taken for this one's.
+async fn make_folder(context: &Context, order: &WorkOrder) -> Result<(), FolderError> {
+    let files = context.files(order);
+    remove_folder(&files.folder).await?;
+    let made = async {
+        tokio::fs::create_dir_all(&files.folder).await?;
+        tokio::fs::write(&files.order, serde_json::to_vec_pretty(order).map_err(io::Error::other)?).await
+    };
+    made.await.map_err(|source| FolderError { act: "write into", path: files.folder, source })
 }
 
-/// Says whether anything of an attempt is on the disk.
-fn remains(context: &Context, order: &WorkOrder, attempt: u32) -> bool {
+/// Says whether an attempt still has something on the disk.
+pub(super) fn is_there(context: &Context, order: &WorkOrder, attempt: u32) -> bool {
     let layout = &context.layout;
-    has_worktrees(context, order, attempt) || is_there(&layout.attempt(order.run, &order.stage, attempt))
-}
-
-fn has_worktrees(context: &Context, order: &WorkOrder, attempt: u32) -> bool {
-    let layout = &context.layout;
-    is_there(&layout.worktree(order.run, &order.stage, attempt))
-        || is_there(&layout.check_worktree(order.run, &order.stage, attempt))
-}
-
-fn is_there(path: &Path) -> bool {
-    path.symlink_metadata().is_ok()
+    let places = [
+        layout.worktree(order.run, &order.stage, attempt),
+        layout.check_worktree(order.run, &order.stage, attempt),
+        layout.attempt(order.run, &order.stage, attempt),
+    ];
+    places.iter().any(|path| path.symlink_metadata().is_ok())
 }
 
 /// Finds the orders of this agent whose files an earlier start left. Reads at most [`LEFTOVERS_MAX`] folders.
-pub(super) fn leftovers(context: &Context) -> Vec<WorkOrder> {
+pub(super) fn leftovers(context: &Context) -> Vec<Arc<WorkOrder>> {
     let Ok(folders) = std::fs::read_dir(context.layout.data().join("attempts")) else { return Vec::new() };
     folders
         .flatten()
@@ -96,6 +81,7 @@ pub(super) fn leftovers(context: &Context) -> Vec<WorkOrder> {
             serde_json::from_slice::<WorkOrder>(&std::fs::read(folder.path().join("order.json")).ok()?).ok()
         })
         .filter(|order| order.agent == context.agent.id)
+        .map(Arc::new)
         .collect()
 }
 
@@ -113,26 +99,47 @@ async fn recover(workplace: &Workplace, order: &WorkOrder) -> Result<Option<Comm
     Ok(None)
 }
 
-/// Saves what an earlier attempt left in its worktree, and clears it away. Its failure must not stop the new attempt.
-async fn rescue(context: &Context, workplace: &Workplace, order: &WorkOrder, attempt: u32) {
-    let path = context.layout.worktree(order.run, &order.stage, attempt);
-    // First without saving: a worktree that was never finished, or whose work is on its branch, needs none.
-    if is_there(&path) && !matches!(worktree::remove(&workplace.path, &path, &LITTER).await, Ok(Removal::Removed)) {
-        let key = attempt_key(order.run, &order.stage, attempt);
-        let message = commit::message("left by an attempt that was ended", "", (SALVAGE_TRAILER, &key));
-        let fallback = format!("{}-saved-{attempt}", workplace.branch);
-        let saved = commit::save(&workplace.path, &path, &fallback, &message, &context.author(), &LITTER).await;
-        if let Err(error) = saved {
-            tracing::warn!(path = %path.display(), error = %with_causes(&error), "cannot save what an earlier attempt left");
+/// Removes what an attempt that has ended has on the disk, never work that is nowhere else: that is saved on a branch first.
+/// A failure is told, and is nobody's end; [`is_there`] says what is left.
+pub(super) async fn clear_away(context: &Context, order: &WorkOrder, attempt: u32) {
+    if !is_there(context, order, attempt) {
+        return;
+    }
+    let layout = &context.layout;
+    let path = layout.worktree(order.run, &order.stage, attempt);
+    match &order.workplace {
+        Some(workplace) => {
+            clear_worktree(context, (workplace, order), attempt, &path).await;
+            let check = layout.check_worktree(order.run, &order.stage, attempt);
+            if let Err(error) = worktree::remove_scratch(&workplace.path, &check).await {
+                tracing::warn!(path = %check.display(), error = %with_causes(&error), "cannot remove a checked worktree");
+            }
+            if check.symlink_metadata().is_ok() {
+                return;
+            }
         }
-        remove_worktree(context, workplace, &path).await;
+        None => warn_unless_removed(&path).await,
     }
-    let check = context.layout.check_worktree(order.run, &order.stage, attempt);
-    worktree::remove_scratch(&workplace.path, &check).await.ok();
     // The order in it is how a worktree is found again that could not be removed now.
-    if !has_worktrees(context, order, attempt) {
-        remove_folder(&context.layout.attempt(order.run, &order.stage, attempt)).await.ok();
+    if path.symlink_metadata().is_err() {
+        warn_unless_removed(&layout.attempt(order.run, &order.stage, attempt)).await;
     }
+}
+
+async fn clear_worktree(context: &Context, of: (&Workplace, &WorkOrder), attempt: u32, path: &Path) {
+    let (workplace, order) = of;
+    // First without saving: a worktree that was never finished, or whose work is on its branch, needs none.
+    if matches!(worktree::remove(&workplace.path, path, &LITTER).await, Ok(Removal::Removed)) {
+        return;
+    }
+    let key = attempt_key(order.run, &order.stage, attempt);
+    let message = commit::message("left by an attempt that was ended", "", (SALVAGE_TRAILER, &key));
+    let fallback = format!("{}-saved-{attempt}", workplace.branch);
+    let saved = commit::save(&workplace.path, path, &fallback, &message, &context.author(), &LITTER).await;
+    if let Err(error) = saved {
+        tracing::warn!(path = %path.display(), error = %with_causes(&error), "cannot save what an attempt left");
+    }
+    remove_worktree(context, workplace, path).await;
 }
 
 /// Puts everything since the base into one commit.
@@ -178,43 +185,6 @@ async fn look_at(workplace: &Workplace, id: String, base: String, branch: &str) 
     Ok(Commit { id, base, branch: branch.to_owned(), diff, protected })
 }
 
-/// Removes what an attempt has on the disk, never work that is nowhere else.
-pub(super) async fn clear(context: &Context, order: &WorkOrder) {
-    let path = context.worktree(order);
-    match &order.workplace {
-        Some(workplace) => {
-            remove_worktree(context, workplace, &path).await;
-            let check = context.check_worktree(order);
-            if let Err(error) = worktree::remove_scratch(&workplace.path, &check).await {
-                tracing::warn!(path = %check.display(), error = %with_causes(&error), "cannot remove a checked worktree");
-            }
-        }
-        None => warn_unless_removed(&path).await,
-    }
-    if !has_worktrees(context, order, order.attempt) {
-        warn_unless_removed(&context.files(order).folder).await;
-    }
-}
-
-/// Tries again, now and then, to clear away what could not be cleared at once, e.g. because the disk was full: of this attempt, and
-/// of those before it.
-pub(super) async fn clear_later(context: &Context, order: &WorkOrder) {
-    for _ in 0..CLEAR_TRIES_MAX {
-        let earlier = (1..order.attempt).rev().take(EARLIER_MAX as usize);
-        let earlier: Vec<u32> = earlier.filter(|attempt| remains(context, order, *attempt)).collect();
-        if earlier.is_empty() && !remains(context, order, order.attempt) {
-            return;
-        }
-        tokio::time::sleep(CLEAR_AGAIN).await;
-        clear(context, order).await;
-        for attempt in earlier {
-            if let Some(workplace) = &order.workplace {
-                rescue(context, workplace, order, attempt).await;
-            }
-        }
-    }
-}
-
 async fn remove_worktree(context: &Context, workplace: &Workplace, path: &Path) {
     match worktree::remove(&workplace.path, path, &LITTER).await {
         Ok(Removal::Removed) => {}
@@ -232,18 +202,21 @@ async fn warn_unless_removed(path: &Path) {
     }
 }
 
-/// A folder cannot be removed.
+/// A folder cannot be made or removed.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot remove {path}")]
-struct RemoveError {
+#[error("cannot {act} {path}")]
+struct FolderError {
+    act: &'static str,
     path: PathBuf,
     #[source]
     source: io::Error,
 }
 
-async fn remove_folder(path: &Path) -> Result<(), RemoveError> {
+async fn remove_folder(path: &Path) -> Result<(), FolderError> {
     match tokio::fs::remove_dir_all(path).await {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(RemoveError { path: path.to_owned(), source }),
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(FolderError { act: "remove", path: path.to_owned(), source })
+        }
         Ok(()) | Err(_) => Ok(()),
     }
 }

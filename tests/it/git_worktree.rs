@@ -173,6 +173,26 @@ async fn a_worktree_that_was_cut_loose_is_neither_committed_elsewhere_nor_remove
 }
 
 #[tokio::test]
+async fn a_worktree_that_git_was_ended_over_leaves_neither_folder_nor_entry() {
+    for (folder, half) in [(true, ""), (true, "gitdir: /nowhere"), (false, "")] {
+        let attempt = Attempt::new().await;
+        // What git writes first: an entry that is marked as locked, and the file by which the folder finds it.
+        let entry = PathBuf::from(attempt.git(["rev-parse", "--absolute-git-dir"]));
+        fs::write(entry.join("locked"), "initializing").unwrap();
+        fs::write(entry.join("HEAD"), format!("{}\n", "0".repeat(40))).unwrap();
+        fs::remove_dir_all(&attempt.path).unwrap();
+        if folder {
+            fs::create_dir(&attempt.path).unwrap();
+            fs::write(attempt.path.join(".git"), half).unwrap();
+        }
+        assert_eq!(attempt.remove().await, Removal::Removed);
+        assert!(!attempt.path.exists());
+        assert_eq!(attempt.repository.git(["worktree", "list", "--porcelain"]).matches("worktree ").count(), 1);
+        prepare(&attempt.repository.path(), "main", "miyabi/work", &attempt.path).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn uncommitted_work_is_never_removed() {
     let attempt = Attempt::new().await;
     attempt.write("deep/er/new", "1\n");

@@ -209,6 +209,7 @@ impl Root {
             incarnation: Incarnation(incarnation),
             session: "test".to_owned(),
             spool: SpoolLimits::default(),
+            log_days: 7,
             program: PathBuf::from("/bin/false"),
         };
         let path = self.layout.launch(&self.agent.id);

@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
@@ -52,9 +52,52 @@ fn is_collision(detail: &str) -> bool {
         && !detail.contains("already")
 }
 
+/// Drops the entry of a worktree whose folder is gone. git marks an entry as locked while it makes it; one that it was ended
+/// over stays so, and then no `git worktree prune` takes it.
+pub(super) async fn forget(git: &Git, path: &Path) -> Result<(), GitError> {
+    let usual = git.dir().join(".git");
+    // Asked for after every attempt: git is only started where its folder is not in its usual place.
+    let common = if usual.is_dir() { usual } else { common(git).await? };
+    let Some(name) = path.file_name().map(|name| name.to_string_lossy().into_owned()) else { return Ok(()) };
+    let entries = || entries_of(&common.join("worktrees"), &name, path);
+    if entries().is_empty() {
+        return Ok(());
+    }
+    let _lock = lock(git).await?;
+    for entry in entries() {
+        let mark = entry.join("locked");
+        match std::fs::remove_file(&mark) {
+            Ok(()) => {
+                tracing::warn!(path = %path.display(), "git was ended while it made this worktree; its entry is dropped");
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(source) => return Err(GitError::File { act: "remove", path: mark, source }),
+        }
+    }
+    git.call(["worktree", "prune"]).slow().text().await.map(drop)
+}
+
+/// Finds the entries that a worktree may have: git names them after its folder, and adds a number when the name is taken.
+fn entries_of(folder: &Path, name: &str, path: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(name))
+        .map(|entry| entry.path())
+        .filter(|entry| {
+            // Without a way to its folder it was never finished.
+            let way = std::fs::read_to_string(entry.join("gitdir")).unwrap_or_default();
+            way.trim().is_empty() || Path::new(way.trim()).parent() == Some(path)
+        })
+        .collect()
+}
+
+async fn common(git: &Git) -> Result<PathBuf, GitError> {
+    Ok(git.dir().join(git.call(["rev-parse", "--git-common-dir"]).text().await?))
+}
+
 async fn lock(git: &Git) -> Result<File, GitError> {
-    let common = git.call(["rev-parse", "--git-common-dir"]).text().await?;
-    let path: PathBuf = git.dir().join(common).join(LOCK);
+    let path = common(git).await?.join(LOCK);
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(|source| GitError::File { act: "open", path: path.clone(), source })?;
     let attempt = async {

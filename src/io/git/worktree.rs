@@ -20,7 +20,9 @@ pub async fn prepare(repository: &Path, target: &str, branch: &str, path: &Path)
     let base = branch::tip(&git, target)
         .await?
         .ok_or_else(|| GitError::NoBranch { path: repository.to_owned(), branch: target.to_owned() })?;
-    if let Removal::Kept { reason } = remove(repository, path, &[]).await? {
+    if exists(path).await?
+        && let Removal::Kept { reason } = remove(repository, path, &[]).await?
+    {
         return Err(GitError::InTheWay { path: path.to_owned(), reason });
     }
     if let Some(stale) = branch::tip(&git, branch).await?
@@ -74,10 +76,10 @@ pub enum Removal {
 /// Those of git; the worktree then stands.
 pub async fn remove(repository: &Path, path: &Path, litter: &[&str]) -> Result<Removal, GitError> {
     if !exists(path).await? {
-        return Ok(Removal::Removed);
+        return registry::forget(&Git::at(repository), path).await.map(|()| Removal::Removed);
     }
-    if is_empty_folder(path).await {
-        // git was ended before it could fill it.
+    if holds_nothing(path).await {
+        // git was ended before it could fill it, or its disk was full.
         return remove_scratch(repository, path).await.map(|()| Removal::Removed);
     }
     let git = match owned(repository, path).await {
@@ -133,10 +135,10 @@ async fn begin_index(git: &Git) -> Result<Index, GitError> {
 /// # Errors
 /// Those of git and of the file system.
 pub async fn remove_scratch(repository: &Path, path: &Path) -> Result<(), GitError> {
-    if !exists(path).await? {
-        return Ok(());
-    }
     let git = Git::at(repository);
+    if !exists(path).await? {
+        return registry::forget(&git, path).await;
+    }
     let args = [OsStr::new("remove"), OsStr::new("--force"), OsStr::new("--force"), path.as_os_str()];
     // What is not, or not any more, a worktree is removed like any folder; its entry, if it left one, is pruned.
     if registry::call(&git, &args).await.is_err() {
@@ -145,7 +147,7 @@ pub async fn remove_scratch(repository: &Path, path: &Path) -> Result<(), GitErr
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(GitError::File { act: "remove", path: path.to_owned(), source }),
         }
-        registry::call(&git, &["prune"]).await?;
+        registry::forget(&git, path).await?;
     }
     Ok(())
 }
@@ -186,10 +188,19 @@ async fn exists(path: &Path) -> Result<bool, GitError> {
     }
 }
 
-async fn is_empty_folder(path: &Path) -> bool {
-    match tokio::fs::read_dir(path).await {
-        Ok(mut entries) => matches!(entries.next_entry().await, Ok(None)),
-        Err(_) => false,
+/// Says whether a folder is empty, but for the file by which git finds the repository.
+async fn holds_nothing(path: &Path) -> bool {
+    let Ok(mut entries) = tokio::fs::read_dir(path).await else { return false };
+    loop {
+        match entries.next_entry().await {
+            Ok(None) => return true,
+            Ok(Some(entry)) if entry.file_name() == ".git" => {
+                if !entry.file_type().await.is_ok_and(|kind| kind.is_file()) {
+                    return false;
+                }
+            }
+            Ok(Some(_)) | Err(_) => return false,
+        }
     }
 }
 

@@ -18,7 +18,8 @@ use super::root::Root;
 
 const SECONDS: u64 = 60;
 
-/// How long the load may take to end after the last fault.
+/// How long the load may take to end after the last fault, and then whatever waits for a time limit of the supervisor: an
+/// answer that never came is asked for again after half a minute, and so is one to that.
 const AFTERWARDS: Duration = Duration::from_secs(180);
 
 /// How many tasks one file brings.
@@ -254,11 +255,11 @@ impl Chaos {
             }
         }
         // All agents are well again before they are taken down.
-        self.root.until("the agents are idle", || {
+        self.root.until_within(AFTERWARDS, "the agents are idle", || {
             let status = self.root.json(&["status"]);
             status["agents"].as_array().unwrap().iter().all(|agent| agent["state"] == "idle")
         });
-        self.root.until("every order is out of its mailbox", || self.open_orders().is_empty());
+        self.root.until_within(AFTERWARDS, "every order is out of its mailbox", || self.open_orders().is_empty());
         self.check_envelopes();
         self.check_worktrees();
         assert!(self.root.run(&["down"]).status.success());
@@ -311,9 +312,10 @@ impl Chaos {
     fn check_worktrees(&self) {
         for folder in ["worktrees", "attempts"] {
             let path = self.root.data_seen_from_here().join(folder);
-            self.root.until(&format!("data/{folder} is empty"), || {
-                fs::read_dir(&path).is_ok_and(|mut files| files.next().is_none())
-            });
+            let listed =
+                || fs::read_dir(&path).map(|files| files.flatten().map(|file| file.path()).collect::<Vec<_>>());
+            eprintln!("data/{folder}: {:?}", listed());
+            self.root.until(&format!("data/{folder} is empty"), || listed().is_ok_and(|files| files.is_empty()));
         }
         let listed = self.root.git(&["worktree", "list"]);
         assert_eq!(listed.lines().count(), 1, "{listed}");

@@ -281,11 +281,31 @@ impl Root {
 
     /// Waits until a condition holds; the condition itself asks the real program.
     pub(super) fn until(&self, what: &str, holds: impl Fn() -> bool) {
-        let deadline = Deadline::new();
+        self.until_within(PATIENCE, what, holds);
+    }
+
+    /// Waits for a time of its own.
+    pub(super) fn until_within(&self, patience: Duration, what: &str, holds: impl Fn() -> bool) {
+        let deadline = Deadline::within(patience);
         while !holds() {
-            deadline.check(&format!("{what}\n{}", self.log()));
+            if deadline.left().is_zero() {
+                panic!("gave up: {what}\n{}", self.evidence());
+            }
             std::thread::yield_now();
         }
+    }
+
+    /// What somebody would look at first who wonders why nothing happens.
+    fn evidence(&self) -> String {
+        let told = |args: &[&str]| String::from_utf8_lossy(&self.run(args).stdout).into_owned();
+        let events = told(&["events"]);
+        let events: Vec<&str> = events.lines().rev().take(60).collect();
+        let events: Vec<&str> = events.into_iter().rev().collect();
+        let files = fs::read_dir(self.path("logs")).into_iter().flatten().flatten();
+        let logs = files.filter_map(|file| fs::read_to_string(file.path()).ok()).collect::<String>();
+        let warnings: Vec<&str> = logs.lines().filter(|line| line.contains("WARN") || line.contains("ERROR")).collect();
+        let warnings = warnings.get(warnings.len().saturating_sub(60)..).unwrap_or_default().join("\n");
+        format!("{}\n{}\n{}\n{warnings}", self.log(), told(&["status"]), events.join("\n"))
     }
 
     pub(super) fn log(&self) -> String {
@@ -321,8 +341,12 @@ pub(super) struct Deadline(std::time::Instant);
 
 impl Deadline {
     #[expect(clippy::disallowed_methods, reason = "tests measure real time to give up")]
+    pub(super) fn within(patience: Duration) -> Self {
+        Self(std::time::Instant::now() + patience)
+    }
+
     pub(super) fn new() -> Self {
-        Self(std::time::Instant::now() + PATIENCE)
+        Self::within(PATIENCE)
     }
 
     #[expect(clippy::disallowed_methods, reason = "tests measure real time to give up")]

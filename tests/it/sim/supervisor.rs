@@ -29,6 +29,7 @@ impl World {
         }
         self.life += 1;
         self.started = false;
+        self.repaired = false;
         self.load_seen = None;
         self.clock = Clock::new(self.t, self.skew);
         self.beats_read.clear();
@@ -116,6 +117,7 @@ impl World {
             Input::Event(event) => {
                 self.checks.on_event(&event);
                 self.tell(|| format!("> {}", brief(&event)));
+                self.repaired |= matches!(event, Event::Started { .. });
                 core.handle_event(event, now);
             }
             Input::Timeout => {
@@ -158,7 +160,7 @@ impl World {
         if durable.is_some_and(|durable| durable != self.shadow) {
             self.checks.fail("the recorded facts do not add up to the live state");
         }
-        if recorded && self.started {
+        if recorded && self.repaired {
             self.check_mailboxes();
             self.check_strikes();
         }

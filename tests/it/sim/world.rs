@@ -141,6 +141,8 @@ pub(super) struct World {
     pub(super) clock: Clock,
     /// Whether the supervisor has looked around.
     pub(super) started: bool,
+    /// Whether this life has compared what was recorded with what it found: what it finds until then is not its doing.
+    pub(super) repaired: bool,
     pub(super) journal: Journal,
     /// What the journal's facts add up to.
     pub(super) shadow: Durable,
@@ -210,6 +212,7 @@ impl World {
             life: 0,
             clock: Clock::new(DAWN, 0),
             started: false,
+            repaired: false,
             journal: Journal::default(),
             shadow: Durable::default(),
             panes: BTreeMap::new(),
