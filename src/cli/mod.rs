@@ -42,6 +42,7 @@ pub mod status;
 pub mod submit;
 pub mod table;
 pub mod task;
+pub mod task_messages;
 pub mod task_wait;
 pub mod top;
 pub mod up;

@@ -1,4 +1,4 @@
-//! `miyabi task list | show | why | retry | cancel | wait`.
+//! `miyabi task list | show | messages | why | retry | cancel | wait`.
 
 use std::collections::BTreeSet;
 
@@ -7,11 +7,11 @@ use super::context::Context;
 use super::failure::{Ended, Failure, Kind, Result, accepted};
 use super::output::{Color, Form, Tone, one_line};
 use super::table::{Cell, Table};
-use super::{task_wait, when};
+use super::{task_messages, task_wait, when};
 use crate::control::protocol::{AttemptState, AttemptView, Call, TaskDetail, Why};
-use crate::core::snapshot::TaskView;
+use crate::core::snapshot::{TaskState, TaskView};
 use crate::io::clock;
-use crate::model::id::TaskId;
+use crate::model::id::{StageName, TaskId};
 use crate::model::report::Outcome;
 use crate::model::request::{Answer, Request};
 use crate::model::time::Timestamp;
@@ -19,14 +19,18 @@ use crate::model::time::Timestamp;
 /// What to do with tasks.
 #[derive(Debug, clap::Subcommand)]
 pub enum Verb {
-    /// Lists all tasks
+    /// Lists tasks, in the order of their acceptance
     #[command(
-        after_help = "Examples:\n  miyabi task list\n  miyabi task list --json | jq -r '.[] | select(.state==\"failed\") | .id'"
+        after_help = "Examples:\n  miyabi task list\n  miyabi task list --limit 50\n  miyabi task list --limit 50 --before example/hello\n  \
+        miyabi task list --state failed\n  miyabi task list --json | jq -r '.[] | select(.stuck) | .id'"
     )]
-    List,
+    List(Page),
     /// Shows a task with its attempts
     #[command(after_help = "Example:\n  miyabi task show example/hello")]
     Show(One),
+    /// Shows what agents said to one another in a task's current run
+    #[command(after_help = "Example:\n  miyabi task messages example/hello")]
+    Messages(One),
     /// Says why a task is where it is
     #[command(after_help = "Example:\n  miyabi task why example/publish")]
     Why(One),
@@ -39,6 +43,27 @@ pub enum Verb {
     /// Waits until tasks have ended: exit code 0 when all are done, 1 when not
     #[command(after_help = "Examples:\n  miyabi task wait example/publish\n  miyabi task wait")]
     Wait(Several),
+}
+
+/// Which tasks are listed.
+#[derive(Debug, clap::Args)]
+pub struct Page {
+    /// Only tasks that are so, e.g. failed
+    #[arg(long, value_name = "STATE", value_parser = state)]
+    pub state: Option<TaskState>,
+    /// Only so many, the newest ones
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: Option<u32>,
+    /// Only tasks that were accepted before this one
+    #[arg(long, value_name = "ID")]
+    pub before: Option<String>,
+}
+
+fn state(text: &str) -> std::result::Result<TaskState, String> {
+    TaskState::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| {
+        let known: Vec<&str> = TaskState::ALL.iter().map(|state| state.as_str()).collect();
+        format!("known: {}", known.join(", "))
+    })
 }
 
 /// One task.
@@ -65,13 +90,18 @@ pub fn run(context: &Context, verb: Verb) -> Result {
     let client = context.client()?;
     let out = &context.out;
     match verb {
-        Verb::List => {
-            let tasks: Vec<TaskView> = client.ask(Call::Tasks)?;
+        Verb::List(page) => {
+            let before = page.before.map(TaskId::new).transpose()?;
+            let tasks: Vec<TaskView> = client.ask(Call::TaskPage { state: page.state, before, limit: page.limit })?;
             out.show(&tasks, || list(&tasks, clock::now()).render(out.color, out.width))?;
         }
         Verb::Show(one) => {
             let detail: TaskDetail = client.ask(Call::Task { id: TaskId::new(one.id)? })?;
             out.show(&detail, || show(&detail, clock::now(), out.color, out.width))?;
+        }
+        Verb::Messages(one) => {
+            let detail: TaskDetail = client.ask(Call::Task { id: TaskId::new(one.id)? })?;
+            task_messages::show(context, detail.task.run)?;
         }
         Verb::Why(one) => {
             let why: Why = client.ask(Call::Why { id: TaskId::new(one.id)? })?;
@@ -142,7 +172,8 @@ fn show(detail: &TaskDetail, now: Timestamp, color: Color, width: Option<usize>)
         ("waits for", names(&detail.blocked_by)),
         ("priority", task.priority.to_string()),
         ("due", task.due.map(|due| due.to_string()).unwrap_or_default()),
-        ("run", format!("{} · stage {}", task.run, task.stage)),
+        ("run", task.run.to_string()),
+        ("stage", stage(task, &detail.stages)),
         ("branch", task.branch.clone().unwrap_or_default()),
         ("commit", task.commit.clone().unwrap_or_default()),
         ("work", work(&detail.spec)),
@@ -157,6 +188,18 @@ fn show(detail: &TaskDetail, now: Timestamp, color: Color, width: Option<usize>)
     text
 }
 
+/// Shows the stages of a run, the one that it is at, and how often reviews have asked for changes.
+fn stage(task: &TaskView, stages: &[StageName]) -> String {
+    let names: Vec<&str> = stages.iter().map(StageName::as_str).collect();
+    let all = if names.len() > 1 { format!(" of {}", names.join(", ")) } else { String::new() };
+    let rounds = match task.rounds {
+        0 => String::new(),
+        1 => " · 1 review has asked for changes".to_owned(),
+        rounds => format!(" · {rounds} reviews have asked for changes"),
+    };
+    format!("{}{all}{rounds}", task.stage)
+}
+
 /// Shows what is executed, whichever kind it is.
 fn work(spec: &serde_json::Value) -> String {
     let Some(work) = spec.get("work") else { return String::new() };
@@ -169,13 +212,14 @@ fn work(spec: &serde_json::Value) -> String {
 }
 
 fn attempts(attempts: &[AttemptView], now: Timestamp) -> Table {
-    let mut table = Table::new(&["ATTEMPT", "AGENT", "STATE", "WHEN", "TOOK", "COMMIT", "LOG", ""]);
+    let mut table = Table::new(&["ATTEMPT", "STAGE", "AGENT", "STATE", "WHEN", "TOOK", "COMMIT", "LOG", ""]);
     for attempt in attempts {
         let (tone, state) = attempt_word(attempt);
         let begun = attempt.started_at.unwrap_or(attempt.queued_at);
         let took = attempt.started_at.map(|start| when::precise(attempt.ended_at.unwrap_or(now).since(start)));
         table.row(vec![
             Cell::plain(&attempt.attempt.to_string()),
+            Cell::plain(attempt.stage.as_str()),
             Cell::plain(attempt.agent.as_str()),
             Cell::new(tone, state),
             Cell::plain(&when::ago(now, begun)),

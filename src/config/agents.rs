@@ -8,6 +8,7 @@ mod resources;
 mod scheduler;
 mod spool;
 mod timing;
+mod workflow;
 
 use std::path::Path;
 use std::rc::Rc;
@@ -20,12 +21,11 @@ use super::section::{Field, Section};
 use super::source::Span;
 use super::toml_tree;
 use super::tree::{Node, Value};
-use crate::model::agent::{AgentSpec, Limits};
+use crate::model::agent::Limits;
 use crate::model::fault::Fault;
 use crate::model::fault_code::Mistake;
 use crate::model::github::TRIGGER_LABEL;
-use crate::model::id::{Role, StageName};
-use crate::model::plan::{Plan, SessionSpec, Stage, Workflow};
+use crate::model::plan::{Plan, SessionSpec};
 
 /// How many agents a team may have.
 pub const AGENTS_MAX: usize = 200;
@@ -76,7 +76,7 @@ fn read_plan(root: &Path, report: &mut Report<'_>) -> Option<Plan> {
     let github = github::read(&file, report);
     let trigger = github.as_ref().map_or(TRIGGER_LABEL, |github| &github.trigger_label);
     let repositories = repository::read_all(&file, root, trigger, report);
-    let workflow = read_workflow(&file, agents.as_deref(), report);
+    let workflow = workflow::read(&file, agents.as_deref(), report);
     let resources = resources::read(&file, report);
     let scheduler = scheduler::read(&file, agents.as_deref(), report);
     let alert_command = resources::read_alert(&file, report);
@@ -156,47 +156,6 @@ fn display_name(key: &str, node: &Node, report: &mut Report<'_>) -> Option<Strin
         return None;
     }
     Some(text)
-}
-
-fn read_workflow(file: &Section<'_>, agents: Option<&[AgentSpec]>, report: &mut Report<'_>) -> Option<Workflow> {
-    let mut healer = None;
-    if let Some(entry) = file.entry("workflow") {
-        let section = Section::open(&entry.key, &entry.node, entry.key_span, keys::agents::WORKFLOW.keys, report);
-        if section.field("stages", report, stages) == Field::Broken {
-            return None;
-        }
-        healer = section.field("healer", report, |key, node, report| read_healer(key, node, agents, report)).value();
-    }
-    let name = StageName::new("code").ok()?;
-    let role = Role::new("codegen").ok()?;
-    Some(Workflow { stages: vec![Stage { name, role }], healer })
-}
-
-fn read_healer(key: &str, node: &Node, agents: Option<&[AgentSpec]>, report: &mut Report<'_>) -> Option<Role> {
-    let role: Role = read::name(key, node, report)?;
-    // What is wrong with the agents has been told; who is missing then proves nothing.
-    let is_there = agents.is_none_or(|agents| agents.iter().any(|agent| agent.role == role && agent.takes_work()));
-    if !is_there {
-        let note =
-            Note::new(Mistake::UnknownAgent, node.span, format!("no agent that takes work has the role `{role}`"));
-        report.add(note.help("give one agent this role, or leave `healer` out"));
-    }
-    is_there.then_some(role)
-}
-
-fn stages(key: &str, node: &Node, report: &mut Report<'_>) -> Option<()> {
-    let items = read::words(key, node, report, |stage| match stage {
-        "code" => Ok(()),
-        other => Err(format!("the stage `{other}` is not available in this version; write `stages = [\"code\"]`")),
-    })?;
-    if items.is_empty() {
-        report.add(
-            Note::new(Mistake::Empty, node.span, format!("`{key}` must name at least one stage"))
-                .help("write `[\"code\"]`"),
-        );
-        return None;
-    }
-    Some(())
 }
 
 /// Returns the tables of `[[name]]` with their places; nothing if it is no list of tables.

@@ -2,6 +2,7 @@
 
 pub mod agents;
 pub mod dag;
+pub mod workflow;
 
 /// A key that may be written.
 #[derive(Debug, Clone, Copy)]

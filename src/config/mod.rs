@@ -15,6 +15,7 @@ mod read;
 mod report;
 mod section;
 mod source;
+mod stages;
 mod suggest;
 mod toml_tree;
 mod tree;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::core::snapshot::{AgentView, QueueView, TaskState, TaskView};
 use crate::model::alert::Alert;
 use crate::model::fault::Fault;
-use crate::model::id::{AgentId, Incarnation, TaskId};
+use crate::model::id::{AgentId, Incarnation, StageName, TaskId};
 use crate::model::report::Outcome;
 use crate::model::request::Request;
 use crate::model::size::Size;
@@ -52,6 +52,18 @@ pub enum Call {
     Status,
     /// Answered with a list of [`TaskView`].
     Tasks,
+    /// Answered with a list of [`TaskView`]: the newest ones, in the order of their acceptance.
+    TaskPage {
+        /// Only tasks that are so; absent: all.
+        #[serde(default)]
+        state: Option<TaskState>,
+        /// Only tasks that were accepted before this one.
+        #[serde(default)]
+        before: Option<TaskId>,
+        /// How many at most; absent: all.
+        #[serde(default)]
+        limit: Option<u32>,
+    },
     /// Answered with [`TaskDetail`].
     Task {
         /// Which task.
@@ -108,6 +120,7 @@ impl Call {
             Self::Events { .. } | Self::WaitTask { .. } => true,
             Self::Status
             | Self::Tasks
+            | Self::TaskPage { .. }
             | Self::Task { .. }
             | Self::Why { .. }
             | Self::Report { .. }
@@ -261,6 +274,9 @@ pub struct TaskDetail {
     /// The task as `task list` shows it.
     #[serde(flatten)]
     pub task: TaskView,
+    /// The stages that its runs go through.
+    #[serde(default)]
+    pub stages: Vec<StageName>,
     /// What is executed, as the supervisor understood it.
     pub spec: serde_json::Value,
     /// Every attempt of the current run, oldest first.
@@ -274,6 +290,8 @@ pub struct TaskDetail {
 pub struct AttemptView {
     /// Its number, from 1.
     pub attempt: u32,
+    /// The stage of the workflow.
+    pub stage: StageName,
     /// Who has or had it.
     pub agent: AgentId,
     /// How far it is.

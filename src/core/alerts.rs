@@ -37,7 +37,8 @@ impl Core {
             let text =
                 format!("{agent} at {task}: {said}; its `limits` are in agents.toml, see `miyabi report {task}`");
             let alert = Alert { kind, agent: Some(agent.clone()), task: None, attempt: None, since: self.now, text };
-            if struck == Some(kind) {
+            // An alert of an agent that has left the team would be over at once.
+            if struck == Some(kind) && self.plan.agent(agent).is_some() {
                 self.raise(alert);
             } else {
                 self.clear_alert(&alert.key());

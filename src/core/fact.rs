@@ -11,11 +11,12 @@ use crate::model::github::IssueRef;
 use crate::model::id::{AgentId, EnvelopeId, Incarnation, PoolName, RunId, StageName, TaskId};
 use crate::model::report::{FailureKind, Report};
 use crate::model::span;
+use crate::model::stage::StageKind;
 use crate::model::task::{FailureClass, TaskSpec};
 use crate::model::time::Timestamp;
 
 /// The version of [`Fact`]'s JSON form; older versions are still read.
-pub const FACT_VERSION: i64 = 3;
+pub const FACT_VERSION: i64 = 4;
 
 /// Something that has happened and must never be forgotten.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -269,6 +270,9 @@ pub enum Fact {
         attempt: u32,
         /// The commit on the target branch.
         commit: String,
+        /// The stage that follows; absent: the task is done.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<StageKind>,
     },
     /// Something between us and GitHub.
     Github(GithubFact),
@@ -443,6 +447,13 @@ pub enum Then {
     Done,
     /// The commit is merged.
     Merge,
+    /// The run goes on to a later stage.
+    Stage {
+        /// Which.
+        stage: StageKind,
+    },
+    /// A review asks for changes: whoever did the work gets it back.
+    Rework,
     /// Another attempt, not before a time.
     Retry {
         /// The time.
@@ -659,9 +670,10 @@ impl Fact {
                 Told::new("report-stale", format!("{task} attempt {attempt} reported in vain: {reason}"))
                     .of_attempt(task, *attempt)
             }
-            Self::Merged { task, attempt, commit } => {
+            Self::Merged { task, attempt, commit, next } => {
                 let short = commit.get(..10).unwrap_or(commit);
-                Told::new("merged", format!("{task} is merged as {short}")).of_attempt(task, *attempt)
+                let next = next.map_or_else(String::new, |stage| Then::Stage { stage }.text());
+                Told::new("merged", format!("{task} is merged as {short}{next}")).of_attempt(task, *attempt)
             }
             _ => Told::new("other", String::new()),
         }
@@ -673,6 +685,8 @@ impl Then {
         match self {
             Self::Done => "; the task is done".to_owned(),
             Self::Merge => "; it is merged next".to_owned(),
+            Self::Stage { stage } => format!("; the stage {} is next", stage.as_str()),
+            Self::Rework => "; it goes back to whoever did it".to_owned(),
             Self::Retry { not_before } => format!("; again from {not_before} on"),
             Self::GiveUp => "; the task has failed".to_owned(),
         }

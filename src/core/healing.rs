@@ -101,7 +101,7 @@ fn question(task: &TaskId, record: &TaskRecord) -> String {
 }
 
 /// Adds a text between two lines that it cannot imitate.
-fn section(whole: &mut String, title: &str, text: &str) {
+pub(super) fn section(whole: &mut String, title: &str, text: &str) {
     if text.is_empty() {
         return;
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::model::id::{AgentId, EnvelopeId, PoolName, RepositoryName, Role, TaskId};
 use crate::model::plan::Plan;
+use crate::model::stage::StageKind;
 use crate::model::task::{Assignee, OnFailure, RepositoryChoice};
 use crate::model::time::Timestamp;
 
@@ -13,6 +14,7 @@ use super::scheduler::admission::Demand;
 use super::scheduler::graph::{NeedGraph, is_met};
 use super::scheduler::rank::Turn;
 use super::scheduler::recurrence::wake_at;
+use super::stages;
 use super::state::{Durable, Phase, TaskRecord};
 
 /// How many tasks may grow older in one turn; the rest in the next ones.
@@ -39,6 +41,8 @@ pub(super) enum Queue {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Index {
     repositories: BTreeSet<RepositoryName>,
+    /// Who does the stages after the work itself.
+    roles: BTreeMap<StageKind, Role>,
     ageing: Duration,
     /// The slots of all pools.
     slots: BTreeMap<PoolName, u32>,
@@ -69,7 +73,8 @@ impl Index {
         let repositories = plan.repositories.iter().map(|repository| repository.name.clone()).collect();
         let shifted = durable.tasks.iter().filter_map(|(task, record)| Some((task.clone(), shift(record, now)?)));
         let shifted = shifted.collect();
-        let mut index = Self { repositories, shifted, ageing: plan.scheduler.ageing, ..Self::default() };
+        let roles = StageKind::ALL.into_iter().map(|kind| (kind, stages::role_at(plan, kind))).collect();
+        let mut index = Self { repositories, roles, shifted, ageing: plan.scheduler.ageing, ..Self::default() };
         index.read_pools(durable);
         for (task, record) in &durable.tasks {
             index.graph.register(task, &record.spec.needs);
@@ -155,15 +160,14 @@ impl Index {
             }
             Entry::Elsewhere => {}
         }
-        match &entry {
-            Entry::Open { .. } | Entry::Merging { .. } if !record.spec.touches.is_empty() => {
-                self.touching.insert(task.clone());
+        let is_under_way = match &entry {
+            Entry::Open { .. } | Entry::Merging { .. } => true,
+            Entry::Ready { .. } | Entry::Later { .. } | Entry::Elsewhere => {
+                record.holds_change() && !record.is_settled()
             }
-            Entry::Ready { .. }
-            | Entry::Later { .. }
-            | Entry::Open { .. }
-            | Entry::Merging { .. }
-            | Entry::Elsewhere => {}
+        };
+        if is_under_way && record.merged.is_none() && !record.spec.touches.is_empty() {
+            self.touching.insert(task.clone());
         }
         if let Some(due) = record.due().filter(|_| !record.is_settled() && !record.sla_missed) {
             self.due.insert((due, task.clone()));
@@ -179,6 +183,7 @@ impl Index {
     }
 
     fn forget(&mut self, task: &TaskId) {
+        self.touching.remove(task);
         if let Some(due) = self.due_of.remove(task) {
             self.due.remove(&(due, task.clone()));
         }
@@ -199,13 +204,11 @@ impl Index {
                 self.later.remove(&(until, task.clone()));
             }
             Some(Entry::Open { agent }) => {
-                self.touching.remove(task);
                 if self.open.get(&agent).is_some_and(|(owner, _)| owner == task) {
                     self.open.remove(&agent);
                 }
             }
             Some(Entry::Merging { repository, seq }) => {
-                self.touching.remove(task);
                 if let Some(queue) = self.merging.get_mut(&repository) {
                     queue.remove(&(seq, task.clone()));
                 }
@@ -316,13 +319,14 @@ impl Index {
                 Entry::Later { until: self.end_of_back_off(task, *until) }
             }
             Phase::Waiting { .. } if self.graph.is_ready(task) => {
-                let whom = match &record.spec.assignee {
-                    Assignee::Agent(agent) => Queue::Agent(agent.clone()),
-                    Assignee::Role(role) => Queue::Role(role.clone()),
+                let whom = match (self.roles.get(&record.stage()), &record.spec.assignee) {
+                    (Some(role), _) if record.stage() != StageKind::Code => Queue::Role(role.clone()),
+                    (_, Assignee::Agent(agent)) => Queue::Agent(agent.clone()),
+                    (_, Assignee::Role(role)) => Queue::Role(role.clone()),
                 };
                 let behind = self.graph.behind(task);
                 let (turn, older_at) = Turn::of(durable, (task, record), behind, self.ageing, now);
-                Entry::Ready { line: (whom, Demand::of(&record.spec)), turn, older_at }
+                Entry::Ready { line: (whom, Demand::of(record)), turn, older_at }
             }
             Phase::Queued => {
                 record.current().map_or(Entry::Elsewhere, |current| Entry::Open { agent: current.agent.clone() })

@@ -31,6 +31,7 @@ mod retiring;
 mod room;
 mod scheduler;
 pub mod snapshot;
+pub mod stages;
 pub mod state;
 mod team;
 mod view;
@@ -443,14 +444,6 @@ impl Core {
             }
             Err(illegal) => self.broken = Some(illegal),
         }
-    }
-
-    fn stage_name(&self, record: &TaskRecord) -> StageName {
-        let stages = &self.plan.workflow.stages;
-        stages
-            .get(record.stage)
-            .or_else(|| stages.first())
-            .map_or_else(|| StageName::new("code").expect("the word is a valid stage name"), |stage| stage.name.clone())
     }
 
     fn first_role(&self) -> Role {

@@ -122,8 +122,11 @@ impl Core {
             .collect();
         for task in gone {
             self.record(Fact::TaskDetached { task: task.clone() });
-            let waiting =
-                matches!(self.durable.tasks.get(&task), Some(TaskRecord { phase: Phase::Waiting { .. }, .. }));
+            // Between two stages a run is under way, and ends.
+            let waiting = matches!(
+                self.durable.tasks.get(&task),
+                Some(record @ TaskRecord { phase: Phase::Waiting { .. }, merged: None, .. }) if !record.holds_change()
+            );
             if waiting {
                 self.record(Fact::TaskCancelled { task, reason: REMOVED.to_owned() });
             }

@@ -17,16 +17,15 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use crate::model::id::{AgentId, Role, TaskId};
 use crate::model::plan::OUTCOMES;
+use crate::model::stage::StageKind;
 use crate::model::task::Assignee;
 
 use super::Core;
 use super::index::Queue;
+use super::stages::CONFLICT;
 use super::state::{Phase, TaskRecord, WITHDRAWN};
 use admission::{Demand, Load};
 use rank::Turn;
-
-/// The outcome of an attempt whose commit did not fit onto the target branch.
-const CONFLICT: &str = "conflict";
 
 /// Tasks that wait for the same agents and take the same things.
 struct Line<'i> {
@@ -99,24 +98,43 @@ impl Core {
         chosen
     }
 
-    /// Picks one of several free agents: not the one that failed at the task last, as long as another of its role can take
-    /// work, now or later.
+    /// Picks one of several free agents: whose work comes back to it, and else not the one that failed at the task last or that
+    /// did what is to be reviewed, as long as another of its role can take work, now or later.
     fn pick<'a>(&self, task: &TaskId, candidates: &[&'a AgentId]) -> Option<&'a AgentId> {
         let record = self.durable.tasks.get(task)?;
-        let Some(failed) = failed_last(record) else { return candidates.first().copied() };
-        let other = candidates.iter().find(|agent| ***agent != *failed).copied();
-        other.or_else(|| candidates.first().copied().filter(|_| !self.has_another(record, failed)))
+        if let Some(author) = self.author_awaited(record) {
+            return candidates.iter().find(|agent| **agent == author).copied();
+        }
+        // An author's own review is worth less than that of somebody who failed once.
+        let unwanted = unwanted(record);
+        for from in 0..=unwanted.len() {
+            let unwanted = unwanted.get(from..).unwrap_or_default();
+            let other = candidates.iter().find(|agent| !unwanted.contains(agent)).copied();
+            if other.is_some() || self.has_another(record, unwanted) {
+                return other;
+            }
+        }
+        None
     }
 
-    /// Says whether another agent than this one could take a task.
-    fn has_another(&self, record: &TaskRecord, failed: &AgentId) -> bool {
-        match &record.spec.assignee {
+    /// Returns the agent whose work has come back to it, as long as it can take it, now or later.
+    fn author_awaited<'r>(&self, record: &'r TaskRecord) -> Option<&'r AgentId> {
+        let author = record.author_asked_again().filter(|author| !unwanted(record).contains(author))?;
+        let spec = self.plan.agent(author).filter(|spec| spec.takes_work() && self.is_usable(&spec.id))?;
+        let fits = match &record.spec.assignee {
+            Assignee::Agent(agent) => agent == author,
+            Assignee::Role(role) => spec.role == *role,
+        };
+        fits.then_some(author)
+    }
+
+    /// Says whether another agent than these could take a task.
+    fn has_another(&self, record: &TaskRecord, unwanted: &[&AgentId]) -> bool {
+        match self.assignee_of(record) {
             Assignee::Agent(_) => false,
-            Assignee::Role(role) => {
-                self.plan.agents.iter().any(|spec| {
-                    spec.role == *role && spec.id != *failed && spec.takes_work() && self.is_usable(&spec.id)
-                })
-            }
+            Assignee::Role(role) => self.plan.agents.iter().any(|spec| {
+                spec.role == role && !unwanted.contains(&&spec.id) && spec.takes_work() && self.is_usable(&spec.id)
+            }),
         }
     }
 
@@ -164,10 +182,16 @@ impl Core {
             }
         }
         for task in self.index.touching() {
-            if let Some(record) = self.durable.tasks.get(task)
-                && let Phase::Merging { parked } = &record.phase
-            {
-                load.merging(task, record, parked.is_some());
+            let Some(record) = self.durable.tasks.get(task) else { continue };
+            match &record.phase {
+                Phase::Merging { parked } => load.unmerged(task, record, parked.is_some()),
+                Phase::Waiting { .. } | Phase::Queued if record.holds_change() => load.unmerged(task, record, false),
+                // What an attempt takes is counted with it.
+                Phase::Waiting { .. }
+                | Phase::Queued
+                | Phase::Done { .. }
+                | Phase::Failed { .. }
+                | Phase::Cancelled { .. } => {}
             }
         }
         load
@@ -202,11 +226,11 @@ impl Core {
     /// Says everything that keeps a ready task from being begun.
     pub(super) fn why_not_begun(&self, record: &TaskRecord, task: &TaskId) -> Vec<String> {
         let load = self.load();
-        let demand = Demand::of(&record.spec);
+        let demand = Demand::of(record);
         let mut reasons: Vec<String> =
             load.blockers(&demand, self.index.slots(), &self.plan).map(|blocker| blocker.to_string()).collect();
         let working = self.working();
-        if let Assignee::Role(role) = &record.spec.assignee
+        if let Assignee::Role(role) = &self.assignee_of(record)
             && let Some(most) = self.plan.scheduler.roles.get(role)
             && !self.has_room_for(role, &working)
         {
@@ -218,10 +242,14 @@ impl Core {
         if self.is_retiring(task) {
             reasons.push("waits until its last attempt has ended for certain".to_owned());
         }
-        if let (Assignee::Role(role), Some(failed)) = (&record.spec.assignee, failed_last(record))
-            && self.has_another(record, failed)
+        let unwanted = unwanted(record);
+        if let Some(author) = self.author_awaited(record).filter(|author| !self.is_free(author)) {
+            reasons.push(format!("waits for {author}, whose work has come back to it"));
+        } else if let (Assignee::Role(role), Some(first)) = (self.assignee_of(record), unwanted.first())
+            && self.has_another(record, &unwanted)
         {
-            reasons.push(format!("waits for another agent of role {role} than {failed}, which failed at it last"));
+            let why = if failed_last(record) == Some(*first) { "which failed at it last" } else { "whose work it is" };
+            reasons.push(format!("waits for another agent of role {role} than {first}, {why}"));
         }
         reasons
     }
@@ -235,9 +263,15 @@ fn is_for(whom: &Queue, agent: &AgentId, role: &Role) -> bool {
     }
 }
 
+/// Returns who should not be asked at a run's stage as long as somebody else is there.
+fn unwanted(record: &TaskRecord) -> Vec<&AgentId> {
+    let author = record.change().filter(|_| record.stage() == StageKind::Review).map(|change| &change.agent);
+    failed_last(record).into_iter().chain(author).collect()
+}
+
 /// Returns who failed at a task last. What was taken back, or could not be merged, is not the agent's failure.
 fn failed_last(record: &TaskRecord) -> Option<&AgentId> {
-    let last = record.current()?;
+    let last = record.current().filter(|last| last.stage == record.stage().name())?;
     let is_failure = !matches!(last.outcome.as_deref(), None | Some(WITHDRAWN | CONFLICT));
     is_failure.then_some(&last.agent)
 }

@@ -144,6 +144,9 @@ pub struct TaskView {
     pub run: RunId,
     /// The current stage.
     pub stage: StageName,
+    /// How many reviews of the run have asked for changes.
+    #[serde(default)]
+    pub rounds: u32,
     /// Until when the run must have ended; absent: no `sla` is asked for.
     #[serde(default)]
     pub due: Option<Timestamp>,

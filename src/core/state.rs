@@ -8,6 +8,7 @@ use crate::model::alert::Alert;
 use crate::model::id::{AgentId, EnvelopeId, Incarnation, PoolName, RunId, StageName, TaskId};
 use crate::model::plan::OUTCOMES;
 use crate::model::report::{FailureKind, Outcome, Report};
+use crate::model::stage::StageKind;
 use crate::model::task::{FailureClass, RepositoryChoice, TaskSpec};
 use crate::model::time::Timestamp;
 
@@ -113,8 +114,17 @@ pub struct TaskRecord {
     pub sla_missed: bool,
     /// The current run.
     pub run: RunId,
-    /// The current stage's index in the workflow.
+    /// The current stage, by its place among [`StageKind::ALL`].
     pub stage: usize,
+    /// How many reviews of this run have asked for changes.
+    #[serde(default)]
+    pub rounds: u32,
+    /// The newest good reports of the stages that this run has behind it, as far as others follow.
+    #[serde(default)]
+    pub reports: BTreeMap<StageKind, Box<Report>>,
+    /// The run's commit on the target branch, once it is there and a stage follows.
+    #[serde(default)]
+    pub merged: Option<String>,
     /// How many attempts this run has had.
     pub attempt: u32,
     /// How many of them count as failures.
@@ -291,9 +301,18 @@ impl TaskRecord {
     }
 
     fn follow(&mut self, then: &Then, at: Timestamp, reason: &str, commit: Option<String>) {
+        match then {
+            Then::Stage { stage } => self.enter_stage(*stage),
+            Then::Rework => {
+                self.rounds += 1;
+                self.enter_stage(StageKind::Code);
+            }
+            Then::Done | Then::Merge | Then::Retry { .. } | Then::GiveUp => {}
+        }
         self.phase = match then {
             Then::Done => Phase::Done { at, commit },
             Then::Merge => Phase::Merging { parked: None },
+            Then::Stage { .. } | Then::Rework => Phase::Waiting { not_before: None },
             Then::Retry { not_before } => Phase::Waiting { not_before: Some(*not_before) },
             Then::GiveUp => Phase::Failed { at, reason: reason.to_owned() },
         };
@@ -302,11 +321,23 @@ impl TaskRecord {
         }
     }
 
-    fn take_pending(&mut self) {
-        if let Some((spec, fingerprint)) = self.pending.take() {
-            self.spec = spec;
-            self.fingerprint = fingerprint;
+    /// Puts a newer text in force, unless what is left of this run is only to deploy what is merged.
+    pub(super) fn take_pending(&mut self) {
+        if self.merged.is_some() {
+            return;
         }
+        if let Some((spec, fingerprint)) = self.pending.take() {
+            self.replace(spec, fingerprint);
+        }
+    }
+
+    /// Puts a text in force; what was made for another one is not looked at any more.
+    fn replace(&mut self, spec: TaskSpec, fingerprint: String) {
+        if self.fingerprint != fingerprint {
+            self.begin_anew();
+        }
+        self.spec = spec;
+        self.fingerprint = fingerprint;
     }
 }
 
@@ -473,6 +504,9 @@ impl Durable {
             sla_missed: false,
             run,
             stage: 0,
+            rounds: 0,
+            reports: BTreeMap::new(),
+            merged: None,
             attempt: 0,
             failures: 0,
             failed: BTreeMap::new(),
@@ -494,10 +528,14 @@ impl Durable {
         let kind = fact.tell().kind;
         let record = self.tasks.get_mut(task).ok_or_else(|| illegal(kind, task, "unknown".to_owned()))?;
         match (fact, &record.phase) {
+            (Fact::TaskReplaced { spec, fingerprint, .. }, Phase::Waiting { .. }) if record.merged.is_some() => {
+                record.spec.every.clone_from(&spec.every);
+                record.pending = Some(((**spec).clone(), fingerprint.clone()));
+                record.detached = false;
+            }
             (Fact::TaskReplaced { spec, fingerprint, target, .. }, Phase::Waiting { .. }) => {
                 record.is_scheduled &= record.spec.every == spec.every;
-                record.spec = (**spec).clone();
-                record.fingerprint.clone_from(fingerprint);
+                record.replace((**spec).clone(), fingerprint.clone());
                 record.target.clone_from(target);
                 record.pending = None;
                 record.detached = false;
@@ -516,6 +554,7 @@ impl Durable {
             (Fact::TaskDetached { .. }, _) => record.detached = true,
             (Fact::TaskReattached { .. }, _) => record.detached = false,
             (Fact::RunScheduled { at: begins, .. }, Phase::Waiting { .. }) => {
+                record.begin_anew();
                 record.occurrence = Some(*begins);
                 record.is_scheduled = true;
                 record.since = Some((*begins).max(at));
@@ -532,20 +571,10 @@ impl Durable {
                 | Phase::Failed { .. }
                 | Phase::Cancelled { .. },
             ) => {
-                record.take_pending();
+                record.begin_run();
                 record.run = *run;
                 record.target.clone_from(target);
                 record.since = Some(at);
-                record.sla_missed = false;
-                record.stage = 0;
-                record.attempt = 0;
-                record.failures = 0;
-                record.failed.clear();
-                record.is_scheduled = false;
-                record.diagnosis = None;
-                record.attempts.clear();
-                record.unreported.clear();
-                record.phase = Phase::Waiting { not_before: None };
                 self.ids += 1;
             }
             (
@@ -600,9 +629,8 @@ impl Durable {
             }
             (Fact::AttemptFailed { attempt, cause, reason, then, .. }, Phase::Queued | Phase::Merging { .. }) => {
                 record.settle(at, "failed", Some(reason.clone()));
-                if let (AttemptCause::Conflict, Some(current)) = (cause, record.attempts.last_mut()) {
-                    current.outcome = Some("conflict".to_owned());
-                    current.reason = Some(reason.clone());
+                if let AttemptCause::Conflict = cause {
+                    record.note_conflict(reason);
                 }
                 match cause {
                     AttemptCause::Crashed | AttemptCause::Overdue | AttemptCause::Stalled | AttemptCause::Lost => {
@@ -619,8 +647,13 @@ impl Durable {
             (Fact::MergeParked { reason, .. }, Phase::Merging { .. }) => {
                 record.phase = Phase::Merging { parked: Some(reason.clone()) };
             }
-            (Fact::Merged { commit, .. }, Phase::Merging { .. }) => {
+            (Fact::Merged { commit, next: None, .. }, Phase::Merging { .. }) => {
                 record.phase = Phase::Done { at, commit: Some(commit.clone()) };
+            }
+            (Fact::Merged { commit, next: Some(stage), .. }, Phase::Merging { .. }) => {
+                record.merged = Some(commit.clone());
+                record.enter_stage(*stage);
+                record.phase = Phase::Waiting { not_before: None };
             }
             _ => return Err(wrong()),
         }
@@ -642,6 +675,7 @@ impl Durable {
             Outcome::Done | Outcome::NoChange => trim(&mut kept),
             // Nothing is known to be wrong with the task: the machine had no room for it.
             Outcome::Failed if report.failure == Some(FailureKind::NoSpace) => {}
+            Outcome::ChangesRequested if *then == Then::Rework => {}
             Outcome::ChangesRequested | Outcome::Failed => {
                 record.fail(report.failure.unwrap_or(FailureKind::AgentFailed).class());
             }
@@ -650,9 +684,11 @@ impl Durable {
             if current.started.is_none() {
                 current.started = Some((report.started_at, report.incarnation));
             }
-            current.report = Some(Box::new(kept));
+            current.report = Some(Box::new(kept.clone()));
         }
-        record.follow(then, at, &report.summary, report.commit.clone());
+        record.note_report(kept, then);
+        let commit = record.merged.clone().or_else(|| record.change().and_then(|change| change.commit.clone()));
+        record.follow(then, at, &report.summary, commit);
         match report.outcome {
             Outcome::Failed if matches!(report.failure, Some(FailureKind::NoSpace | FailureKind::Limited)) => {}
             Outcome::Failed => self.note_outcome(task, false),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::model::alert::Alert;
 use crate::model::beat::{Activity, Step};
 use crate::model::id::{AgentId, TaskId};
+use crate::model::stage::StageKind;
 use crate::model::task::{Assignee, RepositoryChoice};
 use crate::model::time::Timestamp;
 
@@ -65,6 +66,23 @@ impl Core {
     #[must_use]
     pub fn task(&self, task: &TaskId) -> Option<TaskView> {
         self.durable.tasks.get(task).map(|record| self.task_view(task, record))
+    }
+
+    /// Shows the newest tasks, in the order of their acceptance: of a state, accepted before another one, and only so many.
+    #[must_use]
+    pub fn task_page(&self, state: Option<TaskState>, before: Option<&TaskId>, limit: Option<u32>) -> Vec<TaskView> {
+        let before = before.and_then(|task| self.durable.tasks.get(task)).map_or(u64::MAX, |record| record.seq);
+        let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        let mut tasks: Vec<(&TaskId, &TaskRecord)> = self
+            .durable
+            .tasks
+            .iter()
+            .filter(|(_, record)| record.seq < before)
+            .filter(|(task, record)| state.is_none_or(|state| self.task_state(task, record) == state))
+            .collect();
+        tasks.sort_unstable_by_key(|(_, record)| record.seq);
+        let page = tasks.get(tasks.len().saturating_sub(limit)..).unwrap_or_default();
+        page.iter().map(|(task, record)| self.task_view(task, record)).collect()
     }
 
     /// Returns what survives of one task.
@@ -147,17 +165,19 @@ impl Core {
 
     fn task_view(&self, task: &TaskId, record: &TaskRecord) -> TaskView {
         let current = record.current();
-        let (agent, role) = match &record.spec.assignee {
-            Assignee::Agent(agent) => (Some(agent.clone()), None),
-            Assignee::Role(role) => (current.map(|current| current.agent.clone()), Some(role.clone())),
+        let at_stage = current.filter(|current| current.stage == self.stage_name(record));
+        let (agent, role) = match self.assignee_of(record) {
+            Assignee::Agent(agent) => (Some(agent), None),
+            Assignee::Role(role) => (at_stage.map(|current| current.agent.clone()), Some(role)),
         };
         let report = current.and_then(|current| current.report.as_deref());
         let (ended_at, commit) = match &record.phase {
             Phase::Done { at, commit } => (Some(*at), commit.clone()),
             Phase::Failed { at, .. } | Phase::Cancelled { at, .. } => (Some(*at), None),
-            Phase::Merging { .. } => (None, report.and_then(|report| report.commit.clone())),
-            Phase::Waiting { .. } | Phase::Queued => (None, None),
+            Phase::Merging { .. } => (None, record.change().and_then(|change| change.commit.clone())),
+            Phase::Waiting { .. } | Phase::Queued => (None, record.merged.clone()),
         };
+        let report = record.change().or(report);
         let branch = match &record.spec.repository {
             RepositoryChoice::None => None,
             RepositoryChoice::Named(_) => report
@@ -175,6 +195,7 @@ impl Core {
             priority: record.spec.priority.get(),
             run: record.run,
             stage: self.stage_name(record),
+            rounds: record.rounds,
             due: record.due(),
             queued_at: current.map(|current| current.queued_at),
             started_at: current.and_then(|current| current.started).map(|(at, _)| at),
@@ -248,6 +269,9 @@ impl Core {
             Phase::Waiting { .. } => match state {
                 TaskState::Parked => self.missing_workplace(record),
                 TaskState::Blocked => self.why(task).into_iter().next(),
+                TaskState::Ready if record.current().is_some_and(|last| last.stage != self.stage_name(record)) => {
+                    Some(self.on_the_way(record))
+                }
                 TaskState::Ready => record.current().and_then(|last| last.reason.clone()),
                 TaskState::Queued
                 | TaskState::Leased
@@ -281,6 +305,23 @@ impl Core {
                 let until = not_before.map(|until| self.index.end_of_back_off(task, until));
                 self.why_waiting(task, record, until)
             }
+        }
+    }
+
+    /// Says where between two stages a run is.
+    fn on_the_way(&self, record: &TaskRecord) -> String {
+        let of = self.plan.workflow.rounds_max;
+        match record.stage() {
+            StageKind::Code if record.rounds > 0 => {
+                let who = record.reports.get(&StageKind::Review).map_or("the review", |report| report.agent.as_str());
+                format!("{who} asks for changes: round {} of {of} follows", record.rounds + 1)
+            }
+            StageKind::Review if record.rounds > 0 => {
+                format!("waits for review number {} of {of} at most", record.rounds + 1)
+            }
+            StageKind::Code => "its work begins anew".to_owned(),
+            StageKind::Deploy => "is merged, and waits to be deployed".to_owned(),
+            kind @ (StageKind::Review | StageKind::PullRequest) => format!("waits for the stage {}", kind.as_str()),
         }
     }
 
@@ -344,7 +385,8 @@ impl Core {
 
     /// Says who could take a task and why they do not; nothing if somebody is free.
     fn why_nobody(&self, record: &TaskRecord) -> Option<String> {
-        let (whom, candidates): (String, Vec<&AgentId>) = match &record.spec.assignee {
+        let assignee = self.assignee_of(record);
+        let (whom, candidates): (String, Vec<&AgentId>) = match &assignee {
             Assignee::Agent(agent) => (format!("agent {agent}"), vec![agent]),
             Assignee::Role(role) => (
                 format!("an agent of role {role}"),

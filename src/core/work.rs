@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::model::beat::Activity;
 use crate::model::id::{AgentId, EnvelopeId, RepositoryName, RunId, TaskId};
 use crate::model::order::{Previous, WORK_ORDER_SCHEMA, WorkOrder, Workplace};
-use crate::model::plan::MergeMode;
 use crate::model::report::{CheckResult, FailureKind, Outcome, Report};
+use crate::model::stage::StageKind;
 use crate::model::task::{NoChange, RepositoryChoice};
 use crate::model::time::Timestamp;
 
@@ -134,23 +134,25 @@ impl Core {
             .timeout
             .or_else(|| self.plan.agent(&current.agent).map(|spec| spec.timeout))
             .unwrap_or(Duration::from_secs(2_700));
+        let is_code = record.stage() == StageKind::Code;
         let mut checks = Vec::new();
         let workplace = match &record.spec.repository {
             RepositoryChoice::None => None,
             RepositoryChoice::Named(name) => {
                 let repository = self.plan.repository(name)?;
-                checks.extend(repository.checks.iter().flatten().cloned());
+                checks.extend(repository.checks.iter().flatten().filter(|_| is_code).cloned());
                 Some(Workplace {
                     repository: name.clone(),
                     path: repository.path.clone(),
                     target: record.target.clone()?,
                     branch: branch_of(task, record, current.stage.as_str(), current.attempt),
-                    detect_check: repository.checks.is_none() && record.spec.checks.is_empty(),
+                    start: Self::start_of(record),
+                    detect_check: is_code && repository.checks.is_none() && record.spec.checks.is_empty(),
                     protected: repository.protected.clone(),
                 })
             }
         };
-        checks.extend(record.spec.checks.iter().cloned());
+        checks.extend(record.spec.checks.iter().filter(|_| is_code).cloned());
         Some(WorkOrder {
             schema: WORK_ORDER_SCHEMA.to_owned(),
             id: current.envelope,
@@ -159,13 +161,16 @@ impl Core {
             stage: current.stage.clone(),
             attempt: current.attempt,
             agent: current.agent.clone(),
-            work: record.spec.work.clone(),
+            work: self.work_at(task, record),
             checks,
-            no_change: record.spec.no_change,
+            no_change: expected_change(record),
             timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
             priority: record.spec.priority,
             workplace,
             previous: previous(task, record),
+            expects: Self::expects(record),
+            rounds: record.rounds,
+            inputs: Self::inputs_of(record),
             queued_at: current.queued_at,
         })
     }
@@ -228,44 +233,42 @@ impl Core {
         let Some(record) = self.durable.tasks.get(&report.task) else { return Then::GiveUp };
         let proven = report.checks.iter().all(CheckResult::passed);
         let in_repository = record.needs_repository();
-        match report.outcome {
-            Outcome::Done if proven && in_repository && report.commit.is_some() => {
-                if self.merges_locally(record) {
-                    Then::Merge
-                } else {
-                    Then::Done
-                }
+        match (record.stage(), report.outcome) {
+            (StageKind::Review, Outcome::Done) | (StageKind::PullRequest, Outcome::Done | Outcome::NoChange) => {
+                return self.after_stage(record);
             }
+            (StageKind::Deploy, Outcome::Done | Outcome::NoChange) => return Then::Done,
+            (StageKind::Review, Outcome::ChangesRequested) => return self.after_objections(record),
+            (StageKind::Review, Outcome::NoChange | Outcome::Failed)
+            | (StageKind::PullRequest | StageKind::Deploy, Outcome::ChangesRequested | Outcome::Failed) => {
+                return self.after_failure(record, report);
+            }
+            (StageKind::Code, _) => {}
+        }
+        match report.outcome {
+            Outcome::Done if proven && in_repository && report.commit.is_some() => self.after_stage(record),
             Outcome::Done if proven && !in_repository => Then::Done,
             Outcome::Done | Outcome::NoChange
-                if proven && report.commit.is_none() && record.spec.no_change == NoChange::Ok =>
+                if proven && report.commit.is_none() && expected_change(record) == NoChange::Ok =>
             {
                 Then::Done
             }
             Outcome::NoChange if proven && !in_repository => Then::Done,
             Outcome::Done | Outcome::NoChange | Outcome::ChangesRequested | Outcome::Failed => {
-                let kind = report.failure.unwrap_or(FailureKind::AgentFailed);
-                match (self.retry(record, AttemptCause::Reported { kind }), report.retry_at) {
-                    // The agent knows better than we from when on it is worth a try, within reason.
-                    (Then::Retry { not_before }, Some(retry_at)) if retry_at > not_before => {
-                        Then::Retry { not_before: retry_at.min(self.now + RETRY_AT_MAX) }
-                    }
-                    (then, _) => then,
-                }
+                self.after_failure(record, report)
             }
         }
     }
 
-    fn merges_locally(&self, record: &TaskRecord) -> bool {
-        match &record.spec.repository {
-            RepositoryChoice::None => false,
-            RepositoryChoice::Named(name) => {
-                // A repository that has left the plan may come back: until then the merge is parked, not forgotten.
-                self.plan.repository(name).is_none_or(|repository| match repository.merge {
-                    MergeMode::Local | MergeMode::PullRequest => true,
-                    MergeMode::None => false,
-                })
+    /// Decides what follows a report that proves nothing.
+    fn after_failure(&self, record: &TaskRecord, report: &Report) -> Then {
+        let kind = report.failure.unwrap_or(FailureKind::AgentFailed);
+        match (self.retry(record, AttemptCause::Reported { kind }), report.retry_at) {
+            // The agent knows better than we from when on it is worth a try, within reason.
+            (Then::Retry { not_before }, Some(retry_at)) if retry_at > not_before => {
+                Then::Retry { not_before: retry_at.min(self.now + RETRY_AT_MAX) }
             }
+            (then, _) => then,
         }
     }
 
@@ -473,7 +476,7 @@ impl Core {
 
     fn begin_merge(&mut self, repository: &RepositoryName, task: &TaskId) {
         let Some(record) = self.durable.tasks.get(task) else { return };
-        let Some(report) = record.current().and_then(|current| current.report.as_deref()) else { return };
+        let Some(report) = record.change() else { return };
         let (Some(commit), Some(base), Some(target)) = (&report.commit, &report.base, &record.target) else {
             let reason = "its report names no commit and base, or no branch to merge into".to_owned();
             self.fail(task, AttemptCause::Lost, reason);
@@ -489,7 +492,7 @@ impl Core {
         let merge = Merge {
             task: task.clone(),
             run: record.run,
-            attempt: report.attempt,
+            attempt: record.attempt,
             repository: repository.clone(),
             target: target.clone(),
             commit: commit.clone(),
@@ -497,7 +500,7 @@ impl Core {
             trailer: format!("{}/{}/{attempt_of_commit}", record.run, report.stage),
         };
         let deadline = self.now + MERGE_TIMEOUT;
-        let under_way = MergeUnderWay { task: task.clone(), run: record.run, attempt: report.attempt, deadline };
+        let under_way = MergeUnderWay { task: task.clone(), run: record.run, attempt: record.attempt, deadline };
         self.merges.insert(repository.clone(), under_way);
         self.push(Effect::Merge(merge));
     }
@@ -520,7 +523,8 @@ impl Core {
         match result {
             MergeResult::Merged { commit } => {
                 self.merge_retries.remove(task);
-                self.record(Fact::Merged { task: task.clone(), attempt, commit });
+                let next = self.after_merge(task);
+                self.record(Fact::Merged { task: task.clone(), attempt, commit, next });
             }
             MergeResult::Conflict { detail } => {
                 self.merge_retries.remove(task);
@@ -548,8 +552,17 @@ impl Core {
     }
 }
 
+/// Says whether an attempt may end without a commit: one that comes back from a review may not, or its work would be lost.
+fn expected_change(record: &TaskRecord) -> NoChange {
+    let is_code = record.stage() == StageKind::Code;
+    if !is_code {
+        return NoChange::Ok;
+    }
+    if record.holds_change() { NoChange::Refused } else { record.spec.no_change }
+}
+
 fn previous(task: &TaskId, record: &TaskRecord) -> Option<Previous> {
-    let earlier = record.attempts.iter().rev().nth(1)?;
+    let earlier = record.repeated()?;
     let stage = earlier.stage.as_str();
     let report = earlier.report.as_deref();
     Some(Previous {

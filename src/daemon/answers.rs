@@ -9,6 +9,7 @@ use crate::control::protocol::{
 };
 use crate::core::Core;
 use crate::core::snapshot::{AgentState, TaskState};
+use crate::core::stages::stages_of;
 use crate::core::state::{AttemptRecord, TaskRecord};
 use crate::core::work::branch_of;
 use crate::io::{clock, systemd};
@@ -55,6 +56,12 @@ impl Supervisor {
                 self.hands.answer_status(&mut self.tasks, status, answer);
             }
             Call::Tasks => answer.value(&self.core.snapshot(clock::now()).tasks),
+            Call::TaskPage { state, before, limit } => {
+                match before.as_ref().filter(|task| self.core.task_record(task).is_none()) {
+                    Some(unknown) => answer.error(no_task(unknown)),
+                    None => answer.value(&self.core.task_page(state, before.as_ref(), limit)),
+                }
+            }
             Call::Agents => answer.value(&self.core.snapshot(clock::now()).agents),
             Call::Task { id } => match detail(&self.core, &id) {
                 Some(detail) => answer.value(&detail),
@@ -153,13 +160,15 @@ fn detail(core: &Core, id: &TaskId) -> Option<TaskDetail> {
     let blocked_by = core.unmet_needs(id);
     let spec = serde_json::to_value(&record.spec).unwrap_or_default();
     let attempts = record.attempts.iter().map(|attempt| attempt_view(id, record, attempt)).collect();
-    Some(TaskDetail { task, spec, attempts, blocked_by })
+    let stages = stages_of(core.plan(), &record.spec).iter().map(|stage| stage.kind.name()).collect();
+    Some(TaskDetail { task, stages, spec, attempts, blocked_by })
 }
 
 fn attempt_view(id: &TaskId, record: &TaskRecord, attempt: &AttemptRecord) -> AttemptView {
     let report = attempt.report.as_deref();
     AttemptView {
         attempt: attempt.attempt,
+        stage: attempt.stage.clone(),
         agent: attempt.agent.clone(),
         state: match (&attempt.ended_at, &attempt.started) {
             (Some(_), _) => AttemptState::Ended,

@@ -1,6 +1,7 @@
 //! The text that an agent's CLI is handed: what is asked, and what went wrong the last time.
 
-use crate::model::order::{Previous, WorkOrder};
+use crate::model::order::{Expects, Input, Previous, WorkOrder};
+use crate::model::report::Outcome;
 use crate::model::task::Work;
 
 /// Writes an order's prompt.
@@ -10,10 +11,46 @@ pub fn text(order: &WorkOrder) -> String {
         Work::Prompt(prompt) => prompt,
         Work::Run(command) => command,
     };
-    match &order.previous {
-        None => asked.clone(),
-        Some(previous) => format!("{}\n{}", asked.trim_end(), lesson(previous)),
+    let mut text = asked.clone();
+    let review = order.inputs.iter().rfind(|input| input.outcome == Outcome::ChangesRequested);
+    if let (Some(review), Expects::Commit) = (review, order.expects) {
+        text = format!("{}\n{}", text.trim_end(), objections(order, review));
     }
+    if let Some(previous) = &order.previous {
+        text = format!("{}\n{}", text.trim_end(), lesson(previous));
+    }
+    text
+}
+
+/// Shows the change that an order is about; nothing if there is none to show.
+#[must_use]
+pub fn change(diff: &str) -> String {
+    if diff.trim().is_empty() {
+        return String::new();
+    }
+    let mut text = "\nThe change:\n".to_owned();
+    push_fenced(&mut text, "diff", diff);
+    text
+}
+
+/// Tells the author what a review asks for.
+fn objections(order: &WorkOrder, review: &Input) -> String {
+    let mut text = format!("\n---\nThis is round {}. ", order.rounds + 1);
+    if order.workplace.as_ref().is_some_and(|workplace| workplace.start.is_some()) {
+        text.push_str("The files here hold what was made for it so far. ");
+    }
+    text.push_str(&format!("The review by {} asks for changes. Make them, and keep what was right.\n", review.agent));
+    push_fenced(&mut text, "", &review.summary);
+    for comment in &review.comments {
+        let place = match (&comment.path, comment.line) {
+            (Some(path), Some(line)) => format!("{path}, line {line}:"),
+            (Some(path), None) => format!("{path}:"),
+            (None, _) => "In general:".to_owned(),
+        };
+        text.push_str(&format!("\n{place}\n"));
+        push_fenced(&mut text, "", &comment.text);
+    }
+    text
 }
 
 /// Tells what became of the attempt before.

@@ -21,6 +21,7 @@ pub mod request;
 pub mod secret;
 pub mod size;
 pub mod span;
+pub mod stage;
 pub mod task;
 pub mod time;
 pub mod touch;

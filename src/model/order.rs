@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::id::{AgentId, EnvelopeId, RepositoryName, RunId, StageName, TaskId};
-use super::report::CheckResult;
+use super::report::{CheckResult, Comment, Outcome};
+use super::stage::StageKind;
 use super::task::{NoChange, Priority, Work};
 use super::time::Timestamp;
 
@@ -54,6 +55,15 @@ pub struct WorkOrder {
     /// What became of the attempt before this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Previous>,
+    /// What is expected of the attempt.
+    #[serde(default)]
+    pub expects: Expects,
+    /// How many reviews have asked for changes before.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rounds: u32,
+    /// What the stages before have reported.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<Input>,
     /// When the supervisor wrote the order.
     pub queued_at: Timestamp,
 }
@@ -69,6 +79,9 @@ pub struct Workplace {
     pub target: String,
     /// The attempt's own branch.
     pub branch: String,
+    /// The commit whose files the work begins with; absent: the newest one of `target`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Start>,
     /// Whether the usual check of the project's type is made, because neither the task nor the repository names one.
     #[serde(default)]
     pub detect_check: bool,
@@ -96,4 +109,54 @@ pub struct Previous {
     /// Branches of attempts that ended without a report, newest first. A commit found on one of them is not made again but checked at once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unreported: Vec<String>,
+}
+
+/// What is expected of an attempt.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Expects {
+    /// A commit, proven by the checks.
+    #[default]
+    Commit,
+    /// `outcome` `done` or `changes_requested`; nothing that is changed is kept.
+    Verdict,
+    /// The `title` and the `body` of a pull request; nothing that is changed is kept.
+    PullText,
+    /// That it is done; nothing that is changed is kept.
+    Deed,
+}
+
+/// The commit whose files an attempt begins with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Start {
+    /// The commit.
+    pub commit: String,
+    /// The commit on which the attempt's own commit is made.
+    pub base: String,
+}
+
+/// What a stage before has reported.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Input {
+    /// The stage.
+    pub stage: StageKind,
+    /// Who did it.
+    pub agent: AgentId,
+    /// The attempt's number.
+    pub attempt: u32,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What was said of it.
+    pub summary: String,
+    /// What a review asks for, in detail.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub comments: Vec<Comment>,
+    /// The commit that was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference to the field")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::agent::AgentSpec;
 use super::github::{GithubSpec, RepositoryOnGithub};
-use super::id::{AgentId, RepositoryName, Role, StageName};
+use super::id::{AgentId, RepositoryName, Role};
 use super::size::Size;
 use super::span;
+use super::stage::{Stage, StageKind};
 
 /// The whole configuration of one root folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,20 +153,43 @@ pub enum MergeMode {
 /// The stages that every run goes through.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Workflow {
-    /// The stages in order; at least one.
+    /// The stages in order; the first is the work itself.
     pub stages: Vec<Stage>,
+    /// How many reviews of one run there may be before it has failed.
+    #[serde(default = "rounds_max")]
+    pub rounds_max: u32,
+    /// What agents are told at a stage beside what is always said.
+    #[serde(default)]
+    pub words: BTreeMap<StageKind, String>,
+    /// The command that deploys; `None`: the agent is asked.
+    #[serde(default)]
+    pub deploy_run: Option<String>,
     /// The role that is asked about tasks that have failed for good; `None`: nobody is.
     #[serde(default)]
     pub healer: Option<Role>,
 }
 
-/// One stage of the workflow.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stage {
-    /// The stage's name.
-    pub name: StageName,
-    /// The role that does it when a task names nobody.
-    pub role: Role,
+impl Default for Workflow {
+    /// Only the work itself.
+    fn default() -> Self {
+        Self {
+            stages: vec![StageKind::Code.stage()],
+            rounds_max: ROUNDS_MAX,
+            words: BTreeMap::new(),
+            deploy_run: None,
+            healer: None,
+        }
+    }
+}
+
+/// How many reviews of one run there may be when nobody says otherwise.
+pub const ROUNDS_MAX: u32 = 3;
+
+/// The largest number that `rounds_max` may be.
+pub const ROUNDS_MOST: u32 = 20;
+
+const fn rounds_max() -> u32 {
+    ROUNDS_MAX
 }
 
 /// When nothing new is begun because something runs low, and when work goes on. Zero: never mind.

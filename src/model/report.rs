@@ -18,6 +18,25 @@ pub const OUTPUT_BYTES_MAX: usize = 16 * 1024;
 /// The most bytes of a diff that travel in a report.
 pub const DIFF_BYTES_MAX: usize = 64 * 1024;
 
+/// How many comments one review may have.
+pub const COMMENTS_MAX: usize = 100;
+
+/// The longest text of one comment, and of a pull request, in characters.
+pub const COMMENT_CHARS_MAX: usize = 8_000;
+
+/// One thing that a review asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Comment {
+    /// The file, from the repository's top.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The line, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+    /// What is wrong and what should be there.
+    pub text: String,
+}
+
 /// What became of one attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Report {
@@ -65,6 +84,15 @@ pub struct Report {
     /// The changes as a unified diff, cut to [`DIFF_BYTES_MAX`]; only of a failed attempt, for the next one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub diff: String,
+    /// What a review asks for, in detail; at most [`COMMENTS_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub comments: Vec<Comment>,
+    /// The title of a pull request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// The text of a pull request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
     /// The program's exit code; absent when it was killed or never started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
@@ -184,6 +212,15 @@ pub struct AgentReport {
     /// What was done or what went wrong; becomes the commit's message and the report's summary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
+    /// What a review asks for, in detail; what is beyond [`COMMENTS_MAX`] is left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub comments: Vec<Comment>,
+    /// The title of a pull request, where that is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// The text of a pull request, where that is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
     /// Why it failed, where that is not its work; only with `outcome` `failed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<ClaimedFailure>,

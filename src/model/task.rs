@@ -10,6 +10,7 @@ use super::agent::StallAnswer;
 use super::fault::Place;
 use super::id::{AgentId, NameFault, PoolName, RepositoryName, Role, TaskId};
 use super::span;
+use super::stage::StageKind;
 use super::touch::Touch;
 
 /// What a dependency file or a submitted order says of one task, defaults filled in.
@@ -53,6 +54,9 @@ pub struct TaskSpec {
     /// When it comes again; `None`: it is done once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<Every>,
+    /// The stages that its runs go through; `None`: those of the workflow, if it is work of the usual kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stages: Option<Vec<StageKind>>,
     /// Where the work happens.
     pub repository: RepositoryChoice,
 }
@@ -77,6 +81,7 @@ impl TaskSpec {
             touches: Vec::new(),
             on_failure: OnFailure::default(),
             every: None,
+            stages: None,
             repository,
         }
     }

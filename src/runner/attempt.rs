@@ -7,8 +7,11 @@ use ulid::Ulid;
 
 use crate::model::envelope::{Envelope, EnvelopeKind};
 use crate::model::id::{AgentId, EnvelopeId, Incarnation, Mailbox};
-use crate::model::order::WorkOrder;
-use crate::model::report::{AgentReport, CheckResult, FailureKind, Outcome, REPORT_SCHEMA, Report, SUMMARY_CHARS_MAX};
+use crate::model::order::{Expects, WorkOrder};
+use crate::model::report::{
+    AgentReport, COMMENT_CHARS_MAX, COMMENTS_MAX, CheckResult, Comment, FailureKind, Outcome, REPORT_SCHEMA, Report,
+    SUMMARY_CHARS_MAX,
+};
 use crate::model::task::NoChange;
 use crate::model::time::Timestamp;
 
@@ -120,9 +123,42 @@ impl Attempt {
             && self.ran.as_ref().is_some_and(|ran| ran.claim.outcome == Some(Outcome::ChangesRequested))
     }
 
+    /// Says whether the attempt is to leave a commit: what others change is only saved.
+    #[must_use]
+    pub fn leaves_commit(&self) -> bool {
+        self.order.expects == Expects::Commit
+    }
+
+    /// Notes how the agent's program ended, and fails the attempt when its answer lacks what was asked for.
+    pub fn answered(&mut self, mut ran: Ran) {
+        if let Some(failure) = ran.failure.take() {
+            self.fail(failure.kind, failure.reason);
+        }
+        let claim = &ran.claim;
+        match self.order.expects {
+            Expects::Verdict if !matches!(claim.outcome, Some(Outcome::Done | Outcome::ChangesRequested)) => {
+                self.fail(
+                    FailureKind::AgentFailed,
+                    "the review names no outcome: `done` or `changes_requested` must stand in MIYABI_REPORT",
+                );
+            }
+            Expects::PullText if claim.title.is_none() && claim.summary.is_none() => {
+                self.fail(
+                    FailureKind::AgentFailed,
+                    "the pull request has no title: `title` and `body` must stand in MIYABI_REPORT",
+                );
+            }
+            Expects::Commit | Expects::Verdict | Expects::PullText | Expects::Deed => {}
+        }
+        self.ran = Some(ran);
+    }
+
     /// Notes what the commit step brought, and fails the attempt when a commit was expected and there is none, or when it
     /// changes what is protected.
     pub fn committed(&mut self, commit: Option<Commit>) {
+        if !self.leaves_commit() {
+            return;
+        }
         let none = commit.is_none();
         self.commit = commit;
         if let Some(commit) = &self.commit
@@ -158,7 +194,7 @@ impl Attempt {
             Outcome::Failed
         } else if self.asks_for_changes() {
             Outcome::ChangesRequested
-        } else if self.commit.is_none() && self.order.workplace.is_some() {
+        } else if self.leaves_commit() && self.commit.is_none() && self.order.workplace.is_some() {
             Outcome::NoChange
         } else {
             Outcome::Done
@@ -178,6 +214,19 @@ impl Attempt {
             },
         };
         text.chars().take(SUMMARY_CHARS_MAX).collect()
+    }
+
+    /// Returns what a review asks for, cut to its bounds.
+    fn comments(&self) -> Vec<Comment> {
+        let Some(ran) = self.ran.as_ref().filter(|_| self.order.expects == Expects::Verdict) else { return Vec::new() };
+        let cut = |comment: &Comment| Comment { text: cut_end(&comment.text), ..comment.clone() };
+        ran.claim.comments.iter().take(COMMENTS_MAX).map(cut).collect()
+    }
+
+    /// Returns one of the texts of a pull request, where that was asked for.
+    fn pull_text(&self, text: impl Fn(&AgentReport) -> Option<&str>) -> Option<String> {
+        let ran = self.ran.as_ref().filter(|_| self.order.expects == Expects::PullText)?;
+        text(&ran.claim).map(cut_end)
     }
 
     /// Writes the report.
@@ -214,6 +263,9 @@ impl Attempt {
                 (Outcome::Failed | Outcome::ChangesRequested, Some(commit)) => commit.diff.clone(),
                 (Outcome::Done | Outcome::NoChange, _) | (_, None) => String::new(),
             },
+            comments: self.comments(),
+            title: self.pull_text(|claim| claim.title.as_deref()),
+            body: self.pull_text(|claim| claim.body.as_deref()),
             exit_code: self.ran.as_ref().and_then(|ran| ran.exit_code),
             log: Some(log_name(agent, order)),
             started_at: self.since,
@@ -250,6 +302,10 @@ pub fn report_id(order: EnvelopeId) -> EnvelopeId {
 pub fn log_name(agent: &AgentId, order: &WorkOrder) -> String {
     let task = order.task.as_str().replace('/', "_");
     format!("logs/{agent}/{task}-{}-{}-{}.log", order.run, order.stage, order.attempt)
+}
+
+fn cut_end(text: &str) -> String {
+    text.chars().take(COMMENT_CHARS_MAX).collect()
 }
 
 /// Keeps the last `bytes` bytes of a text, whole characters only.

@@ -44,7 +44,7 @@ pub(super) fn of_attempt(
     ] {
         environment.entry(name.into()).or_insert_with(|| value.into());
     }
-    let told: [(&str, OsString); 11] = [
+    let told: [(&str, OsString); 12] = [
         ("MIYABI_WORK_ORDER", files.order.into()),
         ("MIYABI_PROMPT", files.prompt.into()),
         ("MIYABI_INBOX", files.inbox.into()),
@@ -53,6 +53,7 @@ pub(super) fn of_attempt(
         ("MIYABI_INCARNATION", incarnation.to_string().into()),
         ("MIYABI_ROOT", root.into()),
         ("MIYABI_TASK", order.task.as_str().into()),
+        ("MIYABI_STAGE", order.stage.as_str().into()),
         ("MIYABI_RUN", order.run.to_string().into()),
         ("MIYABI_ATTEMPT", order.attempt.to_string().into()),
         (MARK, order.id.to_string().into()),

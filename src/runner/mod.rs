@@ -22,5 +22,6 @@ mod progress;
 mod project;
 mod show;
 pub mod start;
+mod verdict;
 mod work;
 mod workplace;

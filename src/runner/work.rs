@@ -11,12 +11,15 @@ use super::context::{Assignment, AttemptFiles, Context};
 use super::output::Output;
 use super::pane::Tone;
 use super::program::{self, Ended, Leash, Program};
+use super::verdict;
 use crate::drivers::{Files, Start, Verdict, prompt, registry};
 use crate::io::cgroup::Strikes;
 use crate::io::clock;
+use crate::io::git::commit;
 use crate::io::spool::lease::Leased;
 use crate::model::fault::with_causes;
-use crate::model::report::{AgentReport, ClaimedFailure, FailureKind, Outcome, SUMMARY_CHARS_MAX};
+use crate::model::order::{Expects, WorkOrder};
+use crate::model::report::{AgentReport, ClaimedFailure, DIFF_BYTES_MAX, FailureKind, Outcome, SUMMARY_CHARS_MAX};
 use crate::model::task::Work;
 
 /// The largest report that a program may write.
@@ -27,7 +30,11 @@ pub(super) async fn run(context: &Context, assignment: &Assignment, leash: Leash
     let order = &assignment.order;
     let files = context.files(order);
     let mut output = context.output(order);
-    let text = prompt::text(order);
+    let mut text = prompt::text(order);
+    match change(order).await {
+        Ok(diff) => text.push_str(&prompt::change(&diff)),
+        Err(reason) => return failed(FailureKind::Infrastructure, reason),
+    }
     let start = match &order.work {
         Work::Run(command) => {
             let dir = context.worktree(order);
@@ -51,8 +58,10 @@ pub(super) async fn run(context: &Context, assignment: &Assignment, leash: Leash
         Begin::Answer(answer) => {
             output.take(format!("{}\n", answer.trim_end()).as_bytes()).await;
             let summary = Some(answer.chars().take(SUMMARY_CHARS_MAX).collect());
+            // Whoever answers at once has no objection.
+            let outcome = (order.expects == Expects::Verdict).then_some(Outcome::Done);
             Ran {
-                claim: AgentReport { summary, ..AgentReport::default() },
+                claim: AgentReport { summary, outcome, ..AgentReport::default() },
                 exit_code: Some(0),
                 output: output.take_tail(),
                 ..Ran::default()
@@ -64,6 +73,16 @@ pub(super) async fn run(context: &Context, assignment: &Assignment, leash: Leash
             judge(context, assignment, &files, (ended, before), &mut output).await
         }
     }
+}
+
+/// Reads the change that an order is about, where it makes none itself.
+async fn change(order: &WorkOrder) -> Result<String, String> {
+    let (Some(workplace), Expects::Verdict | Expects::PullText) = (&order.workplace, order.expects) else {
+        return Ok(String::new());
+    };
+    let Some(start) = &workplace.start else { return Ok(String::new()) };
+    let diff = commit::diff(&workplace.path, &start.base, &start.commit, DIFF_BYTES_MAX).await;
+    diff.map_err(|error| format!("the change cannot be read: {}", with_causes(&error)))
 }
 
 /// What an order begins with.
@@ -144,6 +163,9 @@ async fn judge(
         Ok(claim) => ran.claim = claim,
         Err(reason) if ran.failure.is_none() => ran.failure = fail(FailureKind::AgentFailed, reason),
         Err(reason) => tracing::debug!(reason, "a failed program left no readable report either"),
+    }
+    if assignment.order.expects == Expects::Verdict && ran.claim.outcome.is_none() {
+        verdict::read(&ran.output, &mut ran.claim);
     }
     if ran.claim.outcome == Some(Outcome::Failed) && ran.failure.is_none() {
         let reason = ran.claim.summary.clone().unwrap_or_else(|| "the agent says that it failed".to_owned());

@@ -42,10 +42,13 @@ pub(super) async fn prepare(context: &Context, order: &Arc<WorkOrder>) -> Result
     if let Some(recovered) = recover(workplace, order).await? {
         return Ok(Prepared { base: Some(recovered.base.clone()), recovered: Some(recovered) });
     }
-    let base = worktree::prepare(&workplace.path, &workplace.target, &workplace.branch, &path)
-        .await
-        .map_err(|error| trouble(&error))?;
-    Ok(Prepared { base: Some(base), recovered: None })
+    let base = match &workplace.start {
+        Some(start) => worktree::prepare_at(&workplace.path, &start.commit, &workplace.branch, &path)
+            .await
+            .map(|()| start.base.clone()),
+        None => worktree::prepare(&workplace.path, &workplace.target, &workplace.branch, &path).await,
+    };
+    Ok(Prepared { base: Some(base.map_err(|error| trouble(&error))?), recovered: None })
 }
 
 /// Makes the folder of an attempt's files anew, with the order in it: what an earlier start of the same attempt left must not
@@ -91,6 +94,10 @@ async fn recover(workplace: &Workplace, order: &WorkOrder) -> Result<Option<Comm
     for branch in std::iter::once(&workplace.branch).chain(unreported) {
         let found = commit::find_commit(&workplace.path, branch).await.map_err(|error| trouble(&error))?;
         let Some(found) = found else { continue };
+        if workplace.start.as_ref().is_some_and(|start| start.commit == found.id) {
+            // It is what the attempt began with, not what it made.
+            continue;
+        }
         let of_ours = (1..=order.attempt).any(|attempt| found.attempt == attempt_key(order.run, &order.stage, attempt));
         if of_ours {
             return look_at(workplace, found.id, found.base, branch).await.map(Some);
@@ -173,6 +180,11 @@ pub(super) async fn commit(
         litter: litter(context.agent.driver),
     };
     let Some(id) = commit::commit_all(&request).await.map_err(|error| trouble(&error))? else { return Ok(None) };
+    if let Some(start) = &workplace.start
+        && commit::same_files(&workplace.path, &start.commit, &id).await.map_err(|error| trouble(&error))?
+    {
+        return Ok(None);
+    }
     look_at(workplace, id, base.to_owned(), &workplace.branch).await.map(Some)
 }
 

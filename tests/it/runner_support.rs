@@ -17,7 +17,7 @@ use miyabi::model::envelope::{Envelope, EnvelopeKind};
 use miyabi::model::id::{AgentId, EnvelopeId, Incarnation, Mailbox, Role, RunId, StageName, TaskId};
 use miyabi::model::launch::{LAUNCH_SCHEMA, Launch};
 use miyabi::model::layout::Layout;
-use miyabi::model::order::{Previous, WORK_ORDER_SCHEMA, WorkOrder, Workplace};
+use miyabi::model::order::{Expects, Previous, WORK_ORDER_SCHEMA, WorkOrder, Workplace};
 use miyabi::model::plan::SpoolLimits;
 use miyabi::model::report::Report;
 use miyabi::model::task::{NoChange, Priority, Work};
@@ -148,10 +148,14 @@ impl Root {
                 path: self.repository.path(),
                 target: "main".to_owned(),
                 branch: "miyabi/example/hello-1".to_owned(),
+                start: None,
                 detect_check: false,
                 protected: Vec::new(),
             }),
             previous: None,
+            expects: Expects::Commit,
+            rounds: 0,
+            inputs: Vec::new(),
             queued_at: clock::now(),
         }
     }

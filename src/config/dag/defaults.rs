@@ -7,6 +7,7 @@ use super::super::read;
 use super::super::report::{Note, Report};
 use super::super::section::{Field, Section};
 use super::super::source::Span;
+use super::super::stages;
 use super::super::suggest;
 use super::super::tree::Node;
 use super::policy;
@@ -14,6 +15,7 @@ use crate::model::agent::{AgentSpec, StallAnswer};
 use crate::model::fault_code::Mistake;
 use crate::model::id::{AgentId, PoolName, RepositoryName, Role};
 use crate::model::plan::Plan;
+use crate::model::stage::StageKind;
 use crate::model::task::{Assignee, NoChange, OnFailure, Priority, RepositoryChoice, RetryPolicy};
 
 /// The shortest time limit of an attempt.
@@ -47,6 +49,7 @@ pub(super) struct Defaults {
     pub(super) sla: Option<Duration>,
     pub(super) pools: Pools,
     pub(super) on_failure: OnFailure,
+    pub(super) stages: Option<Stages>,
     pub(super) repository: Known<RepositoryChoice>,
 }
 
@@ -70,6 +73,7 @@ impl Defaults {
             sla: None,
             pools: Pools::new(),
             on_failure: OnFailure::default(),
+            stages: None,
             repository: or(&top, only),
         };
         let Some(entry) = file.entry("defaults") else { return base };
@@ -108,6 +112,7 @@ impl Defaults {
         let pools = section.field("pools", report, read_pools);
         let on_failure =
             section.field("on_failure", report, |key, node, report| read::choice(key, &OnFailure::ALL, node, report));
+        let stages = section.field("stages", report, |key, node, report| read_stages(key, node, plan, report));
         Self {
             assignee: or(&assignee, self.assignee.clone()),
             checks: checks
@@ -121,6 +126,7 @@ impl Defaults {
             sla: sla.value().or(self.sla),
             pools: pools.value().unwrap_or_else(|| self.pools.clone()),
             on_failure: on_failure.value().unwrap_or(self.on_failure),
+            stages: stages.value().or_else(|| self.stages.clone()),
             repository: or(repository, self.repository.clone()),
         }
     }
@@ -133,6 +139,25 @@ fn read_pools(key: &str, node: &Node, report: &mut Report<'_>) -> Option<Pools> 
     let items =
         read::words(key, node, report, |text| text.parse::<PoolName>().map(|_| ()).map_err(|fault| fault.to_string()))?;
     items.into_iter().map(|item| Some((item.text.parse().ok()?, item.span))).collect()
+}
+
+/// The stages that a task names, and the place of the first one after the work itself.
+pub(super) type Stages = (Vec<StageKind>, Option<Span>);
+
+fn read_stages(key: &str, node: &Node, plan: &Plan, report: &mut Report<'_>) -> Option<Stages> {
+    let listed = stages::read(key, node, report)?;
+    let mut is_good = true;
+    for (kind, span) in listed.iter().filter(|(kind, _)| *kind != StageKind::Code) {
+        let role = kind.role();
+        if !has_takers(&role, plan) {
+            let message = format!("the stage `{}` is done by the role `{role}`, and no agent has it", kind.as_str());
+            report.add(
+                Note::new(Mistake::UnknownAgent, *span, message).help("leave it out, or give one agent this role"),
+            );
+            is_good = false;
+        }
+    }
+    is_good.then(|| (listed.iter().map(|(kind, _)| *kind).collect(), listed.get(1).map(|(_, span)| *span)))
 }
 
 fn or<T: Clone>(field: &Field<T>, base: Known<T>) -> Known<T> {

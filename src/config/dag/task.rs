@@ -8,7 +8,7 @@ use super::super::report::{Note, Report};
 use super::super::section::{Field, Section};
 use super::super::source::Span;
 use super::super::tree::{Entry, Node};
-use super::defaults::{Defaults, Known, Once, repository};
+use super::defaults::{Defaults, Known, Once, Stages, repository};
 use super::every;
 use crate::model::fault::Place;
 use crate::model::fault_code::Mistake;
@@ -73,6 +73,7 @@ fn read_one(
         );
         report.add(note.help("leave `touches` out; every attempt has an empty folder of its own"));
     }
+    tell_stages_without_commit(&section, own.stages.as_ref(), repository.as_ref(), report);
     let (needs, needs_places) = needs?;
     let pools_places = own.pools.iter().map(|(_, span)| report.source().place(*span)).collect();
     // Whatever is missing has been told, so that nothing of what stands in for it can come into force.
@@ -96,10 +97,26 @@ fn read_one(
         pools: own.pools.into_iter().map(|(pool, _)| pool).collect(),
         touches: touches.value().unwrap_or_default(),
         on_failure: own.on_failure,
+        stages: own.stages.map(|(stages, _)| stages),
         every,
         repository,
     };
     Some(TaskNode { id: id?, place: report.source().place(entry.key_span), spec, needs_places, pools_places })
+}
+
+/// Tells that stages after the work itself are asked for where there is no commit that they could be about.
+fn tell_stages_without_commit(
+    section: &Section<'_>,
+    stages: Option<&Stages>,
+    repository: Option<&RepositoryChoice>,
+    report: &mut Report<'_>,
+) {
+    let own = section.entry("stages").and(stages);
+    if let (Some((_, Some(span))), Some(RepositoryChoice::None)) = (own, repository) {
+        let message = "later stages are about a commit, and there is none: `repo` is `none`";
+        let note = Note::new(Mistake::Contradiction, *span, message);
+        report.add(note.help("write `stages: [code]`, or leave it out"));
+    }
 }
 
 fn read_id(entry: &Entry, stem: &str, report: &mut Report<'_>) -> Option<TaskId> {

@@ -57,9 +57,9 @@ pub static AGENTS: Part = Part {
         ),
         key(
             "workflow",
-            Shape::Table(&WORKFLOW),
+            Shape::Table(&super::workflow::WORKFLOW),
             Absent::Otherwise("all its defaults"),
-            "The stages that every run goes through.",
+            "What a run goes through between its first attempt and its end.",
             "workflow = { stages = [\"code\"] }",
         ),
         key(
@@ -413,27 +413,6 @@ pub static REPOSITORY: Part = Part {
             Absent::Value("ready"),
             "How pull requests are opened; needs `github`.",
             "github = \"octo-org/app\"\npull_request = \"draft\"",
-        ),
-    ],
-};
-
-/// `[workflow]`.
-pub static WORKFLOW: Part = Part {
-    heading: "[workflow]",
-    keys: &[
-        key(
-            "stages",
-            Shape::Choices(&["code"]),
-            Absent::Value("[\"code\"]"),
-            "The stages in order; this version knows `code`, done by the role `codegen` when a task names nobody.",
-            "stages = [\"code\"]",
-        ),
-        key(
-            "healer",
-            Shape::Slug,
-            Absent::Otherwise("nobody is asked"),
-            "The role that is asked to find out why when a task has failed for good; it gets the reasons of all attempts, and the last one's checks, output and changes.",
-            "healer = \"review\"",
         ),
     ],
 };

@@ -84,6 +84,14 @@ const NO_CHANGE: Key = key(
     "no_change: ok",
 );
 
+const STAGES: Key = key(
+    "stages",
+    Shape::Choices(&["code", "review", "pull-request", "deploy"]),
+    Absent::Otherwise("those of the workflow for a prompt for the role of the first stage, else `code`"),
+    "The stages that the task goes through, instead of those of `[workflow]`.",
+    "stages: [code, review]",
+);
+
 const fn from_file(key: Key) -> Key {
     Key { absent: Absent::Otherwise("that of `defaults`"), ..key }
 }
@@ -134,6 +142,7 @@ pub static DAG_DEFAULTS: Part = Part {
         SLA,
         POOLS,
         ON_FAILURE,
+        STAGES,
         REPO,
     ],
 };
@@ -183,6 +192,7 @@ pub static TASK: Part = Part {
             "touches: [\"src/api/**\", README.md]",
         ),
         from_file(ON_FAILURE),
+        from_file(STAGES),
         key(
             "every",
             Shape::Table(&EVERY),

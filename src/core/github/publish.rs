@@ -102,7 +102,7 @@ impl Core {
         if self.repository_of(task).is_none_or(|repository| repository.github.is_none()) {
             return due;
         }
-        let commit = record.current().and_then(|current| current.report.as_deref()?.commit.as_ref());
+        let commit = record.change().and_then(|report| report.commit.as_ref());
         let published = on.published.as_ref().filter(|(run, _)| *run == record.run).map(|(_, commit)| commit);
         if self.is_published(task) && commit.is_some() && published != commit {
             due.push(WriteKind::Publish);
@@ -142,7 +142,7 @@ impl Core {
         let on = self.durable.github.tasks.get(task).unwrap_or(&none);
         match kind {
             WriteKind::Publish => {
-                let report = record.current()?.report.as_deref()?;
+                let report = record.change()?;
                 let commit = report.commit.clone()?;
                 let publish = self.publish(task, record, on, report)?;
                 Some((Write::Publish(Box::new(publish)), String::new(), Some(commit)))
@@ -155,7 +155,7 @@ impl Core {
             }
             WriteKind::Status => {
                 let (_, commit) = on.published.clone()?;
-                let report = record.current()?.report.as_deref()?;
+                let report = record.change()?;
                 let write = Write::Status { commit: commit.clone(), description: report::status(report) };
                 Some((write, String::new(), Some(commit)))
             }
@@ -170,7 +170,7 @@ impl Core {
             branch: on.issue.as_ref().map_or_else(|| format!("auto-code/{task}"), |issue| branch_of(issue.number)),
             ours: on.pushed.clone(),
             base: record.target.clone()?,
-            title: report::pull_title(task, on),
+            title: report::pull_title(task, record, on),
             body: report::pull_body(self, task, record, on, report),
             kind,
             closed: if on.closed_in.is_some_and(|run| run != record.run) { Closed::Reopen } else { Closed::Ask },
@@ -205,7 +205,7 @@ impl Core {
     fn on_published(&mut self, task: &TaskId, commit: String, pull: Pull) {
         let Some(record) = self.durable.tasks.get(task) else { return };
         let run = record.run;
-        let current = record.current().and_then(|current| current.report.as_deref()?.commit.clone());
+        let current = record.change().and_then(|report| report.commit.clone());
         if current.as_ref() != Some(&commit) {
             // Another run began meanwhile: the branch is ours, the commit is not what is wanted any more.
             self.record_github(GithubFact::PullChanged { task: task.clone(), run, pull });
@@ -309,7 +309,8 @@ impl Core {
                     Some(PullState::Merged { commit: None } | PullState::Open | PullState::Closed) | None => tip,
                 };
                 let Some(attempt) = self.durable.tasks.get(task).map(|record| record.attempt) else { return };
-                self.record(Fact::Merged { task: task.clone(), attempt, commit });
+                let next = self.after_merge(task);
+                self.record(Fact::Merged { task: task.clone(), attempt, commit, next });
             }
             Err(reason) => {
                 let times = self.github.catching.get(task).map_or(1, |again| again.times + 1);

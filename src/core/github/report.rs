@@ -7,6 +7,7 @@ use crate::core::state::{Phase, TaskRecord};
 use crate::model::github::PullState;
 use crate::model::id::{RunId, TaskId};
 use crate::model::report::{CheckResult, Report};
+use crate::model::stage::StageKind;
 
 use super::redact::redact;
 use super::state::TaskOnGithub;
@@ -16,6 +17,9 @@ const OUTPUT_BYTES_MAX: usize = 4_000;
 
 /// The most bytes of a title.
 const TITLE_BYTES_MAX: usize = 250;
+
+/// The most bytes of what an agent writes into a pull request.
+const BODY_BYTES_MAX: usize = 20_000;
 
 /// The most bytes of a summary.
 const SUMMARY_BYTES_MAX: usize = 2_000;
@@ -39,6 +43,13 @@ pub(super) fn comment(core: &Core, task: &TaskId, record: &TaskRecord, on: &Task
     }
     let name = |agent| core.plan().agent(agent).map_or_else(|| agent.to_string(), |spec| spec.name.clone());
     let headline = match (&record.phase, current) {
+        (Phase::Waiting { .. }, Some(_)) if record.merged.is_some() => "Merged; it is deployed next.".to_owned(),
+        (Phase::Waiting { .. }, Some(_)) if record.holds_change() && record.stage() == StageKind::Code => {
+            format!("The review asks for changes; round {} follows.", record.rounds + 1)
+        }
+        (Phase::Waiting { .. }, Some(_)) if record.holds_change() => {
+            format!("Proven; the stage {} is next.", record.stage().as_str())
+        }
         (Phase::Waiting { .. }, Some(last)) => {
             format!("Attempt {} did not do; another one follows.", last.attempt)
         }
@@ -90,9 +101,22 @@ pub(super) fn comment(core: &Core, task: &TaskId, record: &TaskRecord, on: &Task
 }
 
 /// Writes the title of a pull request.
-pub(super) fn pull_title(task: &TaskId, on: &TaskOnGithub) -> String {
-    let title = if on.title.is_empty() { task.to_string() } else { on.title.clone() };
+pub(super) fn pull_title(task: &TaskId, record: &TaskRecord, on: &TaskOnGithub) -> String {
+    let title = match written(record) {
+        Some((title, _)) => title,
+        None if on.title.is_empty() => task.to_string(),
+        None => on.title.clone(),
+    };
     redact(&cut_end(&title, TITLE_BYTES_MAX))
+}
+
+/// Returns what the stage `pull-request` has written: a title on one line, and a text.
+fn written(record: &TaskRecord) -> Option<(String, String)> {
+    let report = record.reports.get(&StageKind::PullRequest)?;
+    let (first, rest) = report.summary.split_once('\n').unwrap_or((&report.summary, ""));
+    let title = one_line(report.title.as_deref().unwrap_or(first));
+    let body = report.body.as_deref().unwrap_or(rest).trim();
+    (!title.is_empty()).then(|| (title, cut_end(body, BODY_BYTES_MAX)))
 }
 
 /// Writes the text of a pull request.
@@ -100,6 +124,9 @@ pub(super) fn pull_body(core: &Core, task: &TaskId, record: &TaskRecord, on: &Ta
     let mut text = String::new();
     if let Some(issue) = &on.issue {
         let _ = writeln!(text, "Closes #{}\n", issue.number);
+    }
+    if let Some((_, body)) = written(record).filter(|(_, body)| !body.is_empty()) {
+        let _ = writeln!(text, "{body}\n");
     }
     let (name, driver) = core
         .plan()

@@ -12,8 +12,8 @@ use crate::core::fact::{Budget, DownCause, Fact, Hold, Recorded};
 use crate::core::state::Durable;
 use crate::model::agent::{AgentSpec, DriverKind, Limits, RestartKind, RestartPolicy, StallAnswer};
 use crate::model::beat::{Activity, Beat};
-use crate::model::id::{AgentId, Incarnation, Role, StageName};
-use crate::model::plan::{Plan, ResourceLimits, SessionSpec, SpoolLimits, Stage, Workflow};
+use crate::model::id::{AgentId, Incarnation, Role};
+use crate::model::plan::{Plan, ResourceLimits, SessionSpec, SpoolLimits, Workflow};
 use crate::model::request::{Request, RequestId};
 use crate::model::size::Size;
 use crate::model::time::Timestamp;
@@ -60,10 +60,7 @@ fn plan(policy: RestartKind, intensity: u32) -> Plan {
         session: SessionSpec { name: "t".to_owned(), socket: "t".to_owned() },
         agents: vec![agent],
         repositories: Vec::new(),
-        workflow: Workflow {
-            stages: vec![Stage { name: StageName::new("code").unwrap(), role: Role::new("codegen").unwrap() }],
-            healer: None,
-        },
+        workflow: Workflow::default(),
         resources: ResourceLimits::default(),
         scheduler: crate::model::plan::SchedulerSpec::default(),
         spool: SpoolLimits::default(),

@@ -7,7 +7,7 @@ use std::fmt;
 use crate::core::state::TaskRecord;
 use crate::model::id::{PoolName, RepositoryName, TaskId};
 use crate::model::plan::Plan;
-use crate::model::task::{RepositoryChoice, TaskSpec};
+use crate::model::task::RepositoryChoice;
 use crate::model::touch::Touch;
 
 /// The slots of a pool that no file in force declares any more: the safest number that lets work go on.
@@ -22,14 +22,17 @@ pub(in crate::core) struct Demand {
 }
 
 impl Demand {
-    pub(in crate::core) fn of(spec: &TaskSpec) -> Self {
+    pub(in crate::core) fn of(record: &TaskRecord) -> Self {
+        let spec = &record.spec;
         let repository = match &spec.repository {
             RepositoryChoice::None => None,
             RepositoryChoice::Named(name) => Some(name.clone()),
         };
         let mut pools = spec.pools.clone();
         pools.sort();
-        let mut touches = spec.touches.clone();
+        // Whoever waits between two stages has its files already, and keeps them until its work is merged.
+        let asks = !record.holds_change() && record.merged.is_none();
+        let mut touches = if asks { spec.touches.clone() } else { Vec::new() };
         touches.sort();
         Self { repository, pools, touches }
     }
@@ -59,7 +62,7 @@ impl Load {
     /// Counts an attempt that is under way.
     pub(in crate::core) fn attempt(&mut self, task: &TaskId, record: &TaskRecord) {
         self.attempts += 1;
-        self.take(task, &Demand::of(&record.spec));
+        self.take(task, &Demand::of(record));
     }
 
     /// Counts what a task takes, or what is kept for it.
@@ -73,8 +76,8 @@ impl Load {
         }
     }
 
-    /// Counts the files of a task whose work is done and not merged yet.
-    pub(in crate::core) fn merging(&mut self, task: &TaskId, record: &TaskRecord, is_parked: bool) {
+    /// Counts the files of a task whose work is made and not merged yet.
+    pub(in crate::core) fn unmerged(&mut self, task: &TaskId, record: &TaskRecord, is_parked: bool) {
         if let RepositoryChoice::Named(repository) = &record.spec.repository {
             self.touch(task, repository, &record.spec.touches, is_parked);
         }

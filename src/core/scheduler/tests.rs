@@ -16,10 +16,10 @@ use crate::model::alert::AlertKind;
 use crate::model::beat::{Activity, Beat};
 use crate::model::fault::Place;
 use crate::model::github::GithubSpec;
-use crate::model::id::{AgentId, Incarnation, RepositoryName, Role, RunId, StageName, TaskId};
+use crate::model::id::{AgentId, Incarnation, RepositoryName, Role, RunId, TaskId};
 use crate::model::order::WorkOrder;
 use crate::model::plan::{
-    MergeMode, Plan, RepositorySpec, ResourceLimits, SchedulerSpec, SessionSpec, SpoolLimits, Stage, Workflow,
+    MergeMode, Plan, RepositorySpec, ResourceLimits, SchedulerSpec, SessionSpec, SpoolLimits, Workflow,
 };
 use crate::model::report::{FailureKind, Outcome, REPORT_SCHEMA, Report};
 use crate::model::request::{Request, RequestId};
@@ -66,7 +66,6 @@ fn agent_spec(id: &str, role: &str) -> AgentSpec {
 }
 
 fn plan(agents: &[(&str, &str)]) -> Plan {
-    let role = Role::new("codegen").unwrap();
     Plan {
         session: SessionSpec { name: "t".to_owned(), socket: "t".to_owned() },
         agents: agents.iter().map(|(id, role)| agent_spec(id, role)).collect(),
@@ -80,7 +79,7 @@ fn plan(agents: &[(&str, &str)]) -> Plan {
             attempts_max: None,
             github: None,
         }],
-        workflow: Workflow { stages: vec![Stage { name: StageName::new("code").unwrap(), role }], healer: None },
+        workflow: Workflow::default(),
         resources: ResourceLimits::default(),
         scheduler: SchedulerSpec::default(),
         spool: SpoolLimits::default(),
@@ -273,6 +272,9 @@ impl Office {
             checks: Vec::new(),
             output: String::new(),
             diff: String::new(),
+            comments: Vec::new(),
+            title: None,
+            body: None,
             exit_code: Some(0),
             log: None,
             started_at: self.now,

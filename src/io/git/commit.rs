@@ -99,6 +99,17 @@ async fn stage_all(git: &Git, litter: &[&str]) -> Result<(), GitError> {
     Ok(())
 }
 
+/// Says whether two commits hold the same files.
+///
+/// # Errors
+/// Those of git.
+pub async fn same_files(repository: &Path, one: &str, other: &str) -> Result<bool, GitError> {
+    let git = Git::at(repository);
+    let one = git.call(["rev-parse", "--verify", &format!("{one}^{{tree}}")]).text().await?;
+    let other = git.call(["rev-parse", "--verify", &format!("{other}^{{tree}}")]).text().await?;
+    Ok(one == other)
+}
+
 pub(super) async fn write_commit(
     git: &Git,
     tree: &str,

@@ -20,20 +20,32 @@ pub async fn prepare(repository: &Path, target: &str, branch: &str, path: &Path)
     let base = branch::tip(&git, target)
         .await?
         .ok_or_else(|| GitError::NoBranch { path: repository.to_owned(), branch: target.to_owned() })?;
+    prepare_at(repository, &base, branch, path).await?;
+    Ok(base)
+}
+
+/// Makes the worktree of an attempt on its own branch, at a commit.
+///
+/// A branch of that name that holds commits of its own is kept under another name.
+///
+/// # Errors
+/// Those of git; [`GitError::InTheWay`] when the folder holds work that is nowhere else.
+pub async fn prepare_at(repository: &Path, commit: &str, branch: &str, path: &Path) -> Result<(), GitError> {
+    let git = Git::at(repository);
     if exists(path).await?
         && let Removal::Kept { reason } = remove(repository, path, &[]).await?
     {
         return Err(GitError::InTheWay { path: path.to_owned(), reason });
     }
     if let Some(stale) = branch::tip(&git, branch).await?
-        && git.call(["merge-base", "--is-ancestor", &stale, &base]).answer().await?.is_none()
+        && git.call(["merge-base", "--is-ancestor", &stale, commit]).answer().await?.is_none()
     {
         let kept = format!("refs/heads/{branch}-kept-{}", stale.get(..10).unwrap_or(&stale));
         git.call(["update-ref", "-m", "miyabi: kept", &kept, &stale]).text().await?;
     }
     make_parent(path).await?;
-    add(&git, &["--no-guess-remote", "-B", branch], path, &base).await?;
-    Ok(base)
+    add(&git, &["--no-guess-remote", "-B", branch], path, commit).await?;
+    Ok(())
 }
 
 /// Makes a clean worktree at exactly a commit, on no branch.

@@ -152,12 +152,9 @@ pub(super) fn prepared(attempt: &mut Attempt, result: Result<Prepared, Trouble>)
     }
 }
 
-pub(super) fn ran_to_its_end(attempt: &mut Attempt, mut ran: Ran) -> Next {
-    if let Some(failure) = ran.failure.take() {
-        attempt.fail(failure.kind, failure.reason);
-    }
-    attempt.ran = Some(ran);
-    let proven = attempt.failure.is_none() && !attempt.asks_for_changes();
+pub(super) fn ran_to_its_end(attempt: &mut Attempt, ran: Ran) -> Next {
+    attempt.answered(ran);
+    let proven = attempt.failure.is_none() && !attempt.asks_for_changes() && attempt.leaves_commit();
     match (attempt.base.clone(), proven) {
         (Some(base), true) => Next::Commit(base, Purpose::Proof),
         (Some(base), false) => Next::Commit(base, Purpose::Salvage),
@@ -171,7 +168,7 @@ pub(super) fn committed(attempt: &mut Attempt, result: Result<Option<Commit>, Tr
         Ok(commit) => attempt.committed(commit),
         Err(Trouble(reason)) => attempt.fail(FailureKind::Infrastructure, reason),
     }
-    if attempt.failure.is_some() || attempt.asks_for_changes() {
+    if attempt.failure.is_some() || attempt.asks_for_changes() || !attempt.leaves_commit() {
         return Next::Report;
     }
     let at = attempt.commit.as_ref().map(|commit| commit.id.clone()).or_else(|| attempt.base.clone());

@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::beat::{Activity, Step};
 use crate::model::id::{EnvelopeId, RunId, StageName, TaskId};
-use crate::model::order::{WORK_ORDER_SCHEMA, Workplace};
+use crate::model::order::{Expects, WORK_ORDER_SCHEMA, Workplace};
 use crate::model::report::{CheckResult, Outcome, Report};
 use crate::model::task::{NoChange, Priority, Work};
 use crate::runner::attempt::{Commit, Failure, Prepared, Ran};
@@ -31,10 +31,14 @@ fn order() -> Arc<WorkOrder> {
             path: "/repository".into(),
             target: "main".to_owned(),
             branch: "miyabi/example-hello-1".to_owned(),
+            start: None,
             detect_check: false,
             protected: Vec::new(),
         }),
         previous: None,
+        expects: Expects::Commit,
+        rounds: 0,
+        inputs: Vec::new(),
         queued_at: at(0),
     })
 }

@@ -31,6 +31,7 @@ fn task(id: &str, state: TaskState) -> TaskView {
         priority: 3,
         run: "01JD8Y0Q6V4W3N5X7Z9B2C4D6F".parse().unwrap(),
         stage: StageName::new("code").unwrap(),
+        rounds: 0,
         due: None,
         queued_at: Some(clock::now() - Duration::from_secs(150)),
         started_at: None,
@@ -156,9 +157,12 @@ fn colours_are_for_terminals_unless_the_user_says_otherwise() {
 fn tasks_are_listed_with_the_documented_fields() {
     let root = Root::new();
     let _supervisor = Supervisor::at(&root, |call, answer| match call {
-        Call::Tasks => answer.value(&[task("example/hello", TaskState::Done), task("example/挨拶", TaskState::Ready)]),
+        Call::TaskPage { .. } => {
+            answer.value(&[task("example/hello", TaskState::Done), task("example/挨拶", TaskState::Ready)]);
+        }
         Call::Task { id } => answer.value(&TaskDetail {
             task: task(id.as_str(), TaskState::Ready),
+            stages: vec![StageName::new("code").unwrap()],
             spec: serde_json::json!({"work": {"run": "make"}}),
             attempts: Vec::new(),
             blocked_by: vec![TaskId::new("example/hello").unwrap()],
@@ -184,6 +188,8 @@ fn tasks_are_listed_with_the_documented_fields() {
         "branch",
         "commit",
         "reason",
+        "stage",
+        "rounds",
     ];
     for field in documented {
         assert!(listed[0].get(field).is_some(), "tasks have no `{field}`");

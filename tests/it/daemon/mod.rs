@@ -7,6 +7,7 @@ mod freeze;
 mod github;
 mod reload;
 mod root;
+mod stages;
 mod verb_kills;
 mod watching;
 mod work;

@@ -23,6 +23,16 @@ fn a_chain_is_worked_off_in_order_with_one_commit_each() {
     assert_eq!(root.commits(), ["chain/one", "chain/two", "chain/three"]);
     assert_eq!(root.git(&["status", "--porcelain"]), "");
     assert_eq!(root.task("chain/three")["state"], "done");
+    let page = |args: &[&str]| {
+        let all: Vec<&str> = ["task", "list"].iter().chain(args).copied().collect();
+        let listed = root.json(&all);
+        listed.as_array().unwrap().iter().map(|task| task["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(page(&["--limit", "2"]), ["chain/two", "chain/three"], "the newest ones, in their order");
+    assert_eq!(page(&["--limit", "2", "--before", "chain/two"]), ["chain/one"]);
+    assert_eq!(page(&["--state", "done"]).len(), 3);
+    assert_eq!(page(&["--state", "failed"]), Vec::<String>::new());
+    assert_eq!(root.run(&["task", "list", "--before", "chain/four"]).status.code(), Some(4));
     // The runner clears away behind itself, and the merge does not wait for that.
     root.until("no worktree is left", || root.git(&["worktree", "list"]).lines().count() == 1);
 }

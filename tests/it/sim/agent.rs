@@ -392,7 +392,8 @@ impl World {
                 diff: String::new(),
                 protected: Vec::new(),
             });
-        Prepared { base: Some(self.git.head(&place.repository)), recovered }
+        let base = place.start.as_ref().map_or_else(|| self.git.head(&place.repository), |start| start.base.clone());
+        Prepared { base: Some(base), recovered }
     }
 
     fn commit(&mut self, order: &WorkOrder, base: &str, purpose: Purpose) -> Result<Option<Commit>, Trouble> {

@@ -10,14 +10,15 @@ use miyabi::core::state::{Phase, TaskRecord};
 use miyabi::model::alert::Alert;
 use miyabi::model::id::{AgentId, EnvelopeId, Incarnation, RunId, TaskId};
 use miyabi::model::plan::MergeMode;
-use miyabi::model::report::{CheckResult, FailureKind, Report};
+use miyabi::model::report::{CheckResult, FailureKind, Outcome, Report};
 use miyabi::model::request::RequestId;
+use miyabi::model::stage::StageKind;
 use miyabi::model::task::{FailureClass, OnFailure};
 use miyabi::model::time::Timestamp;
 
 use super::agent::repository_of;
 use super::program::Program;
-use super::world::World;
+use super::world::{HOUR, World};
 
 /// How many turns the supervisor may have in an hour in which nothing happens, beside one per beat.
 const REST_TIMEOUTS_PER_HOUR_MAX: u64 = 60;
@@ -44,6 +45,10 @@ pub(super) struct Checks {
     /// Whose settings were changed, or who was not in the team for a while.
     pub(super) touched: BTreeSet<AgentId>,
     failures: BTreeMap<RunId, BTreeMap<Option<FailureClass>, u32>>,
+    /// How many reviews of a run have asked for changes, by what was asked for: another text begins anew.
+    pub(super) rounds: BTreeMap<(RunId, String), u32>,
+    /// Commits that a review let pass.
+    pub(super) reviewed: BTreeSet<(RunId, String)>,
     /// What was seen of an agent since its newest beat.
     looks: BTreeMap<(AgentId, Incarnation), Vec<Evidence>>,
     beaten: BTreeMap<(AgentId, Incarnation), u64>,
@@ -212,7 +217,7 @@ impl World {
                     self.checks.restarts.remove(agent);
                 }
             }
-            Fact::AttemptQueued { task, agent, .. } => {
+            Fact::AttemptQueued { task, agent, stage, .. } => {
                 if self.shadow.frozen.is_some() {
                     self.checks.fail(format!("{task} is begun while everything is frozen"));
                 }
@@ -221,6 +226,7 @@ impl World {
                 }
                 self.check_queued(task, agent);
                 self.check_admission(task, agent);
+                self.check_stage(task, stage, agent);
             }
             Fact::SlaMissed { task, due } => self.check_late(task, *due, recorded.at),
             Fact::AttemptStalled { task, agent, still_ms, .. } => self.check_stalled(task, agent, *still_ms),
@@ -239,8 +245,13 @@ impl World {
             Fact::ReportAccepted { report, then } => {
                 self.checks.struck.insert(report.agent.clone(), report.failure);
                 self.check_report(report, then);
+                self.check_step(report, then);
             }
-            Fact::Merged { task, attempt, commit } => self.check_merged(task, *attempt, commit),
+            Fact::Merged { task, attempt, commit, .. } => {
+                self.check_merged(task, *attempt, commit);
+                let run = self.shadow.tasks.get(task).map(|record| record.run);
+                self.begin_counting_anew(run);
+            }
             _ => {}
         }
     }
@@ -383,9 +394,17 @@ impl World {
         self.plan.repository(repository).is_some_and(|found| found.merge == MergeMode::Local)
     }
 
+    /// Failures are counted for each stage, conflicts for the whole run.
+    fn begin_counting_anew(&mut self, run: Option<RunId>) {
+        if let Some(counts) = run.and_then(|run| self.checks.failures.get_mut(&run)) {
+            counts.retain(|class, _| *class == Some(FailureClass::Conflict));
+        }
+    }
+
     fn count_failure(&mut self, task: &TaskId, record: &TaskRecord, class: Option<FailureClass>, then: &Then) {
         match then {
             Then::Done | Then::Merge => {}
+            Then::Stage { .. } | Then::Rework => self.begin_counting_anew(Some(record.run)),
             Then::Retry { .. } | Then::GiveUp => {
                 let counts = self.checks.failures.entry(record.run).or_default();
                 *counts.entry(class).or_default() += 1;
@@ -421,6 +440,13 @@ impl World {
         if report.failure == Some(FailureKind::NoSpace) && *then != Then::GiveUp {
             return;
         }
+        if report.outcome == Outcome::ChangesRequested
+            && report.stage == StageKind::Review.name()
+            && *then == Then::GiveUp
+        {
+            // The rounds are used up, not the attempts.
+            return;
+        }
         let kind = report.failure.unwrap_or(FailureKind::AgentFailed);
         self.count_failure(&report.task, &record, kind.class(), then);
     }
@@ -441,6 +467,7 @@ impl World {
         if !matches!(result, MergeResult::Merged { .. }) {
             return;
         }
+        self.check_reviewed(merge);
         let named = &self.git.repository(&merge.repository).branches;
         let own = named.values().find(|commit| commit.id == merge.commit).and_then(|commit| commit.trailer.clone());
         if own.as_deref() != Some(merge.trailer.as_str()) {
@@ -504,7 +531,11 @@ impl World {
                 .filter(|landed| landed.trailer.starts_with(&run))
                 .map(|landed| landed.id.as_str())
                 .collect();
-            if landed != [commit.as_str()] {
+            // A run that only deploys has no commit of its own.
+            let only_deploys = landed.is_empty()
+                && record.merged.as_ref() == Some(commit)
+                && target.iter().any(|landed| landed.id == *commit && landed.task == task);
+            if landed != [commit.as_str()] && !only_deploys {
                 self.checks.fail(format!("{task} is done with {commit}, and its target branch has {landed:?}"));
             }
         }
@@ -517,7 +548,14 @@ impl World {
         if timeouts > REST_TIMEOUTS_PER_HOUR_MAX / 4 {
             self.checks.fail(format!("the supervisor woke {timeouts} times in a quarter of an hour of rest"));
         }
-        if self.checks.facts != rest.facts {
+        // A clock that was set back lets the time of a task that comes again lie in the rest.
+        let rested_since = self.t + self.skew - HOUR / 2;
+        let came_again = self
+            .shadow
+            .tasks
+            .values()
+            .any(|record| record.spec.every.is_some() && record.occurrence().as_millis() > rested_since);
+        if self.checks.facts != rest.facts && !came_again {
             self.checks.fail("something was recorded although nothing happened");
         }
         if self.checks.spawns != rest.spawns {

@@ -18,6 +18,7 @@ mod program;
 mod scenario;
 mod scheduling;
 mod spool;
+mod stages;
 mod supervisor;
 mod team;
 mod world;

@@ -119,6 +119,7 @@ impl World {
                 _ => lasts = limit - self.rng.between(0, 2 * SECOND),
             }
         }
+        ran.claim = self.verdict(order, ran.claim);
         self.begin(pid, order, waits, (deaf, visible), Ending::Ran(ran), lasts, true);
     }
 

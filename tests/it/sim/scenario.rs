@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use miyabi::model::agent::{AgentSpec, DriverKind, Limits, RestartKind, RestartPolicy, StallAnswer};
 use miyabi::model::fault::Place;
-use miyabi::model::id::{AgentId, RepositoryName, Role, StageName, TaskId};
+use miyabi::model::id::{AgentId, RepositoryName, Role, TaskId};
 use miyabi::model::plan::{
-    MergeMode, Plan, RepositorySpec, ResourceLimits, SchedulerSpec, SessionSpec, SpoolLimits, Stage, Workflow,
+    MergeMode, Plan, RepositorySpec, ResourceLimits, SchedulerSpec, SessionSpec, SpoolLimits, Workflow,
 };
 use miyabi::model::task::{
     Assignee, NoChange, OnFailure, Priority, RepositoryChoice, RetryPolicy, TaskNode, TaskSpec, Work,
@@ -147,10 +147,7 @@ pub(super) fn plan(rng: &mut Rng) -> Plan {
             repository("site", MergeMode::Local, &[]),
             repository("notes", MergeMode::None, &[]),
         ],
-        workflow: Workflow {
-            stages: vec![Stage { name: StageName::new("code").unwrap(), role: Role::new("codegen").unwrap() }],
-            healer: None,
-        },
+        workflow: Workflow::default(),
         log_days: 7,
         drain: Duration::from_secs(30),
         github: miyabi::model::github::GithubSpec::default(),
@@ -228,6 +225,7 @@ pub(super) fn spec(rng: &mut Rng, known: &[TaskId]) -> TaskSpec {
         touches: Vec::new(),
         on_failure: OnFailure::default(),
         every: None,
+        stages: None,
         repository: rng.pick(&repositories).unwrap(),
     }
 }

@@ -7,6 +7,7 @@ use miyabi::core::Core;
 use miyabi::core::state::{Phase, TaskRecord};
 use miyabi::model::id::{AgentId, PoolName, Role, TaskId};
 use miyabi::model::plan::{Plan, SchedulerSpec};
+use miyabi::model::stage::StageKind;
 use miyabi::model::task::{Assignee, Every, FailureClass, Missed, OnFailure, RepositoryChoice, TaskSpec};
 use miyabi::model::time::Timestamp;
 use miyabi::model::touch::Touch;
@@ -139,7 +140,9 @@ impl World {
     }
 
     fn files_violation(&self, task: &TaskId, record: &TaskRecord) -> Option<String> {
-        let under_way = |other: &TaskRecord| matches!(other.phase, Phase::Queued | Phase::Merging { .. });
+        let under_way = |other: &TaskRecord| {
+            matches!(other.phase, Phase::Queued | Phase::Merging { .. }) || other.holds_change() && !other.is_settled()
+        };
         let overlaps = |other: &TaskRecord| {
             record.spec.touches.iter().any(|mine| other.spec.touches.iter().any(|theirs| mine.overlaps(theirs)))
         };
@@ -147,7 +150,12 @@ impl World {
             .tasks
             .iter()
             .find(|(id, other)| {
-                *id != task && other.spec.repository == record.spec.repository && under_way(other) && overlaps(other)
+                *id != task
+                    && other.merged.is_none()
+                    && record.merged.is_none()
+                    && other.spec.repository == record.spec.repository
+                    && under_way(other)
+                    && overlaps(other)
             })
             .map(|(other, _)| format!("{other} is under way and could touch the same files"))
     }
@@ -171,6 +179,9 @@ impl World {
     fn repeats(&self, record: &TaskRecord, agent: &AgentId, plan: &Plan) -> Option<String> {
         let last = record.current()?;
         let failed = last.outcome.as_deref() == Some("failed") && last.agent == *agent;
+        if record.stage() != StageKind::Code || last.stage != record.stage().name() {
+            return None;
+        }
         let Assignee::Role(role) = &record.spec.assignee else { return None };
         let other = plan.agents.iter().find(|spec| {
             spec.role == *role

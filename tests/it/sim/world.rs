@@ -22,6 +22,7 @@ use super::program::Program;
 use super::scenario::{self, Odds, Order};
 use super::scheduling;
 use super::spool::Spool;
+use super::stages;
 use crate::rng::Rng;
 
 pub(super) const SECOND: i64 = 1_000;
@@ -135,6 +136,8 @@ pub(super) struct World {
     /// The team as it was drawn.
     pub(super) full: Plan,
     pub(super) team_rng: Rng,
+    /// Decides what reviews say, so that histories without them stay the same.
+    pub(super) stage_rng: Rng,
     /// The supervisor's decisions, while its process lives.
     pub(super) core: Option<Box<Core>>,
     pub(super) life: u64,
@@ -193,6 +196,7 @@ impl World {
         let mut takes = Rng::new(seed ^ 0x5c4e_d01e);
         let mut plan = scenario::plan(&mut rng);
         scheduling::limits(&mut takes, &mut plan);
+        stages::draw(&mut Rng::new(seed ^ 0x57a6e5), &mut plan);
         let odds = Odds::draw(&mut rng);
         let order = if rng.chance(500_000) { Order::AsAsked } else { Order::RecordsFirst };
         let mut world = Self {
@@ -207,6 +211,7 @@ impl World {
             serial: 0,
             full: plan.clone(),
             team_rng: Rng::new(seed ^ 0x7ea3),
+            stage_rng: Rng::new(seed ^ 0x57a6),
             plan,
             core: None,
             life: 0,
