@@ -193,6 +193,27 @@ async fn a_worktree_that_git_was_ended_over_leaves_neither_folder_nor_entry() {
 }
 
 #[tokio::test]
+async fn work_is_saved_although_a_killed_git_has_left_the_lock_of_its_branch() {
+    let attempt = Attempt::new().await;
+    let repository = attempt.repository.path();
+    attempt.write("new", "1\n");
+    let lock = repository.join(".git/refs/heads/miyabi/work.lock");
+    fs::write(&lock, "").unwrap();
+    save(&repository, &attempt.path, "miyabi/saved", "saved", &kaede(), &[]).await.unwrap();
+    assert!(!lock.exists());
+    assert_eq!(attempt.repository.git(["log", "-1", "--format=%s", "miyabi/work"]), "saved");
+    assert_eq!(attempt.remove().await, Removal::Removed);
+    // On a branch that is not an attempt's somebody else may hold the lock, and is not disturbed.
+    prepare(&repository, "main", "miyabi/work", &attempt.path).await.unwrap();
+    attempt.git(["switch", "-q", "-c", "theirs"]);
+    attempt.write("newer", "2\n");
+    let theirs = repository.join(".git/refs/heads/theirs.lock");
+    fs::write(&theirs, "").unwrap();
+    save(&repository, &attempt.path, "miyabi/saved", "saved", &kaede(), &[]).await.unwrap_err();
+    assert!(theirs.exists() && attempt.path.join("newer").exists());
+}
+
+#[tokio::test]
 async fn uncommitted_work_is_never_removed() {
     let attempt = Attempt::new().await;
     attempt.write("deep/er/new", "1\n");

@@ -7,6 +7,9 @@ use super::call::{Git, records};
 use super::worktree::owned;
 use super::{Author, GitError};
 
+/// Where the branches of attempts lie.
+const OURS: &str = "refs/heads/miyabi/";
+
 /// What is to become a commit.
 #[derive(Debug, Clone)]
 pub struct CommitRequest<'a> {
@@ -72,21 +75,31 @@ pub async fn save(
     }
     let commit = if unchanged { head } else { write_commit(&git, &tree, &head, message, author).await? };
     let reference = branch.unwrap_or_else(|| format!("refs/heads/{fallback}"));
+    // Only on a branch of ours: on any other that the agent has gone to, somebody else may be at work.
+    if reference.starts_with(OURS) {
+        remove_lock(&git, &reference).await?;
+    }
     git.call(["update-ref", "-m", "miyabi: saved", &reference, &commit]).text().await?;
     git.call(["symbolic-ref", "HEAD", &reference]).text().await?;
     Ok(())
 }
 
-/// Brings the index to what the working tree holds, whatever the agent left it at.
-async fn stage_all(git: &Git, litter: &[&str]) -> Result<(), GitError> {
-    // Whoever held the lock was in the agent's process group, which has ended.
-    let lock = git.call(["rev-parse", "--git-path", "index.lock"]).text().await?;
+/// Removes the lock of a worktree's index, or of an attempt's branch: whoever held it was in the agent's process group, or a git of
+/// ours that was killed, and has ended.
+async fn remove_lock(git: &Git, what: &str) -> Result<(), GitError> {
+    let lock = git.call(["rev-parse", "--git-path", &format!("{what}.lock")]).text().await?;
     let lock = git.dir().join(lock);
     match tokio::fs::remove_file(&lock).await {
-        Ok(()) => tracing::warn!(path = %lock.display(), "removed the index lock of an ended program"),
+        Ok(()) => tracing::warn!(path = %lock.display(), "removed the lock of an ended program"),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(source) => return Err(GitError::File { act: "remove", path: lock, source }),
     }
+    Ok(())
+}
+
+/// Brings the index to what the working tree holds, whatever the agent left it at.
+async fn stage_all(git: &Git, litter: &[&str]) -> Result<(), GitError> {
+    remove_lock(git, "index").await?;
     let outside = litter
         .iter()
         .flat_map(|name| [format!(":(exclude,top,glob)**/{name}"), format!(":(exclude,top,glob)**/{name}/**")]);
