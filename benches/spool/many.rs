@@ -30,6 +30,9 @@ const LEASES: usize = 2_000;
 /// How many senders filled it.
 const SENDERS: usize = 64;
 
+/// How long a process that is to rest is left alone first.
+const ATTACH: Duration = Duration::from_millis(500);
+
 /// How often a verb that leases one is started.
 const VERBS: usize = 5;
 
@@ -167,8 +170,13 @@ pub(super) fn be_reader(folder: &Path, envelopes: usize) {
 /// Watches a process that waits in an empty mailbox: how often it woke, and what it asked of the system.
 pub(super) fn rest(folder: &Path, time: Duration) -> Rest {
     let folder = folder.join("rest");
-    let mut idle = Copy::start(Role::Rest, Work::Cycle, 0, &folder, time + Duration::from_secs(2));
+    let mut idle = Copy::start(Role::Rest, Work::Cycle, 0, &folder, 2 * (time + ATTACH));
     assert_eq!(idle.line(), "ready");
+    std::thread::sleep(ATTACH);
+    let before = wakeups(idle.pid());
+    std::thread::sleep(time);
+    let wakeups = wakeups(idle.pid()) - before;
+    // Afterwards: whoever is traced is stopped at every call, which counts as a wake-up.
     let trace = folder.join("trace");
     let tracer = Command::new("strace")
         .args(["-f", "-qq", "-o"])
@@ -176,10 +184,7 @@ pub(super) fn rest(folder: &Path, time: Duration) -> Rest {
         .args(["-p", &idle.pid().to_string()])
         .stderr(Stdio::null())
         .spawn();
-    std::thread::sleep(Duration::from_millis(500));
-    let before = wakeups(idle.pid());
     std::thread::sleep(time);
-    let wakeups = wakeups(idle.pid()) - before;
     let calls = tracer.ok().map(|mut tracer| {
         let lines = std::fs::read_to_string(&trace).unwrap_or_default();
         tracer.kill().unwrap();
