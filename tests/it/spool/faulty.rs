@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 
@@ -13,10 +13,11 @@ use miyabi::io::spool::Spool;
 use miyabi::io::spool::deliver::Delivered;
 use miyabi::io::spool::disk::{Content, Disk, RealDisk, Stat, Wait};
 use miyabi::io::spool::holder::Holder;
-use miyabi::io::spool::name::Folder;
+use miyabi::io::spool::name::{Folder, LeasedName, Stem};
 use rustix::io::Errno;
 
-use super::{MINUTE, World, envelope, ids, mailbox, names};
+use super::order::sent_by;
+use super::{MINUTE, World, envelope, ids, kaede, mailbox, names};
 
 const THREADS: usize = 16;
 const ROUNDS: usize = 8;
@@ -29,6 +30,8 @@ struct Faulty {
     files: AtomicBool,
     file_system: AtomicBool,
     folders: AtomicBool,
+    /// What somebody moves while we list: before which listing, from where, and to where.
+    meanwhile: Mutex<Option<(usize, PathBuf, PathBuf)>>,
 }
 
 impl Faulty {
@@ -39,6 +42,20 @@ impl Faulty {
 
     fn is_unread(&self, path: &Path) -> bool {
         self.unread.lock().unwrap().as_ref().is_some_and(|unread| path.to_string_lossy().contains(unread))
+    }
+
+    /// Called before each listing.
+    fn let_others_move(&self, folder: &Path) {
+        let mut meanwhile = self.meanwhile.lock().unwrap();
+        if let Some((listing, from, to)) = meanwhile.as_mut()
+            && ["new", "leased", "later"].iter().any(|state| folder.ends_with(state))
+        {
+            *listing = listing.wrapping_sub(1);
+            if *listing == 0 {
+                // Too late when we were quicker.
+                std::fs::rename(from, to).ok();
+            }
+        }
     }
 
     fn fail(&self, kinds: usize) {
@@ -76,6 +93,7 @@ impl Disk for Faulty {
         RealDisk.remove_tree(folder)
     }
     fn names(&self, folder: &Path) -> io::Result<Vec<OsString>> {
+        self.let_others_move(folder);
         RealDisk.names(folder)
     }
     fn read(&self, path: &Path, bytes_max: usize) -> io::Result<Content> {
@@ -134,6 +152,30 @@ fn an_envelope_that_the_disk_does_not_give_stays_where_it_is_and_holds_nobody_up
     *disk.unread.lock().unwrap() = None;
     assert_eq!(lease(world.now).map(|leased| leased.envelope), Some(sick));
     assert_eq!(names(&world.path().join("kaede/dead")), [""; 0]);
+}
+
+#[test]
+fn a_claim_by_a_plain_mv_between_two_listings_lets_nobody_overtake() {
+    let mut claimed = 0;
+    for listing in 1..=6 {
+        let world = World::new();
+        let [first, _second] = [sent_by(&world, "sakura"), sent_by(&world, "sakura")];
+        let base = world.path().join("kaede");
+        let name = names(&base.join("new")).into_iter().find(|name| name.contains(&first.id.to_string())).unwrap();
+        let leased = LeasedName { stem: Stem::parse(&name).unwrap(), holder: kaede(9), until: world.now + MINUTE };
+        let (from, to) = (base.join("new").join(&name), base.join("leased").join(leased.to_string()));
+        let disk = Arc::new(Faulty::default());
+        let spool = disk.spool(&world);
+        *disk.meanwhile.lock().unwrap() = Some((listing, from, to.clone()));
+        let ours = spool.lease(&mailbox("kaede"), &kaede(1), MINUTE, world.now).unwrap().map(|leased| leased.envelope);
+        if to.exists() {
+            claimed += 1;
+            assert_eq!(ours, None, "the second overtook the first, which was claimed before listing {listing}");
+        } else {
+            assert_eq!(ours, Some(first));
+        }
+    }
+    assert!(claimed >= 2, "nobody was ever quicker: {claimed}");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use serde_json::json;
 use super::{MINUTE, World, ids, kaede, mailbox};
 
 /// Sends a message in the order of its sender.
-fn sent_by(world: &World, from: &str) -> Envelope {
+pub(super) fn sent_by(world: &World, from: &str) -> Envelope {
     let envelope = Envelope { from: from.to_owned(), group: None, ..world.message("kaede") };
     world.spool.deliver(&envelope, None, world.now).unwrap();
     envelope
