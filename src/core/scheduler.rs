@@ -2,8 +2,9 @@
 //!
 //! Tasks that take the same things wait in one line, so a line whose first cannot be begun costs one look. The lines are
 //! gone through together, in the order of their first tasks. A task takes everything it needs when it is begun, or nothing:
-//! nobody holds one thing while it waits for another, so no deadlock can form. One that has waited beyond the most urgent
-//! priority gets what it needs kept for it, so that no stream of smaller tasks can starve it.
+//! nobody holds one thing while it waits for another, so no deadlock can form. The exception are the files of a task between
+//! two of its stages; so nothing is kept for whoever waits for those. One that has waited beyond the most urgent priority
+//! gets what it needs kept for it, so that no stream of smaller tasks can starve it.
 
 pub(super) mod admission;
 pub(super) mod graph;
@@ -24,7 +25,7 @@ use super::Core;
 use super::index::Queue;
 use super::stages::CONFLICT;
 use super::state::{Phase, TaskRecord, WITHDRAWN};
-use admission::{Demand, Load};
+use admission::{Blocker, Demand, Load, Rest};
 use rank::Turn;
 
 /// Tasks that wait for the same agents and take the same things.
@@ -74,9 +75,9 @@ impl Core {
                 .filter(|(agent, role)| is_for(line.whom, agent, role) && self.has_room_for(role, &working))
                 .map(|(agent, _)| *agent)
                 .collect();
-            let blocker = load.blockers(line.demand, self.index.slots(), &self.plan).next();
-            let is_lasting = blocker.as_ref().is_some_and(admission::Blocker::is_lasting);
-            if candidates.is_empty() || blocker.is_some() {
+            let blockers: Vec<Blocker> = load.blockers(line.demand, self.index.slots(), &self.plan).collect();
+            let is_lasting = blockers.iter().any(Blocker::is_lasting);
+            if candidates.is_empty() || !blockers.is_empty() {
                 if turn.is_aged() && !is_lasting && self.could_take(line.whom) {
                     load.take(&turn.task, line.demand);
                 }
@@ -184,8 +185,10 @@ impl Core {
         for task in self.index.touching() {
             let Some(record) = self.durable.tasks.get(task) else { continue };
             match &record.phase {
-                Phase::Merging { parked } => load.unmerged(task, record, parked.is_some()),
-                Phase::Waiting { .. } | Phase::Queued if record.holds_change() => load.unmerged(task, record, false),
+                Phase::Merging { parked: Some(_) } => load.unmerged(task, record, Rest::Parked),
+                Phase::Waiting { .. } if record.holds_change() => load.unmerged(task, record, Rest::BetweenStages),
+                Phase::Merging { parked: None } => load.unmerged(task, record, Rest::None),
+                Phase::Queued if record.holds_change() => load.unmerged(task, record, Rest::None),
                 // What an attempt takes is counted with it.
                 Phase::Waiting { .. }
                 | Phase::Queued

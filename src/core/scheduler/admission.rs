@@ -44,8 +44,18 @@ struct Toucher {
     task: TaskId,
     repository: RepositoryName,
     touches: Vec<Touch>,
+    rest: Rest,
+}
+
+/// What keeps a task from giving its files free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::core) enum Rest {
+    /// Nothing: it is worked on, or being merged.
+    None,
+    /// It waits for its next stage, and must be begun again like anybody else.
+    BetweenStages,
     /// Its work is done, and waits for a person before it can be merged.
-    is_parked: bool,
+    Parked,
 }
 
 /// What is taken.
@@ -72,21 +82,21 @@ impl Load {
         }
         if let Some(repository) = &demand.repository {
             *self.repositories.entry(repository.clone()).or_default() += 1;
-            self.touch(task, repository, &demand.touches, false);
+            self.touch(task, repository, &demand.touches, Rest::None);
         }
     }
 
     /// Counts the files of a task whose work is made and not merged yet.
-    pub(in crate::core) fn unmerged(&mut self, task: &TaskId, record: &TaskRecord, is_parked: bool) {
+    pub(in crate::core) fn unmerged(&mut self, task: &TaskId, record: &TaskRecord, rest: Rest) {
         if let RepositoryChoice::Named(repository) = &record.spec.repository {
-            self.touch(task, repository, &record.spec.touches, is_parked);
+            self.touch(task, repository, &record.spec.touches, rest);
         }
     }
 
-    fn touch(&mut self, task: &TaskId, repository: &RepositoryName, touches: &[Touch], is_parked: bool) {
+    fn touch(&mut self, task: &TaskId, repository: &RepositoryName, touches: &[Touch], rest: Rest) {
         if !touches.is_empty() {
             let (task, repository, touches) = (task.clone(), repository.clone(), touches.to_vec());
-            self.touchers.push(Toucher { task, repository, touches, is_parked });
+            self.touchers.push(Toucher { task, repository, touches, rest });
         }
     }
 
@@ -116,7 +126,7 @@ impl Load {
                 by: toucher.task.clone(),
                 mine: mine.clone(),
                 other: other.clone(),
-                is_parked: toucher.is_parked,
+                rest: toucher.rest,
             })
         });
         pools.chain(repository).chain(touches)
@@ -131,14 +141,15 @@ pub(in crate::core) enum Blocker {
     /// As many attempts work in the repository as may.
     Repository { name: RepositoryName, most: u32 },
     /// Another task could change the same files.
-    Touch { by: TaskId, mine: Touch, other: Touch, is_parked: bool },
+    Touch { by: TaskId, mine: Touch, other: Touch, rest: Rest },
 }
 
 impl Blocker {
-    /// Says whether it goes away only when a person acts: keeping things for a task would then keep them for nobody.
+    /// Says whether it goes away only when a person acts, or when a task is begun that may need just what would be kept:
+    /// keeping things for whoever waits for that would keep them for nobody, or for ever.
     pub(in crate::core) const fn is_lasting(&self) -> bool {
         match self {
-            Self::Touch { is_parked, .. } => *is_parked,
+            Self::Touch { rest, .. } => !matches!(rest, Rest::None),
             Self::Pool { .. } | Self::Repository { .. } => false,
         }
     }
@@ -152,8 +163,12 @@ impl fmt::Display for Blocker {
             Self::Repository { name, most } => {
                 write!(f, "waits for repository {name}: {most} attempts work in it, and no more may")
             }
-            Self::Touch { by, mine, other, is_parked } => {
-                let why = if *is_parked { ", whose work waits to be merged" } else { "" };
+            Self::Touch { by, mine, other, rest } => {
+                let why = match rest {
+                    Rest::None => "",
+                    Rest::BetweenStages => ", whose work waits for its next stage",
+                    Rest::Parked => ", whose work waits to be merged",
+                };
                 write!(f, "waits for {by}{why}: its `{other}` and this task's `{mine}` could be the same file")
             }
         }

@@ -12,8 +12,11 @@ use miyabi::model::task::{Assignee, Every, FailureClass, Missed, OnFailure, Repo
 use miyabi::model::time::Timestamp;
 use miyabi::model::touch::Touch;
 
-use super::world::World;
+use super::world::{HOUR, World};
 use crate::rng::Rng;
+
+/// How long a run of a recurring task may take, with all that may go wrong on the way.
+const RUN_MAX: i64 = HOUR;
 
 pub(super) fn pool(name: &str) -> PoolName {
     name.parse().unwrap()
@@ -212,9 +215,20 @@ impl World {
         }
     }
 
+    /// Says whether the next run of a recurring task has begun so late that it may still be under way in the end.
+    pub(super) fn has_come_again(&self, task: &TaskId) -> bool {
+        let now = self.t + self.skew;
+        self.shadow.tasks.get(task).is_some_and(|record| {
+            record.spec.every.is_some() && record.is_scheduled && now - record.occurrence().as_millis() < RUN_MAX
+        })
+    }
+
     /// Says whether a task waits for its next time, or needs one that does.
     pub(super) fn waits_for_its_time(&self, task: &TaskId, depth: usize) -> bool {
         let now = self.t + self.skew;
+        if self.has_come_again(task) {
+            return true;
+        }
         let Some(record) = self.shadow.tasks.get(task) else { return false };
         let waits = matches!(record.phase, Phase::Waiting { .. });
         let is_ahead = record.is_scheduled && record.attempt == 0 && record.occurrence().as_millis() > now;
