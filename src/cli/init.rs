@@ -204,9 +204,14 @@ fn show(context: &Context, args: &Args, layout: &Layout, steps: &[Step], cloned:
     Ok(())
 }
 
+/// Returns how the root is named on the command line from here: not at all inside of it.
+fn at_root(context: &Context, layout: &Layout) -> String {
+    let is_here = layout.root() == context.environment.folder;
+    if is_here { String::new() } else { format!(" -C {}", layout.root().display()) }
+}
+
 fn next_steps_on_github(context: &Context, layout: &Layout, hub: &hub::OnGithub, steps: &[Step]) -> Result<()> {
-    let here = layout.root() == context.environment.folder;
-    let at = if here { String::new() } else { format!(" -C {}", layout.root().display()) };
+    let at = at_root(context, layout);
     let kept = steps.iter().any(|step| matches!(step, Step::Keep { path } if *path == layout.config()));
     let mut lines = vec![String::new()];
     if kept {
@@ -231,8 +236,7 @@ fn next_steps_on_github(context: &Context, layout: &Layout, hub: &hub::OnGithub,
 }
 
 fn next_steps(context: &Context, layout: &Layout, git: Option<&git::Surroundings>) -> Result<()> {
-    let here = layout.root() == context.environment.folder;
-    let at = if here { String::new() } else { format!(" -C {}", layout.root().display()) };
+    let at = at_root(context, layout);
     let mut lines = vec![
         String::new(),
         "Next:".to_owned(),

@@ -5,7 +5,29 @@ use super::report::{Note, Report};
 use super::source::Span;
 use super::tree::Node;
 use crate::model::fault_code::Mistake;
+use crate::model::id::Role;
 use crate::model::stage::StageKind;
+
+/// Tells the stages that nobody could do, and says whether there are none. Whoever does the work itself may also be named by
+/// every task.
+pub(super) fn all_have_somebody(
+    listed: &[(StageKind, Span)],
+    has_somebody: impl Fn(&Role) -> bool,
+    report: &mut Report<'_>,
+) -> bool {
+    let mut is_good = true;
+    for (kind, span) in listed.iter().filter(|(kind, _)| *kind != StageKind::Code) {
+        let role = kind.role();
+        if !has_somebody(&role) {
+            let message = format!("the stage `{}` is done by the role `{role}`, and no agent has it", kind.as_str());
+            report.add(
+                Note::new(Mistake::UnknownAgent, *span, message).help("give one agent this role, or leave it out"),
+            );
+            is_good = false;
+        }
+    }
+    is_good
+}
 
 /// Reads a list of stages: each once, in their order, and the work itself first.
 pub(super) fn read(key: &str, node: &Node, report: &mut Report<'_>) -> Option<Vec<(StageKind, Span)>> {

@@ -170,13 +170,7 @@ impl Hands {
             theirs.extend(mailboxes.into_iter().chain([layout.agent_logs(agent)]).map(|path| (path, agent.clone())));
         }
         for (agent, run, stage, attempt) in core.attempts_in_hand() {
-            for path in [
-                layout.worktree(run, &stage, attempt),
-                layout.check_worktree(run, &stage, attempt),
-                layout.attempt(run, &stage, attempt),
-            ] {
-                theirs.insert(path, agent.clone());
-            }
+            theirs.extend(layout.places(run, &stage, attempt).map(|path| (path, agent.clone())));
         }
         tasks.start_blocking("top", move || match resources::usage(layout.root(), &agents) {
             Ok(mut usage) => {

@@ -125,6 +125,16 @@ impl Layout {
         self.data().join("attempts").join(format!("{run}-{stage}-{attempt}"))
     }
 
+    /// Returns everything that an attempt has on the disk beside its log: its worktree, that of its check, and its files.
+    #[must_use]
+    pub fn places(&self, run: RunId, stage: &StageName, attempt: u32) -> [PathBuf; 3] {
+        [
+            self.worktree(run, stage, attempt),
+            self.check_worktree(run, stage, attempt),
+            self.attempt(run, stage, attempt),
+        ]
+    }
+
     /// Returns the worktree, or scratch folder, in which one attempt works.
     #[must_use]
     pub fn worktree(&self, run: RunId, stage: &StageName, attempt: u32) -> PathBuf {

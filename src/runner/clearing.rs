@@ -67,8 +67,7 @@ pub(super) async fn keep(context: Arc<Context>, stop: CancellationToken) {
             if stop.is_cancelled() {
                 return;
             }
-            workplace::clear_away(&context, &place.order, place.attempt).await;
-            if workplace::is_there(&context, &place.order, place.attempt) {
+            if !workplace::clear_away(&context, &place.order, place.attempt).await {
                 still.push(place);
             }
         }

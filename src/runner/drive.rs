@@ -187,10 +187,7 @@ impl Shell {
                 let answer = self.answer(Event::Cleared);
                 self.assignment = None;
                 self.tasks.start("clear", |_| async move {
-                    workplace::clear_away(&context, &order, order.attempt).await;
-                    if workplace::is_there(&context, &order, order.attempt) {
-                        context.clearing.add(&order, order.attempt);
-                    }
+                    workplace::clear_away_now_or_later(&context, &order, order.attempt).await;
                     answer.give(Event::Cleared).await;
                 });
             }

@@ -27,10 +27,7 @@ pub(super) async fn prepare(context: &Context, order: &Arc<WorkOrder>) -> Result
     // First of all the order, by which a later start finds whatever this one leaves.
     make_folder(context, order).await.map_err(|error| trouble(&error))?;
     for attempt in (1..order.attempt).rev().take(EARLIER_MAX as usize) {
-        clear_away(context, order, attempt).await;
-        if is_there(context, order, attempt) {
-            context.clearing.add(order, attempt);
-        }
+        clear_away_now_or_later(context, order, attempt).await;
     }
     let path = context.worktree(order);
     let Some(workplace) = &order.workplace else {
@@ -64,13 +61,8 @@ async fn make_folder(context: &Context, order: &WorkOrder) -> Result<(), FolderE
 }
 
 /// Says whether an attempt still has something on the disk.
-pub(super) fn is_there(context: &Context, order: &WorkOrder, attempt: u32) -> bool {
-    let layout = &context.layout;
-    let places = [
-        layout.worktree(order.run, &order.stage, attempt),
-        layout.check_worktree(order.run, &order.stage, attempt),
-        layout.attempt(order.run, &order.stage, attempt),
-    ];
+fn is_there(context: &Context, order: &WorkOrder, attempt: u32) -> bool {
+    let places = context.layout.places(order.run, &order.stage, attempt);
     places.iter().any(|path| path.symlink_metadata().is_ok())
 }
 
@@ -107,11 +99,22 @@ async fn recover(workplace: &Workplace, order: &WorkOrder) -> Result<Option<Comm
 }
 
 /// Removes what an attempt that has ended has on the disk, never work that is nowhere else: that is saved on a branch first.
-/// A failure is told, and is nobody's end; [`is_there`] says what is left.
-pub(super) async fn clear_away(context: &Context, order: &WorkOrder, attempt: u32) {
-    if !is_there(context, order, attempt) {
-        return;
+/// A failure is told, and is nobody's end. Says whether nothing is left.
+pub(super) async fn clear_away(context: &Context, order: &WorkOrder, attempt: u32) -> bool {
+    if is_there(context, order, attempt) {
+        try_to_clear(context, order, attempt).await;
     }
+    !is_there(context, order, attempt)
+}
+
+/// Does the same, and leaves to the background what cannot be done at once.
+pub(super) async fn clear_away_now_or_later(context: &Context, order: &Arc<WorkOrder>, attempt: u32) {
+    if !clear_away(context, order, attempt).await {
+        context.clearing.add(order, attempt);
+    }
+}
+
+async fn try_to_clear(context: &Context, order: &WorkOrder, attempt: u32) {
     let layout = &context.layout;
     let path = layout.worktree(order.run, &order.stage, attempt);
     match &order.workplace {

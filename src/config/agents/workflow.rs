@@ -6,7 +6,6 @@ use super::super::keys;
 use super::super::read;
 use super::super::report::{Note, Report};
 use super::super::section::{Field, Section};
-use super::super::source::Span;
 use super::super::stages;
 use super::super::tree::Node;
 use crate::model::agent::AgentSpec;
@@ -22,7 +21,10 @@ pub(super) fn read(file: &Section<'_>, agents: Option<&[AgentSpec]>, report: &mu
     let section = Section::open(&entry.key, &entry.node, entry.key_span, keys::workflow::WORKFLOW.keys, report);
     let stages = section.field("stages", report, |key, node, report| {
         let listed = stages::read(key, node, report)?;
-        all_have_somebody(&listed, agents, report).then(|| listed.iter().map(|(kind, _)| kind.stage()).collect())
+        // Of a team that cannot be read nobody knows who is in it.
+        let has_taker = |role: &Role| agents.is_none_or(|agents| has_somebody(role, agents));
+        let is_good = stages::all_have_somebody(&listed, has_taker, report);
+        is_good.then(|| listed.iter().map(|(kind, _)| kind.stage()).collect())
     });
     let rounds =
         section.field("rounds_max", report, |key, node, report| read::count(key, 1..=ROUNDS_MOST, node, report));
@@ -68,23 +70,6 @@ fn usual(agents: Option<&[AgentSpec]>) -> Vec<Stage> {
 
 fn has_somebody(role: &Role, agents: &[AgentSpec]) -> bool {
     agents.iter().any(|agent| agent.role == *role && agent.takes_work())
-}
-
-/// Tells the stages that nobody could do. Whoever does the work itself may also be named by every task.
-fn all_have_somebody(listed: &[(StageKind, Span)], agents: Option<&[AgentSpec]>, report: &mut Report<'_>) -> bool {
-    let Some(agents) = agents else { return true };
-    let mut is_good = true;
-    for (kind, span) in listed.iter().filter(|(kind, _)| *kind != StageKind::Code) {
-        let role = kind.role();
-        if !has_somebody(&role, agents) {
-            let message = format!("the stage `{}` is done by the role `{role}`, and no agent has it", kind.as_str());
-            report.add(
-                Note::new(Mistake::UnknownAgent, *span, message).help("give one agent this role, or leave it out"),
-            );
-            is_good = false;
-        }
-    }
-    is_good
 }
 
 fn read_healer(key: &str, node: &Node, agents: Option<&[AgentSpec]>, report: &mut Report<'_>) -> Option<Role> {

@@ -146,17 +146,7 @@ pub(super) type Stages = (Vec<StageKind>, Option<Span>);
 
 fn read_stages(key: &str, node: &Node, plan: &Plan, report: &mut Report<'_>) -> Option<Stages> {
     let listed = stages::read(key, node, report)?;
-    let mut is_good = true;
-    for (kind, span) in listed.iter().filter(|(kind, _)| *kind != StageKind::Code) {
-        let role = kind.role();
-        if !has_takers(&role, plan) {
-            let message = format!("the stage `{}` is done by the role `{role}`, and no agent has it", kind.as_str());
-            report.add(
-                Note::new(Mistake::UnknownAgent, *span, message).help("leave it out, or give one agent this role"),
-            );
-            is_good = false;
-        }
-    }
+    let is_good = stages::all_have_somebody(&listed, |role| has_takers(role, plan), report);
     is_good.then(|| (listed.iter().map(|(kind, _)| *kind).collect(), listed.get(1).map(|(_, span)| *span)))
 }
 

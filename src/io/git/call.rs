@@ -74,6 +74,11 @@ impl Git {
         &self.dir
     }
 
+    /// Returns where git keeps a file of this worktree, e.g. `index`, or `refs/heads/main.lock`. It need not be there.
+    pub(super) async fn file(&self, name: &str) -> Result<PathBuf, GitError> {
+        Ok(self.dir.join(self.call(["rev-parse", "--git-path", name]).text().await?))
+    }
+
     /// Prepares a call; nothing happens before one of its ends is awaited.
     pub(super) fn call<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Call {
         let args: Vec<OsString> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();

@@ -144,7 +144,7 @@ async fn look(git: &Git, changes: &Changes, begun: Begun) -> Result<Look, GitErr
     if let Some(operation) = operation(git).await? {
         return Ok(Look::Parked(format!("{operation} is in progress in {path}")));
     }
-    let lock = git.dir().join(git.call(["rev-parse", "--git-path", "index.lock"]).text().await?);
+    let lock = git.file("index.lock").await?;
     if lock.exists() {
         let lock = lock.display();
         return Ok(Look::Parked(format!("somebody is using git: {lock} is there; if nobody is, remove it")));

@@ -87,8 +87,7 @@ pub async fn save(
 /// Removes the lock of a worktree's index, or of an attempt's branch: whoever held it was in the agent's process group, or a git of
 /// ours that was killed, and has ended.
 async fn remove_lock(git: &Git, what: &str) -> Result<(), GitError> {
-    let lock = git.call(["rev-parse", "--git-path", &format!("{what}.lock")]).text().await?;
-    let lock = git.dir().join(lock);
+    let lock = git.file(&format!("{what}.lock")).await?;
     match tokio::fs::remove_file(&lock).await {
         Ok(()) => tracing::warn!(path = %lock.display(), "removed the lock of an ended program"),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

@@ -116,8 +116,7 @@ pub async fn merge(request: MergeRequest) -> Result<MergeResult, GitError> {
 /// Returns the lock file that keeps a branch from being moved, if there is one.
 async fn locked(git: &Git, reference: &str) -> Result<Option<PathBuf>, GitError> {
     for name in [reference, "HEAD"] {
-        let lock = git.call(["rev-parse", "--git-path", &format!("{name}.lock")]).text().await?;
-        let lock = git.dir().join(lock);
+        let lock = git.file(&format!("{name}.lock")).await?;
         if lock.exists() {
             return Ok(Some(lock));
         }

@@ -134,7 +134,7 @@ enum Index {
 
 /// Gives a worktree that was never finished the index that it lacks, so that its files can be compared.
 async fn begin_index(git: &Git) -> Result<Index, GitError> {
-    let index = git.dir().join(git.call(["rev-parse", "--git-path", "index"]).text().await?);
+    let index = git.file("index").await?;
     if exists(&index).await? {
         return Ok(Index::Whole);
     }
