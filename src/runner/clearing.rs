@@ -28,6 +28,8 @@ const WAIT_MAX: Duration = Duration::from_secs(600);
 pub(super) struct Clearing {
     places: Mutex<Vec<Place>>,
     added: Notify,
+    /// Held while an attempt is cleared away: the start and the next attempt may want the same one gone.
+    turn: tokio::sync::Mutex<()>,
 }
 
 /// One attempt of an order's run and stage.
@@ -45,6 +47,11 @@ impl Clearing {
             places.push(Place { order: Arc::clone(order), attempt });
             self.added.notify_one();
         }
+    }
+
+    /// Waits until nobody else in this process clears anything away.
+    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
     }
 
     fn take(&self) -> Vec<Place> {

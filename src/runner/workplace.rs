@@ -101,6 +101,7 @@ async fn recover(workplace: &Workplace, order: &WorkOrder) -> Result<Option<Comm
 /// Removes what an attempt that has ended has on the disk, never work that is nowhere else: that is saved on a branch first.
 /// A failure is told, and is nobody's end. Says whether nothing is left.
 pub(super) async fn clear_away(context: &Context, order: &WorkOrder, attempt: u32) -> bool {
+    let _turn = context.clearing.turn().await;
     if is_there(context, order, attempt) {
         try_to_clear(context, order, attempt).await;
     }
