@@ -55,7 +55,7 @@ pub fn freeze(context: &Context) -> Result {
 /// When the root cannot be written, or the processes cannot be looked at.
 pub fn thaw(context: &Context) -> Result {
     let layout = context.layout()?;
-    let since = freeze::remove(&layout).map_err(|error| Failure::new(Kind::Failed, error))?;
+    let since = freeze::remove(&layout, clock::now()).map_err(|error| Failure::new(Kind::Failed, error))?;
     let processes = obey(&layout)?;
     tell_supervisor(context)?;
     match context.out.form {

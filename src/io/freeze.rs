@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::process::{self, ProcessError};
 use crate::model::agent::DriverKind;
+use crate::model::freeze::PastFreeze;
 use crate::model::id::AgentId;
 use crate::model::layout::Layout;
 use crate::model::plan::Plan;
@@ -82,20 +83,38 @@ pub fn write(layout: &Layout, now: Timestamp) -> Result<Timestamp, MarkError> {
     Ok(now)
 }
 
-/// Takes the mark away, durably. Returns since when it held; nothing when there was none.
+/// Returns the freeze that was ended last; nothing when there was none, or its record cannot be read.
+#[must_use]
+pub fn past(layout: &Layout) -> Option<PastFreeze> {
+    fs::read(layout.thawed()).ok().and_then(|text| serde_json::from_slice(&text).ok())
+}
+
+/// Takes the mark away, durably, and notes how long it held. Returns since when; nothing when there was none.
 ///
 /// # Errors
 /// When the root cannot be written.
-pub fn remove(layout: &Layout) -> Result<Option<Timestamp>, MarkError> {
+pub fn remove(layout: &Layout, now: Timestamp) -> Result<Option<Timestamp>, MarkError> {
     let path = layout.frozen();
     let failed = |source| MarkError { doing: "remove", path: path.clone(), source };
     let since = read(layout);
+    // First, so that nobody sees the mark gone without it. On a full disk the thaw counts for more than the note.
+    if let Some(since) = since
+        && let Err(error) = note(layout, PastFreeze { since, until: now })
+    {
+        tracing::warn!(%error, "how long the freeze has lasted cannot be noted; who missed it counts its time");
+    }
     match fs::remove_file(&path) {
         Ok(()) => sync(&layout.freeze()).map_err(failed)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
     }
     Ok(since)
+}
+
+fn note(layout: &Layout, past: PastFreeze) -> io::Result<()> {
+    let draft = layout.freeze().join(format!(".{}.tmp", std::process::id()));
+    fs::write(&draft, serde_json::to_vec(&past)?)?;
+    fs::rename(&draft, layout.thawed())
 }
 
 fn sync(folder: &Path) -> io::Result<()> {
@@ -131,4 +150,25 @@ pub fn obey(layout: &Layout, spared: &[AgentId]) -> Result<Obeyed, ProcessError>
         }
     }
     Ok(obeyed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thaw_tells_those_who_missed_the_freeze_how_long_it_was() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::new(root.path().to_owned());
+        let at = Timestamp::from_millis;
+        assert_eq!((read(&layout), past(&layout)), (None, None));
+        assert_eq!(write(&layout, at(5)).unwrap(), at(5));
+        assert_eq!(write(&layout, at(7)).unwrap(), at(5), "the first freeze counts");
+        assert_eq!((read(&layout), past(&layout)), (Some(at(5)), None));
+        assert_eq!(remove(&layout, at(9)).unwrap(), Some(at(5)));
+        let over = Some(PastFreeze { since: at(5), until: at(9) });
+        assert_eq!((read(&layout), past(&layout)), (None, over));
+        assert_eq!(remove(&layout, at(11)).unwrap(), None, "nothing was frozen");
+        assert_eq!(past(&layout), over);
+    }
 }

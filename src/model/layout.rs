@@ -89,7 +89,7 @@ impl Layout {
         self.run().join("control.sock")
     }
 
-    /// Returns the folder of the operator's mark for a freeze; it holds nothing else, so that it can be watched.
+    /// Returns the folder of the operator's mark for a freeze; it holds little else, so that it can be watched.
     #[must_use]
     pub fn freeze(&self) -> PathBuf {
         self.data().join("freeze")
@@ -99,6 +99,12 @@ impl Layout {
     #[must_use]
     pub fn frozen(&self) -> PathBuf {
         self.freeze().join("frozen.json")
+    }
+
+    /// Returns the record of the freeze that was ended last.
+    #[must_use]
+    pub fn thawed(&self) -> PathBuf {
+        self.freeze().join("thawed.json")
     }
 
     /// Returns the folder of heartbeat files.

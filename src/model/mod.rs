@@ -9,6 +9,7 @@ pub mod beat;
 pub mod envelope;
 pub mod fault;
 pub mod fault_code;
+pub mod freeze;
 pub mod github;
 pub mod github_view;
 pub mod id;

@@ -253,7 +253,7 @@ impl Shell {
     fn freeze(&self) -> Event {
         match freeze::read(&self.context.layout) {
             Some(since) if self.context.agent.takes_work() => Event::Frozen(since),
-            Some(_) | None => Event::Thawed,
+            Some(_) | None => Event::Thawed(freeze::past(&self.context.layout)),
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::attempt::{Commit, Prepared, Ran};
 use crate::model::beat::Beat;
 use crate::model::envelope::Envelope;
+use crate::model::freeze::PastFreeze;
 use crate::model::id::EnvelopeId;
 use crate::model::order::WorkOrder;
 use crate::model::report::CheckResult;
@@ -42,8 +43,8 @@ pub enum Event {
     Cleared,
     /// The operator's mark for a freeze is there, and says since when.
     Frozen(Timestamp),
-    /// It is gone.
-    Thawed,
+    /// It is gone, or was never there; with the freeze that was ended last, which may have been missed.
+    Thawed(Option<PastFreeze>),
     /// The disk was full when the step that is under way failed; comes before the step's own event.
     DiskFull,
     /// SIGTERM or SIGHUP.
@@ -130,7 +131,7 @@ impl Event {
             | Self::Acked(_)
             | Self::Cleared
             | Self::Frozen(_)
-            | Self::Thawed
+            | Self::Thawed(_)
             | Self::DiskFull
             | Self::StopRequested => false,
         }
@@ -152,7 +153,7 @@ impl Event {
             Self::Acked(_) => "acked",
             Self::Cleared => "cleared",
             Self::Frozen(_) => "frozen",
-            Self::Thawed => "thawed",
+            Self::Thawed(_) => "thawed",
             Self::DiskFull => "disk full",
             Self::StopRequested => "stop requested",
         }

@@ -24,6 +24,7 @@ use self::state::{Asking, Fate, State};
 use super::attempt::{self, Attempt};
 use super::event::{Effect, Event, Pull, Purpose, Trouble};
 use crate::model::beat::Beat;
+use crate::model::freeze::PastFreeze;
 use crate::model::id::{AgentId, Incarnation};
 use crate::model::order::WorkOrder;
 use crate::model::report::FailureKind;
@@ -231,8 +232,11 @@ impl Machine {
             // Its clock may not agree with the one of whoever put the mark down.
             (None, Event::Frozen(since)) => self.frozen = Some(since.max(self.awake_at).min(now)),
             (Some(_), Event::Frozen(_)) => {}
-            (None, Event::Thawed) => self.awake_at = now,
-            (Some(since), Event::Thawed) => return self.thaw(since, now),
+            (None, Event::Thawed(past)) => {
+                self.make_up_for_missed(past, now);
+                self.awake_at = now;
+            }
+            (Some(since), Event::Thawed(_)) => return self.thaw(since, now),
             // Whoever is told to end does not wait for the thaw.
             (Some(since), Event::StopRequested) => {
                 self.thaw(since, now)?;
@@ -244,6 +248,13 @@ impl Machine {
             (None, event) => return self.handle(event, now),
         }
         Ok(())
+    }
+
+    /// Gives whatever is under way the time back of a freeze that came and went unseen: only the hint of it got lost, and the
+    /// programs stood still all the same.
+    fn make_up_for_missed(&mut self, past: Option<PastFreeze>, now: Timestamp) {
+        let Some(past) = past else { return };
+        self.state.shift(past.until.min(now).since(past.since.max(self.awake_at)));
     }
 
     /// Goes on where it stood: every limit is longer by the time of the freeze.
@@ -286,7 +297,7 @@ impl Machine {
             (state @ (State::Starting | State::Idle { .. }), Event::OrderGone(_)) => self.state = state,
             (State::Starting, Event::MailboxChanged) => self.state = State::Starting,
             // Taken out before they come here.
-            (state @ (State::Starting | State::Idle { .. }), Event::Frozen(_) | Event::Thawed) => self.state = state,
+            (state @ (State::Starting | State::Idle { .. }), Event::Frozen(_) | Event::Thawed(_)) => self.state = state,
             (State::Stopped, _) => self.state = State::Stopped,
             (state, event) => {
                 let illegal = Illegal { state: state.name().to_owned(), event: event.name().to_owned() };

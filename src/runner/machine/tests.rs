@@ -412,7 +412,7 @@ fn frozen_it_beats_and_does_nothing_else_and_every_limit_stands_still() {
     assert_eq!(world.wait(20_000), Vec::<String>::new());
     world.freeze();
     assert_eq!(world.wait(3_600_000), Vec::<String>::new(), "the limit of a minute does not run");
-    assert_eq!(world.tell(Event::Thawed), ["look"]);
+    assert_eq!(world.tell(Event::Thawed(None)), ["look"]);
     assert_eq!(world.wait(39_000), Vec::<String>::new());
     assert_eq!(world.wait(1_000), ["signal Term"], "twenty seconds before the freeze, forty after it");
 }
@@ -423,8 +423,8 @@ fn what_happens_while_it_is_frozen_waits_for_the_thaw() {
     world.freeze();
     assert_eq!(world.tell(Event::Ran(Box::default())), Vec::<String>::new());
     assert_eq!(world.freeze(), Vec::<String>::new(), "twice is harmless");
-    assert_eq!(world.tell(Event::Thawed), ["beat Committing", "commit Proof", "look"]);
-    assert_eq!(world.tell(Event::Thawed), Vec::<String>::new(), "twice is harmless");
+    assert_eq!(world.tell(Event::Thawed(None)), ["beat Committing", "commit Proof", "look"]);
+    assert_eq!(world.tell(Event::Thawed(None)), Vec::<String>::new(), "twice is harmless");
 }
 
 #[test]
@@ -433,7 +433,7 @@ fn a_frozen_idle_runner_takes_no_order_until_the_thaw() {
     world.freeze();
     assert_eq!(world.tell(Event::Ready), Vec::<String>::new());
     assert_eq!(world.tell(Event::MailboxChanged), Vec::<String>::new());
-    assert_eq!(world.tell(Event::Thawed), ["beat Idle", "lease"]);
+    assert_eq!(world.tell(Event::Thawed(None)), ["beat Idle", "lease"]);
 }
 
 #[test]
@@ -457,14 +457,27 @@ fn what_fails_on_a_full_disk_is_reported_as_that() {
 }
 
 #[test]
+fn a_freeze_that_came_and_went_between_two_looks_costs_nobody_its_time() {
+    let mut world = World::running(order());
+    world.wait(20_000);
+    world.tell(Event::Thawed(None));
+    world.now += 8_000;
+    let past = Event::Thawed(Some(PastFreeze { since: at(21_000), until: at(27_000) }));
+    assert_eq!(world.tell(past.clone()), Vec::<String>::new());
+    assert_eq!(world.tell(past), Vec::<String>::new(), "what was made up for is not made up for again");
+    assert_eq!(world.wait(37_999), Vec::<String>::new());
+    assert_eq!(world.wait(1), ["signal Term"], "sixty seconds, of which six are not counted");
+}
+
+#[test]
 fn a_mark_that_is_seen_late_costs_nobody_the_time_before() {
     let mut world = World::running(order());
     world.wait(20_000);
-    world.tell(Event::Thawed);
+    world.tell(Event::Thawed(None));
     world.now += 5_000;
     assert_eq!(world.tell(Event::Frozen(at(20_001))), Vec::<String>::new());
     world.now += 1_000;
-    world.tell(Event::Thawed);
+    world.tell(Event::Thawed(None));
     assert_eq!(world.wait(39_998), Vec::<String>::new());
     assert_eq!(world.wait(1), ["signal Term"]);
 }

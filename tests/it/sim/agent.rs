@@ -174,8 +174,8 @@ impl World {
             pane.told_to_stop = true;
         }
         // The shell looks at the mark itself before it says so.
-        let is_mark = matches!(event, Event::Frozen(_) | Event::Thawed);
-        let event = if is_mark { self.mark.map_or(Event::Thawed, Event::Frozen) } else { event };
+        let is_mark = matches!(event, Event::Frozen(_) | Event::Thawed(_));
+        let event = if is_mark { self.mark.map_or(Event::Thawed(self.past_freeze), Event::Frozen) } else { event };
         if self.disk_full && event.is_failure() && pane.machine.handle_event(Event::DiskFull, now).is_err() {
             self.checks.fail(format!("runner {pid}: a full disk cannot be told"));
         }
@@ -197,7 +197,7 @@ impl World {
         let Some(pane) = self.panes.get_mut(&pid) else { return };
         let now = pane.clock.now(t, skew);
         let works = self.full.agent(&pane.agent).is_some_and(miyabi::model::agent::AgentSpec::takes_work);
-        let mark = self.mark.filter(|_| works).map_or(Event::Thawed, Event::Frozen);
+        let mark = self.mark.filter(|_| works).map_or(Event::Thawed(self.past_freeze), Event::Frozen);
         if let Err(illegal) = pane.machine.handle_event(mark, now) {
             self.checks.fail(format!("runner {pid}: {illegal}"));
         }

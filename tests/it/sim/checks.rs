@@ -219,7 +219,8 @@ impl World {
                     self.checks.restarts.remove(agent);
                 }
             }
-            Fact::AttemptQueued { task, agent, stage, .. } => {
+            Fact::AttemptQueued { task, agent, stage, envelope, .. } => {
+                self.check_no_other_order(task, *envelope);
                 if self.shadow.frozen.is_some() {
                     self.checks.fail(format!("{task} is begun while everything is frozen"));
                 }
@@ -255,6 +256,16 @@ impl World {
                 self.begin_counting_anew(run);
             }
             _ => {}
+        }
+    }
+
+    /// A task is not begun while somebody could still work on an earlier order of it, of whatever run; whoever has reported
+    /// is done.
+    fn check_no_other_order(&mut self, task: &TaskId, envelope: EnvelopeId) {
+        let is_reported = |order: &EnvelopeId| self.spool.reports.values().any(|filed| filed.report.order == *order);
+        let other = self.spool.open_of(task).into_iter().find(|order| *order != envelope && !is_reported(order));
+        if let Some(other) = other {
+            self.checks.fail(format!("{task} is begun while its earlier order {other} can still be worked on"));
         }
     }
 

@@ -286,9 +286,9 @@ impl World {
     }
 
     pub(super) fn thaw(&mut self) {
-        if self.mark.take().is_none() {
-            return;
-        }
+        let Some(since) = self.mark.take() else { return };
+        let until = miyabi::model::time::Timestamp::from_millis(self.t + self.skew);
+        self.past_freeze = Some(miyabi::model::freeze::PastFreeze { since, until });
         self.tell(|| "the operator thaws".to_owned());
         self.obey_freeze();
         self.tell_of_mark();
@@ -302,7 +302,8 @@ impl World {
         }
         let agents: Vec<AgentId> =
             self.plan.agents.iter().filter(|agent| agent.takes_work()).map(|agent| agent.id.clone()).collect();
-        let event = since.map_or(miyabi::runner::event::Event::Thawed, miyabi::runner::event::Event::Frozen);
+        let event =
+            since.map_or(miyabi::runner::event::Event::Thawed(self.past_freeze), miyabi::runner::event::Event::Frozen);
         for agent in agents {
             self.hint_runner(&agent, &event);
         }

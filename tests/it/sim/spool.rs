@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use miyabi::core::effect::Retire;
 use miyabi::core::event::OrderPlace;
-use miyabi::model::id::{AgentId, EnvelopeId, Incarnation};
+use miyabi::model::id::{AgentId, EnvelopeId, Incarnation, TaskId};
 use miyabi::model::order::WorkOrder;
 use miyabi::model::report::Report;
 use miyabi::model::task::Priority;
@@ -88,6 +88,16 @@ impl Spool {
         self.orders
             .iter()
             .filter(|(_, filed)| filed.order.agent == *agent)
+            .filter(|(_, filed)| matches!(filed.place, OrderPlace::New | OrderPlace::Leased(_)))
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    /// Returns the orders of a task that wait or are in somebody's hands.
+    pub(super) fn open_of(&self, task: &TaskId) -> Vec<EnvelopeId> {
+        self.orders
+            .iter()
+            .filter(|(_, filed)| filed.order.task == *task)
             .filter(|(_, filed)| matches!(filed.place, OrderPlace::New | OrderPlace::Leased(_)))
             .map(|(id, _)| *id)
             .collect()

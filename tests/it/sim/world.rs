@@ -8,6 +8,7 @@ use miyabi::core::event::Event;
 use miyabi::core::fact::Recorded;
 use miyabi::core::state::Durable;
 use miyabi::model::beat::Beat;
+use miyabi::model::freeze::PastFreeze;
 use miyabi::model::id::AgentId;
 use miyabi::model::plan::Plan;
 use miyabi::model::request::RequestId;
@@ -163,6 +164,8 @@ pub(super) struct World {
     pub(super) load_seen: Option<u32>,
     /// The operator's mark for a freeze.
     pub(super) mark: Option<Timestamp>,
+    /// The freeze that was ended last.
+    pub(super) past_freeze: Option<PastFreeze>,
     /// Programs that would have ended while they stood still.
     pub(super) standing: Vec<u64>,
     pub(super) frozen_since: i64,
@@ -230,6 +233,7 @@ impl World {
             load: 50,
             load_seen: None,
             mark: None,
+            past_freeze: None,
             standing: Vec::new(),
             frozen_since: 0,
             healthy: false,
