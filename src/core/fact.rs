@@ -274,6 +274,13 @@ pub enum Fact {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next: Option<StageKind>,
     },
+    /// A proven task goes back to its author: people ask for changes of its pull request.
+    ReworkAsked {
+        /// The task.
+        task: TaskId,
+        /// The run.
+        run: RunId,
+    },
     /// Something between us and GitHub.
     Github(GithubFact),
 }
@@ -544,6 +551,9 @@ impl Fact {
             | Self::ReportAccepted { .. }
             | Self::ReportStale { .. }
             | Self::Merged { .. } => self.tell_of_attempt(),
+            Self::ReworkAsked { task, .. } => {
+                Told::new("rework-asked", format!("{task} goes back to its author")).of_task(task)
+            }
             Self::Github(fact) => fact.tell(),
         }
     }

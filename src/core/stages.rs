@@ -12,6 +12,8 @@ use crate::model::task::{Assignee, FailureClass, RepositoryChoice, TaskSpec, Wor
 
 use super::Core;
 use super::fact::Then;
+use super::github::fence;
+use super::github::state::Ask;
 use super::healing::section;
 use super::state::{AttemptRecord, Phase, TaskRecord};
 
@@ -58,6 +60,7 @@ impl TaskRecord {
         if self.merged.is_none() {
             self.begin_anew();
         }
+        self.asks.clear();
         self.sla_missed = false;
         self.attempt = 0;
         self.failures = 0;
@@ -67,6 +70,26 @@ impl TaskRecord {
         self.attempts.clear();
         self.unreported.clear();
         self.phase = Phase::Waiting { not_before: None };
+    }
+
+    /// Returns what people asked for last, if the round that follows is theirs.
+    #[must_use]
+    pub fn asks_last(&self) -> Option<&Ask> {
+        self.asks.last().filter(|_| !self.reports.contains_key(&StageKind::Review))
+    }
+
+    /// Begins another round with what people ask for: on the commit that they have seen.
+    pub(super) fn send_back(&mut self, asks: Vec<Ask>) {
+        if let Some(change) = self.change().cloned() {
+            self.reports.clear();
+            self.reports.insert(StageKind::Code, Box::new(change));
+        }
+        self.asks = asks;
+        self.rounds += 1;
+        self.people_rounds += 1;
+        self.enter_stage(StageKind::Code);
+        self.phase = Phase::Waiting { not_before: None };
+        self.take_pending();
     }
 
     pub(super) fn enter_stage(&mut self, stage: StageKind) {
@@ -80,6 +103,7 @@ impl TaskRecord {
     pub(super) fn begin_anew(&mut self) {
         self.stage = 0;
         self.rounds = 0;
+        self.people_rounds = 0;
         self.reports.clear();
         self.merged = None;
     }
@@ -190,7 +214,9 @@ impl Core {
 
     /// Decides what follows a review that asks for changes.
     pub(super) fn after_objections(&self, record: &TaskRecord) -> Then {
-        if record.rounds + 1 < self.plan.workflow.rounds_max { Then::Rework } else { Then::GiveUp }
+        // People's rounds are counted apart: whoever reviews for them has as many again.
+        let own = record.rounds.saturating_sub(record.people_rounds);
+        if own + 1 < self.plan.workflow.rounds_max { Then::Rework } else { Then::GiveUp }
     }
 
     /// Returns who may take a run at the stage that it is at.
@@ -256,6 +282,19 @@ impl Core {
     }
 
     fn code_work(&self, record: &TaskRecord) -> Work {
+        let work = self.asked_work(record);
+        match work {
+            Work::Prompt(prompt) if !record.asks.is_empty() => {
+                let asks = fence::changes(self.durable.seed, &record.run.to_string(), &record.asks);
+                let held =
+                    if record.holds_change() { "\nThe files here hold what was made for it so far.\n" } else { "" };
+                Work::Prompt(format!("{}\n\n---\nThis is round {}. {asks}{held}", prompt.trim_end(), record.rounds + 1))
+            }
+            work @ (Work::Prompt(_) | Work::Run(_)) => work,
+        }
+    }
+
+    fn asked_work(&self, record: &TaskRecord) -> Work {
         match (&record.spec.work, self.plan.workflow.words.get(&StageKind::Code)) {
             (Work::Prompt(prompt), Some(words)) if stages_of(&self.plan, &record.spec).len() > 1 => {
                 Work::Prompt(with_words(prompt.clone(), Some(words)))
@@ -299,6 +338,14 @@ fn told_so_far(text: &mut String, record: &TaskRecord) {
         Work::Prompt(text) | Work::Run(text) => text,
     };
     section(text, "what was asked", asked);
+    for ask in &record.asks {
+        let lines = ask.comments.iter().map(|comment| {
+            let path = comment.path.as_deref().unwrap_or("in general");
+            format!("\n{path}, line {}: {}", comment.line.unwrap_or_default(), comment.text)
+        });
+        let said: String = std::iter::once(ask.text.clone()).chain(lines).collect();
+        section(text, &format!("what {} asks for, who has seen an earlier commit", ask.by), &said);
+    }
     for (stage, report) in &record.reports {
         section(text, &format!("what {} says at the stage {}", report.agent, stage.as_str()), &report.summary);
     }

@@ -13,7 +13,7 @@ use crate::model::task::{FailureClass, RepositoryChoice, TaskSpec};
 use crate::model::time::Timestamp;
 
 use super::fact::{AttemptCause, Budget, DownCause, Fact, Hold, Origin, Recorded, Then};
-use super::github::state::OnGithub;
+use super::github::state::{Ask, OnGithub};
 use super::healing;
 
 /// The version of [`Durable`]'s JSON form, as it is kept in the journal's snapshots.
@@ -119,6 +119,12 @@ pub struct TaskRecord {
     /// How many reviews of this run have asked for changes.
     #[serde(default)]
     pub rounds: u32,
+    /// How many of them were people's, of its pull request.
+    #[serde(default)]
+    pub people_rounds: u32,
+    /// What people asked for in the newest of these.
+    #[serde(default)]
+    pub asks: Vec<Ask>,
     /// The newest good reports of the stages that this run has behind it, as far as others follow.
     #[serde(default)]
     pub reports: BTreeMap<StageKind, Box<Report>>,
@@ -401,6 +407,7 @@ impl Durable {
             | Fact::MergeParked { task, .. }
             | Fact::Merged { task, .. } => self.apply_to_attempt(task, &recorded.fact, at),
             Fact::ReportAccepted { report, then } => self.accept_report(report, then, at),
+            Fact::ReworkAsked { task, run } => self.rework(task, *run),
             Fact::Github(fact) => self.github.apply(fact, at),
             Fact::ReportStale { .. } | Fact::TeamChanged { .. } | Fact::TeamFound { .. } => Ok(()),
         }
@@ -505,6 +512,8 @@ impl Durable {
             run,
             stage: 0,
             rounds: 0,
+            people_rounds: 0,
+            asks: Vec::new(),
             reports: BTreeMap::new(),
             merged: None,
             attempt: 0,
@@ -572,6 +581,10 @@ impl Durable {
                 | Phase::Cancelled { .. },
             ) => {
                 record.begin_run();
+                if let Some(on) = self.github.tasks.get_mut(task) {
+                    // It was said of what the run before has made.
+                    on.asked.clear();
+                }
                 record.run = *run;
                 record.target.clone_from(target);
                 record.since = Some(at);

@@ -313,11 +313,13 @@ impl Core {
         let of = self.plan.workflow.rounds_max;
         match record.stage() {
             StageKind::Code if record.rounds > 0 => {
-                let who = record.reports.get(&StageKind::Review).map_or("the review", |report| report.agent.as_str());
-                format!("{who} asks for changes: round {} of {of} follows", record.rounds + 1)
+                let reviewer = record.reports.get(&StageKind::Review).map(|report| report.agent.as_str());
+                let who = reviewer.or_else(|| record.asks_last().map(|ask| ask.by.as_str())).unwrap_or("the review");
+                format!("{who} asks for changes: round {} follows", record.rounds + 1)
             }
-            StageKind::Review if record.rounds > 0 => {
-                format!("waits for review number {} of {of} at most", record.rounds + 1)
+            StageKind::Review if record.rounds > record.people_rounds => {
+                let own = record.rounds.saturating_sub(record.people_rounds);
+                format!("waits for review number {} of {of} at most", own + 1)
             }
             StageKind::Code => "its work begins anew".to_owned(),
             StageKind::Deploy => "is merged, and waits to be deployed".to_owned(),

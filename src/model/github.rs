@@ -214,6 +214,28 @@ pub struct Comment {
     pub updated_at: String,
 }
 
+/// Somebody asks for changes of a pull request of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Review {
+    /// Its id.
+    pub id: u64,
+    /// The number of the pull request.
+    pub pull: u64,
+    /// Who wrote it.
+    pub author: String,
+    /// What its author is to the repository.
+    pub association: Association,
+    /// Whether it says so by its kind; if not, its text may.
+    pub requests_changes: bool,
+    /// Its text: untrusted.
+    pub body: String,
+    /// What it says of single lines: untrusted.
+    pub comments: Vec<LineComment>,
+}
+
+/// What a review says of a line.
+pub type LineComment = super::report::Comment;
+
 /// How many calls a token may still make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quota {
@@ -278,6 +300,8 @@ pub struct Discover {
     pub comments_since: Option<String>,
     /// Pull requests of ours that are not merged, to be looked at.
     pub pulls: Vec<u64>,
+    /// Reviews of these that need not be read again.
+    pub reviewed: BTreeSet<u64>,
     /// When it was asked; the answer says so too, so that a late one is told from the one that is waited for.
     pub asked: Timestamp,
 }
@@ -300,6 +324,8 @@ pub struct Found {
     pub comments: Vec<Comment>,
     /// The pull requests that were asked for.
     pub pulls: Vec<Pull>,
+    /// The reviews of these that may ask for changes, oldest first.
+    pub reviews: Vec<Review>,
     /// From which change on the next round must read.
     pub since: String,
 }

@@ -66,7 +66,13 @@ fn asked(core: &mut Core, now: Timestamp) -> Vec<Discover> {
 }
 
 fn answer(core: &mut Core, question: &Discover, issues: Vec<Issue>, now: Timestamp) {
-    let found = Found { issues, comments: Vec::new(), pulls: Vec::new(), since: "2026-01-01T00:00:00Z".to_owned() };
+    let found = Found {
+        issues,
+        comments: Vec::new(),
+        pulls: Vec::new(),
+        reviews: Vec::new(),
+        since: "2026-01-01T00:00:00Z".to_owned(),
+    };
     let event =
         GithubEvent::Discovered { repository: app(), asked: question.asked, found: Ok(Box::new(found)), quota: None };
     core.handle_event(Event::Github(Box::new(event)), now);

@@ -11,6 +11,7 @@ mod docs;
 mod envelopes;
 mod git_merge;
 mod git_worktree;
+mod hub;
 mod intake;
 mod journal;
 mod process;

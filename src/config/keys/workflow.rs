@@ -18,7 +18,7 @@ pub static WORKFLOW: Part = Part {
             "rounds_max",
             Shape::Count(1, ROUNDS_MOST),
             Absent::Value("3"),
-            "How many reviews a run may have: when the last of them asks for changes, the task has failed.",
+            "How many reviews by agents a run may have: when the last of them asks for changes, the task has failed. People may ask for changes of a pull request as often again.",
             "rounds_max = 5",
         ),
         key(

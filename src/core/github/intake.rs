@@ -15,7 +15,7 @@ use crate::model::time::Timestamp;
 use super::command::{self, Command};
 use super::route::{self, Trust};
 use super::state::{Change, GithubFact};
-use super::{Asked, GithubEffect, NotTaken, ROUND_MAX, Sync, fence, outbox};
+use super::{Asked, Call, GithubEffect, NotTaken, ROUND_MAX, Sync, fence, outbox};
 
 /// Why a task is cancelled when its issue was closed.
 const CLOSED: &str = "its issue was closed";
@@ -82,6 +82,14 @@ impl Core {
             .filter(|pull| !matches!(pull.state, PullState::Merged { .. }))
             .map(|pull| pull.number)
             .collect();
+        let reviewed = self
+            .durable
+            .github
+            .tasks
+            .iter()
+            .filter(|(task, _)| self.repository_of(task).is_some_and(|found| found.name == *name))
+            .flat_map(|(_, on)| on.reviewed.iter().copied())
+            .collect();
         Some(Discover {
             slug: on_github.slug.clone(),
             labels: on_github.labels.clone(),
@@ -89,6 +97,7 @@ impl Core {
             reach,
             comments_since: self.durable.github.comments.get(name).and_then(|comments| comments.since.clone()),
             pulls,
+            reviewed,
             asked: self.now,
         })
     }
@@ -147,7 +156,7 @@ impl Core {
                     round.next_all = now + reconcile;
                     round.open = found.issues.len();
                 }
-                self.github.limited = 0;
+                self.github.limited.remove(&Call::Question);
                 self.take(&repository, &found, all);
                 if !overtaken {
                     self.note_synced(name, None);
@@ -163,7 +172,7 @@ impl Core {
                         Trouble::Refused { .. } | Trouble::Stopped { .. } => outbox::refused_wait(round.failures),
                     };
                 if let Trouble::Limited { until, reason } = &trouble {
-                    self.pause(*until, reason);
+                    self.pause(Call::Question, *until, reason);
                 }
                 self.note_synced(name, Some(&trouble));
             }
@@ -223,6 +232,9 @@ impl Core {
         }
         for pull in &found.pulls {
             self.note_pull(repository, pull);
+        }
+        for review in &found.reviews {
+            self.note_review(repository, review);
         }
     }
 
@@ -407,11 +419,7 @@ impl Core {
 
     /// Finds the task of a comment on an issue, or on the pull request of one.
     fn task_of_comment(&self, repository: &RepositorySpec, number: u64) -> Option<TaskId> {
-        let of_pull = self.durable.github.tasks.iter().find(|(task, on)| {
-            on.pull.as_ref().is_some_and(|pull| pull.number == number)
-                && self.repository_of(task).is_some_and(|found| found.name == repository.name)
-        });
-        of_pull.map(|(task, _)| task.clone()).or_else(|| task_of(&repository.name, number))
+        self.task_of_pull(repository, number).or_else(|| task_of(&repository.name, number))
     }
 
     fn perform(&mut self, command: &Command, task: &TaskId, comment: &Comment) -> (String, Change) {
@@ -442,6 +450,7 @@ impl Core {
                 let why = if why.is_empty() { "it is done".to_owned() } else { why };
                 (format!("asks why: {}", why.lines().next().unwrap_or_default()), Change::Note(why))
             }
+            Command::Change(text) => self.take_change(task, &comment.author, text),
             Command::Agent(agent) if self.plan.agent(agent).is_some_and(|spec| spec.takes_work()) => {
                 (format!("agent {agent}"), Change::Agent(agent.clone()))
             }

@@ -18,6 +18,7 @@ pub mod outbox;
 mod publish;
 mod redact;
 mod report;
+mod review;
 pub mod route;
 pub mod state;
 mod view;
@@ -107,7 +108,8 @@ pub(super) struct Live {
     quota: Option<Quota>,
     /// Until when nothing may be asked, and why.
     paused: Option<(Timestamp, String)>,
-    limited: u32,
+    /// How often in a row a question, and a write, was answered with a wish to wait.
+    limited: BTreeMap<Call, u32>,
     writing: Option<Writing>,
     /// Writes that did not go through: when they are tried again.
     again: BTreeMap<(TaskId, WriteKind), Again>,
@@ -127,6 +129,13 @@ pub(super) struct Live {
     prints: BTreeMap<TaskId, String>,
     /// Who waits for a round of every repository.
     syncs: Vec<Sync>,
+}
+
+/// What can be limited by itself: GitHub refuses writes while it answers questions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Call {
+    Question,
+    Write,
 }
 
 /// The discovery of one repository.
@@ -227,6 +236,7 @@ impl Core {
             self.github.paused = None;
         }
         self.begin_rounds();
+        self.begin_rework();
         self.begin_catching_up();
         self.begin_write();
     }
@@ -260,11 +270,12 @@ impl Core {
     }
 
     /// Stops asking for as long as GitHub wants it.
-    fn pause(&mut self, until: Option<Timestamp>, reason: &str) {
-        self.github.limited = self.github.limited.saturating_add(1);
+    fn pause(&mut self, call: Call, until: Option<Timestamp>, reason: &str) {
+        let times = self.github.limited.entry(call).or_default();
+        *times = times.saturating_add(1);
         let until = match until {
             Some(until) => until.max(self.now + outbox::HOUR / 3_600),
-            None => self.now + outbox::limited_wait(self.github.limited),
+            None => self.now + outbox::limited_wait(*times),
         };
         self.github.paused = Some((until.max(self.paused_until()), reason.to_owned()));
     }

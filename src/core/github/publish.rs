@@ -10,7 +10,7 @@ use crate::model::report::Report;
 use crate::model::time::Timestamp;
 
 use super::state::{GithubFact, TaskOnGithub};
-use super::{Again, GithubEffect, WRITE_MAX, Writing, fence, outbox, report};
+use super::{Again, Call, GithubEffect, WRITE_MAX, Writing, fence, outbox, report};
 
 impl Core {
     /// Returns the tasks that are to be published.
@@ -185,7 +185,7 @@ impl Core {
         let task = task.clone();
         match written {
             Ok(written) => {
-                self.github.limited = 0;
+                self.github.limited.remove(&Call::Write);
                 self.github.again.remove(&(task.clone(), kind));
                 match (written, writing.commit) {
                     (Written::Published(pull), Some(commit)) => self.on_published(&task, commit, pull),
@@ -249,7 +249,7 @@ impl Core {
         let times = self.github.again.get(&key).map_or(1, |again| again.times.saturating_add(1));
         let wait = match trouble {
             Trouble::Limited { until, reason } => {
-                self.pause(*until, reason);
+                self.pause(Call::Write, *until, reason);
                 self.paused_until().since(self.now)
             }
             Trouble::Unsure { .. } => outbox::unsure_wait(times),

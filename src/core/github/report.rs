@@ -45,7 +45,8 @@ pub(super) fn comment(core: &Core, task: &TaskId, record: &TaskRecord, on: &Task
     let headline = match (&record.phase, current) {
         (Phase::Waiting { .. }, Some(_)) if record.merged.is_some() => "Merged; it is deployed next.".to_owned(),
         (Phase::Waiting { .. }, Some(_)) if record.holds_change() && record.stage() == StageKind::Code => {
-            format!("The review asks for changes; round {} follows.", record.rounds + 1)
+            let who = record.asks_last().map_or_else(|| "The review".to_owned(), |ask| ask.by.clone());
+            format!("{who} asks for changes; round {} follows.", record.rounds + 1)
         }
         (Phase::Waiting { .. }, Some(_)) if record.holds_change() => {
             format!("Proven; the stage {} is next.", record.stage().as_str())
@@ -54,12 +55,19 @@ pub(super) fn comment(core: &Core, task: &TaskId, record: &TaskRecord, on: &Task
             format!("Attempt {} did not do; another one follows.", last.attempt)
         }
         (Phase::Waiting { .. }, None) => "Waits for its turn.".to_owned(),
+        (Phase::Queued, Some(current)) if record.rounds > 0 => {
+            let round = record.rounds + 1;
+            format!("{} works on it (round {round}, attempt {}).", name(&current.agent), current.attempt)
+        }
         (Phase::Queued, Some(current)) => {
             format!("{} works on it (attempt {}).", name(&current.agent), current.attempt)
         }
         (Phase::Queued, None) => "Is handed out.".to_owned(),
         (Phase::Merging { .. }, _) => match &on.pull {
             Some(pull) if on.published.as_ref().is_some_and(|(run, _)| *run == record.run) => match pull.state {
+                PullState::Open if record.rounds > 0 => {
+                    format!("Proven: pull request #{} waits to be merged (round {}).", pull.number, record.rounds + 1)
+                }
                 PullState::Open => format!("Proven: pull request #{} waits to be merged.", pull.number),
                 PullState::Closed => format!(
                     "Pull request #{} was closed without a merge. Reopen it, or comment `/miyabi retry` or `/miyabi cancel`.",
@@ -136,8 +144,9 @@ pub(super) fn pull_body(core: &Core, task: &TaskId, record: &TaskRecord, on: &Ta
     text.push_str(&details("Summary", &cut_end(&report.summary, SUMMARY_BYTES_MAX)));
     text.push_str(&checks(report));
     text.push_str(
-        "\n### To ask for changes\n\nSay in the issue what is wanted, then comment `/miyabi retry` there: \
-         this pull request gets the new commit. Closing it stops the work until somebody decides.\n",
+        "\n### To ask for changes\n\nReview this pull request with *Request changes*, or comment `/miyabi change` and what is \
+         wanted: this pull request gets a new commit. To begin anew, say in the issue what is wanted and comment \
+         `/miyabi retry` there. Closing it stops the work until somebody decides.\n",
     );
     let _ = writeln!(text, "\n<sub>task `{task}`, run `{}`</sub>", record.run);
     redact(&text)

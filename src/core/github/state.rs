@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::fact::Told;
 use crate::core::state::IllegalFact;
-use crate::model::github::{IssueRef, Pull, PullState, WriteKind};
+use crate::model::github::{IssueRef, LineComment, Pull, PullState, WriteKind};
 use crate::model::id::{AgentId, RepositoryName, RunId, TaskId};
 use crate::model::task::Priority;
 use crate::model::time::Timestamp;
@@ -15,6 +15,12 @@ use super::outbox;
 
 /// How many commits of one branch are remembered as ours.
 const PUSHED_MAX: usize = 16;
+
+/// How many reviews of one pull request are remembered one by one.
+const REVIEWS_MAX: usize = 200;
+
+/// How many reviews of one pull request may wait for the next round; the newest ones count.
+const ASKED_MAX: usize = 20;
 
 /// How many comments are remembered as dealt with, of each repository.
 const COMMENTS_MAX: usize = 2_000;
@@ -64,6 +70,22 @@ pub enum GithubFact {
         repository: RepositoryName,
         /// The change, as GitHub writes its time.
         since: String,
+    },
+    /// Somebody who may has asked for changes in a review, which counts once.
+    ChangesAsked {
+        /// The task.
+        task: TaskId,
+        /// The review.
+        review: u64,
+        /// What is asked for.
+        ask: Ask,
+    },
+    /// What people ask for is not done: it was asked too often.
+    ChangesDeclined {
+        /// The task.
+        task: TaskId,
+        /// Why, for people.
+        reason: String,
     },
     /// A write is about to begin: it counts, whatever becomes of it.
     WriteBegun {
@@ -127,6 +149,20 @@ pub enum Change {
     Agent(AgentId),
     /// What its comment says besides.
     Note(String),
+    /// What its pull request holds.
+    Ask(Ask),
+}
+
+/// What somebody asks for who has looked at a pull request; harmless.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    /// Who.
+    pub by: String,
+    /// What, as a whole.
+    pub text: String,
+    /// What, line by line.
+    #[serde(default)]
+    pub comments: Vec<LineComment>,
 }
 
 /// What survives of everything on GitHub.
@@ -178,6 +214,15 @@ pub struct TaskOnGithub {
     pub comment: Option<(RunId, u64, String)>,
     /// The commit whose state is set.
     pub status: Option<String>,
+    /// What people ask for and nobody has begun to do.
+    #[serde(default)]
+    pub asked: Vec<Ask>,
+    /// The reviews that were dealt with, the newest ones.
+    #[serde(default)]
+    pub reviewed: BTreeSet<u64>,
+    /// Up to which review all were dealt with: older ones are not kept one by one.
+    #[serde(default)]
+    pub reviewed_up_to: u64,
 }
 
 impl OnGithub {
@@ -208,6 +253,19 @@ impl OnGithub {
             }
             GithubFact::CommentsRead { repository, since } => {
                 self.comments.entry(repository.clone()).or_default().since = Some(since.clone());
+            }
+            GithubFact::ChangesAsked { task, review, ask } => {
+                let record = self.known(task, "changes-asked")?;
+                record.reviewed.insert(*review);
+                while record.reviewed.len() > REVIEWS_MAX {
+                    record.reviewed_up_to = record.reviewed.pop_first().unwrap_or_default();
+                }
+                record.ask(ask);
+            }
+            GithubFact::ChangesDeclined { task, reason } => {
+                let record = self.known(task, "changes-declined")?;
+                record.asked.clear();
+                record.note = Some(reason.clone());
             }
             GithubFact::WriteBegun { task, commit, .. } => {
                 outbox::forget(&mut self.begun, at);
@@ -241,6 +299,7 @@ impl OnGithub {
             Change::Priority(priority) => record.priority = Some(*priority),
             Change::Agent(agent) => record.agent = Some(agent.clone()),
             Change::Note(note) => record.note = Some(note.clone()),
+            Change::Ask(ask) => record.ask(ask),
         }
     }
 
@@ -254,6 +313,20 @@ impl OnGithub {
 }
 
 impl TaskOnGithub {
+    /// Says whether a review was dealt with.
+    #[must_use]
+    pub fn has_dealt_with(&self, review: u64) -> bool {
+        review <= self.reviewed_up_to || self.reviewed.contains(&review)
+    }
+
+    fn ask(&mut self, ask: &Ask) {
+        self.note = None;
+        self.asked.push(ask.clone());
+        if self.asked.len() > ASKED_MAX {
+            self.asked.remove(0);
+        }
+    }
+
     fn note_pull(&mut self, pull: &Pull, run: RunId) {
         match pull.state {
             PullState::Closed => self.closed_in = Some(run),
@@ -275,6 +348,12 @@ impl GithubFact {
             }
             Self::CommentsRead { repository, since } => {
                 ("comments-read", None, format!("the comments of {repository} are read up to {since}"))
+            }
+            Self::ChangesAsked { task, ask, .. } => {
+                ("changes-asked", Some(task), format!("{} asks for changes of {task}", ask.by))
+            }
+            Self::ChangesDeclined { task, reason } => {
+                ("changes-declined", Some(task), format!("{task} is not changed: {reason}"))
             }
             Self::WriteBegun { task, kind, .. } => {
                 ("write-begun", Some(task), format!("{} of {task} is written to GitHub", kind.as_str()))

@@ -8,9 +8,10 @@ use serde::Deserialize;
 use super::client::{Client, encoded};
 use crate::io::clock;
 use crate::model::github::{
-    Actor, Association, Comment, Discover, Found, Issue, IssueRef, Pull, PullState, Reach, Trouble,
+    Actor, Association, Comment, Discover, Found, Issue, IssueRef, LineComment, Pull, PullState, Reach, Review, Trouble,
 };
 use crate::model::id::RepositorySlug;
+use crate::model::report::COMMENTS_MAX;
 
 /// How far back a first round begins to listen when there is no issue to go by.
 const MARGIN: Duration = Duration::from_secs(60);
@@ -97,6 +98,30 @@ struct RawComment {
     issue_url: String,
 }
 
+#[derive(Debug, Deserialize)]
+struct RawReview {
+    id: u64,
+    #[serde(default)]
+    body: Option<String>,
+    #[serde(default)]
+    user: Option<RawUser>,
+    #[serde(default = "nobody")]
+    author_association: Association,
+    state: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct RawLineComment {
+    #[serde(default)]
+    path: Option<String>,
+    #[serde(default)]
+    line: Option<u32>,
+    #[serde(default)]
+    original_line: Option<u32>,
+    #[serde(default)]
+    body: Option<String>,
+}
+
 /// A pull request as GitHub tells it.
 #[derive(Debug, Deserialize)]
 pub(super) struct RawPull {
@@ -124,6 +149,12 @@ impl RawLabel {
             Self::Name(name) => Some(name),
             Self::Label { name } => name,
         }
+    }
+}
+
+impl RawLineComment {
+    fn into_comment(self) -> LineComment {
+        LineComment { path: self.path, line: self.line.or(self.original_line), text: self.body.unwrap_or_default() }
     }
 }
 
@@ -162,11 +193,16 @@ impl Client {
             None => Vec::new(),
         };
         let mut pulls = Vec::with_capacity(what.pulls.len());
+        let mut reviews = Vec::new();
         for number in &what.pulls {
             let pull: RawPull = self.get(&format!("/repos/{}/pulls/{number}", what.slug)).await?;
-            pulls.push(pull.into_pull());
+            let pull = pull.into_pull();
+            if pull.state == PullState::Open {
+                reviews.extend(self.reviews(what, *number).await?);
+            }
+            pulls.push(pull);
         }
-        Ok(Found { issues, comments, pulls, since })
+        Ok(Found { issues, comments, pulls, reviews, since })
     }
 
     async fn issues(&self, what: &Discover) -> Result<Vec<RawIssue>, Trouble> {
@@ -274,6 +310,36 @@ impl Client {
                 IssueRef { slug, number: blocker.number }
             })
             .collect())
+    }
+
+    /// Reads the reviews of a pull request that may ask for changes and were not dealt with. Only those of people who may steer
+    /// the repository are read closer: anybody can write reviews.
+    async fn reviews(&self, what: &Discover, pull: u64) -> Result<Vec<Review>, Trouble> {
+        let path = format!("/repos/{}/pulls/{pull}/reviews", what.slug);
+        let listed: Vec<RawReview> = self.list(&format!("{path}?per_page=100")).await?;
+        let mut reviews = Vec::new();
+        for raw in listed {
+            let body = raw.body.unwrap_or_default();
+            let requests_changes = raw.state == "CHANGES_REQUESTED";
+            let commands = raw.state == "COMMENTED" && body.trim_start().starts_with("/miyabi");
+            if what.reviewed.contains(&raw.id)
+                || !raw.author_association.collaborates()
+                || !(requests_changes || commands)
+            {
+                continue;
+            }
+            let comments: Vec<RawLineComment> = self.list(&format!("{path}/{}/comments?per_page=100", raw.id)).await?;
+            reviews.push(Review {
+                id: raw.id,
+                pull,
+                author: raw.user.map(|user| user.login).unwrap_or_default(),
+                association: raw.author_association,
+                requests_changes,
+                body,
+                comments: comments.into_iter().take(COMMENTS_MAX).map(RawLineComment::into_comment).collect(),
+            });
+        }
+        Ok(reviews)
     }
 
     async fn comments(&self, slug: &RepositorySlug, since: &str) -> Result<Vec<Comment>, Trouble> {

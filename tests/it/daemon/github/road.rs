@@ -197,6 +197,93 @@ fn a_kill_while_issues_are_read_leaves_one_of_each() {
     killed_at("GET", "/issues?state=open", Held::Before);
 }
 
+/// Kills the supervisor while the remote takes its push: a hook there says when, and holds the push until the end.
+fn killed_while_pushing(hook: &str) {
+    let Some(mut hub) = Hub::new(1) else { return };
+    let place = hub.root.path("caught");
+    let (reached, go) = (hub.root.path("reached"), hub.root.path("go"));
+    for pipe in [&reached, &go] {
+        assert!(std::process::Command::new("mkfifo").arg(pipe).status().unwrap().success());
+    }
+    let path = hub.remote().join("hooks").join(hook);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let (caught, told, held) = (place.display(), reached.display(), go.display());
+    let script =
+        format!("#!/bin/sh\nmkdir '{caught}' 2>/dev/null || exit 0\necho here > '{told}'\nread line < '{held}'\n");
+    fs::write(&path, script).unwrap();
+    std::process::Command::new("chmod").arg("+x").arg(&path).status().unwrap();
+    // A pipe that is open for both sides lets nobody wait for the other one to open it.
+    let both = |path| fs::File::options().read(true).write(true).open(path).unwrap();
+    let (here, mut release) = (both(&reached), both(&go));
+    let (sender, heard) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(here), &mut line).ok();
+        sender.send(line).ok();
+    });
+
+    let issue = hub.server.issue("alice", "Say hello", "text");
+    hub.root.up();
+    let line = heard.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("no push\n{}", hub.root.log()));
+    assert_eq!(line, "here\n");
+    hub.root.kill_supervisor();
+    hub.root.up();
+    hub.wait_published(issue);
+    std::io::Write::write_all(&mut release, b"go\n").unwrap();
+    hub.merge(issue);
+    hub.root.wait_event("merged", &format!("repo/issue-{issue}"));
+    hub.assert_once(issue);
+    let merges = hub.root.git(&["--git-dir", hub.remote().to_str().unwrap(), "log", "--format=%s", "main"]);
+    assert_eq!(merges.lines().count(), 3, "the work is there once: {merges}");
+}
+
+#[test]
+fn a_kill_before_the_branch_is_pushed_leaves_one_of_each() {
+    killed_while_pushing("pre-receive");
+}
+
+#[test]
+fn a_kill_after_the_branch_is_pushed_leaves_one_of_each() {
+    killed_while_pushing("post-receive");
+}
+
+#[test]
+fn a_review_that_requests_changes_sends_the_work_back_to_its_author() {
+    let Some(mut hub) = Hub::new(2) else { return };
+    let issue = hub.server.issue("alice", "Say hello", "text");
+    let task = format!("repo/issue-{issue}");
+    hub.root.up();
+    hub.wait_published(issue);
+    let pull = hub.pull_of(issue).unwrap()["number"].clone();
+    let head = |hub: &Hub| {
+        let remote = hub.remote().display().to_string();
+        hub.root.git(&["--git-dir", &remote, "rev-parse", &format!("auto-code/issue-{issue}")])
+    };
+    let first = head(&hub);
+    let lines = json!([{"path": format!("issue-{issue}.txt"), "position": 1, "body": "in this line"}]);
+    let review =
+        json!({"event": "REQUEST_CHANGES", "body": "Say it louder. ![x](https://evil.example/)", "comments": lines});
+    hub.server.json("alice", "POST", &format!("/repos/alice/app/pulls/{pull}/reviews"), &review);
+    hub.root.wait_nth_event("published", &task, 2);
+    hub.root.until("the comment says which round it is", || {
+        hub.server.comments(issue).iter().any(|comment| comment.contains("waits to be merged (round 2)"))
+    });
+    hub.root.kill_supervisor();
+    hub.root.up();
+    hub.root.ok(&["github", "sync"]);
+    assert_eq!(hub.root.count_events("rework-asked", &task), 1, "one review of one who may is one round");
+    assert_ne!(head(&hub), first);
+    hub.assert_once(issue);
+
+    hub.merge(issue);
+    hub.root.wait_event("merged", &task);
+    let text = fs::read_to_string(hub.root.path(&format!("repo/issue-{issue}.txt"))).unwrap();
+    assert!(text.contains("alice asks for changes:\nSay it louder. [image: x](hxxps://evil.example/)"), "{text}");
+    assert!(text.contains(&format!("alice at issue-{issue}.txt:\nin this line")), "{text}");
+    let log = hub.root.git(&["log", "--format=%s", "--no-merges", "main"]);
+    assert_eq!(log.lines().count(), 2, "the round replaces the commit before it: {log}");
+}
+
 #[test]
 fn an_answer_that_is_lost_after_the_write_was_done_does_not_double_it() {
     let Some(mut hub) = Hub::new(1) else { return };
