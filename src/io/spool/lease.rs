@@ -59,6 +59,27 @@ pub(super) struct Lock {
     mark: Vec<u8>,
 }
 
+/// What somebody asks for.
+#[derive(Debug)]
+pub(super) struct Ask {
+    pub(super) holder: Holder,
+    pub(super) count: usize,
+    pub(super) lease: Duration,
+    pub(super) now: Timestamp,
+}
+
+/// A turn under way. Those who asked before it began may share it, one after another.
+#[derive(Debug)]
+struct Shift {
+    /// Absent if whoever has it does not let go.
+    lock: Option<Lock>,
+    /// What is in flight was looked at. Whatever departs since is entered; whatever lands holds others back for the rest
+    /// of this turn.
+    knows_flights: bool,
+    /// Everything was looked at.
+    looked: bool,
+}
+
 /// What one lease call wants, and has so far.
 struct Wanted<'a> {
     room: Room,
@@ -117,25 +138,44 @@ impl Spool {
         lease: Duration,
         now: Timestamp,
     ) -> Result<Vec<Leased>, SpoolError> {
-        self.lease_known(&self.shared.memory.of(mailbox), None, mailbox, (holder, count, lease), now)
+        let known = self.shared.memory.of(mailbox);
+        let ask = Ask { holder: holder.clone(), count, lease, now };
+        let lead = |asks: Vec<Ask>| {
+            let mut shift = None;
+            asks.iter().map(|ask| self.serve(&known, &mut shift, self.wanted(mailbox, ask, None))).collect()
+        };
+        known.asks.pass(ask, lead).map_err(SpoolError::io("lease from", &self.room(mailbox).base))?
     }
 
     /// Leases by what is known of a mailbox, and by what a feed tells of it.
     pub(super) fn lease_known(
         &self,
         known: &Known,
-        feed: Option<&mut Feed>,
+        feed: &mut Feed,
         mailbox: &Mailbox,
-        (holder, count, lease): (&Holder, usize, Duration),
-        now: Timestamp,
+        ask: &Ask,
     ) -> Result<Vec<Leased>, SpoolError> {
-        let until = now + lease.min(self.limits().lease_max);
+        self.serve(known, &mut None, self.wanted(mailbox, ask, Some(feed)))
+    }
+
+    fn wanted<'a>(&self, mailbox: &Mailbox, ask: &'a Ask, feed: Option<&'a mut Feed>) -> Wanted<'a> {
+        let Ask { holder, count, lease, now } = ask;
+        let until = *now + (*lease).min(self.limits().lease_max);
         let (room, taken) = (self.room(mailbox), Vec::new());
-        let mut wanted = Wanted { room, holder, until, now, count, taken, feed, looked: false, candidates: 0 };
-        while wanted.taken.len() < count {
+        Wanted { room, holder, until, now: *now, count: *count, taken, feed, looked: false, candidates: 0 }
+    }
+
+    /// Gives somebody what it wants, in the turn under way and in more if it takes more.
+    fn serve(
+        &self,
+        known: &Known,
+        shift: &mut Option<Shift>,
+        mut wanted: Wanted<'_>,
+    ) -> Result<Vec<Leased>, SpoolError> {
+        while wanted.taken.len() < wanted.count {
             let mut seen = known.seen();
-            let end = self.have_turn(&mut wanted, &mut seen);
-            // Whoever gives one back before the next look must be noticed by then.
+            let end = self.have_turn(&mut wanted, &mut seen, shift);
+            // Whoever is next must not pass them, and whoever gives one back before the next look must be noticed by then.
             for leased in &wanted.taken {
                 seen.line.departs(leased.receipt.name.stem, Terms::of(&leased.envelope));
             }
@@ -146,16 +186,20 @@ impl Spool {
             drop(seen);
             match end {
                 Ok(TurnEnd::Enough) => break,
-                Ok(TurnEnd::Pause) => {}
-                Err(fault) if wanted.taken.is_empty() => return Err(fault),
+                Ok(TurnEnd::Pause) => *shift = None,
                 Err(fault) => {
+                    *shift = None;
+                    if wanted.taken.is_empty() {
+                        return Err(fault);
+                    }
+                    let mailbox = &wanted.room.mailbox;
                     tracing::warn!(%mailbox, fault = %with_causes(&fault), "leased fewer envelopes than there may be");
                     break;
                 }
             }
         }
         if !wanted.taken.is_empty() {
-            known.is_due(until);
+            known.is_due(wanted.until);
         }
         Ok(wanted.taken)
     }
@@ -182,11 +226,25 @@ impl Spool {
     }
 
     /// Claims as much as is wanted in one turn.
-    fn have_turn(&self, wanted: &mut Wanted<'_>, seen: &mut Seen) -> Result<TurnEnd, SpoolError> {
-        let mut lock = self.take_turn(&wanted.room, seen.lock_is_stuck)?;
-        seen.lock_is_stuck = lock.is_none() && wanted.room.disk.is_there(&wanted.room.lock());
+    fn have_turn(
+        &self,
+        wanted: &mut Wanted<'_>,
+        seen: &mut Seen,
+        shift: &mut Option<Shift>,
+    ) -> Result<TurnEnd, SpoolError> {
+        let shift = match shift {
+            Some(shift) => shift,
+            None => {
+                let lock = self.take_turn(&wanted.room, seen.lock_is_stuck)?;
+                seen.lock_is_stuck = lock.is_none() && wanted.room.disk.is_there(&wanted.room.lock());
+                shift.insert(Shift { lock, knows_flights: false, looked: false })
+            }
+        };
         // We have the lock: what others did in their turns has been told by now.
         wanted.hear(seen);
+        // Whoever shares a turn has asked before it began, so a look in it is a look of every one of its calls.
+        wanted.looked |= shift.looked;
+        let mut lock = shift.lock.as_mut();
         let mark = lock.as_ref().map_or(&[][..], |lock| &lock.mark);
         let freshness = match &wanted.feed {
             Some(feed) if feed.is_live() => seen.freshness_of_feed(wanted.now),
@@ -194,17 +252,30 @@ impl Spool {
             Some(_) | None => Freshness::Stale,
         };
         match freshness {
+            Freshness::Fresh if shift.knows_flights => {}
             // A look at everything follows at once, as nothing is known to wait.
             Freshness::Fresh if seen.line.len() == 0 && !wanted.is_followed() => {}
             Freshness::Fresh => self.see_flights(wanted, seen, Look::Leased)?,
             Freshness::Due => {
-                let due = self.take_back(&wanted.room, wanted.now, lock.as_mut())?;
+                let due = self.take_back(&wanted.room, wanted.now, lock.as_deref_mut())?;
                 seen.due_next(due);
                 wanted.hear(seen);
                 self.see_flights(wanted, seen, Look::LeasedAndLater)?;
             }
-            Freshness::Stale => self.look_anew(wanted, seen, lock.as_mut())?,
+            Freshness::Stale => self.look_anew(wanted, seen, lock.as_deref_mut())?,
         }
+        let end = self.claim(wanted, seen, lock)?;
+        (shift.knows_flights, shift.looked) = (true, wanted.looked);
+        Ok(end)
+    }
+
+    /// Claims as much as is wanted of what waits.
+    fn claim(
+        &self,
+        wanted: &mut Wanted<'_>,
+        seen: &mut Seen,
+        mut lock: Option<&mut Lock>,
+    ) -> Result<TurnEnd, SpoolError> {
         // Who hears of every change need not look to know that nothing waits.
         wanted.looked |= wanted.is_followed();
         let mut held = 0;
@@ -214,11 +285,11 @@ impl Spool {
                     return Ok(TurnEnd::Enough);
                 }
                 // "Nothing waits" is said only after a look of this very call.
-                self.look_anew(wanted, seen, lock.as_mut())?;
+                self.look_anew(wanted, seen, lock.as_deref_mut())?;
                 continue;
             };
             if !wanted.looked && seen.is_overtaken(stem) {
-                self.look_anew(wanted, seen, lock.as_mut())?;
+                self.look_anew(wanted, seen, lock.as_deref_mut())?;
                 continue;
             }
             wanted.candidates += 1;

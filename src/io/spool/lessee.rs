@@ -17,7 +17,7 @@ use crate::model::watching::WatchFaults;
 use super::Spool;
 use super::fault::SpoolError;
 use super::holder::Holder;
-use super::lease::Leased;
+use super::lease::{Ask, Leased};
 use super::memory::{Known, Seen};
 use super::name::{Folder, LaterName, LeasedName, Stem};
 
@@ -189,7 +189,8 @@ impl Lessee {
         now: Timestamp,
     ) -> Result<Vec<Leased>, SpoolError> {
         self.feed.sweep(&mut self.known.seen(), now);
-        self.spool.lease_known(&self.known, Some(&mut self.feed), &self.mailbox, (holder, count, lease), now)
+        let ask = Ask { holder: holder.clone(), count, lease, now };
+        self.spool.lease_known(&self.known, &mut self.feed, &self.mailbox, &ask)
     }
 
     /// Leases the next envelope, and waits for it up to a time. Between changes and sweeps it does nothing.

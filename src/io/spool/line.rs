@@ -170,8 +170,12 @@ impl Line {
         }
     }
 
-    /// Enters an envelope that was just given out. It holds others back once [`Line::fly`] says so.
+    /// Enters an envelope that was just given out: it holds back what is younger of its lane.
     pub(super) fn departs(&mut self, stem: Stem, terms: Terms) {
+        if !terms.is_exempt(stem) {
+            let oldest = self.blocked.entry((stem.priority, Arc::clone(&terms.group))).or_insert(stem.id);
+            *oldest = (*oldest).min(stem.id);
+        }
         self.flights.insert(stem.id, stem);
         self.flying.insert(stem.id, terms);
     }

@@ -4,12 +4,15 @@
 //! and an old look is forgotten (see [`super::limits::Limits::listing_age_max`]).
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use crate::model::id::Mailbox;
 use crate::model::time::Timestamp;
 
+use super::fault::SpoolError;
+use super::gate::{Gate, lock};
+use super::lease::{Ask, Leased};
 use super::line::Line;
 use super::name::Stem;
 
@@ -36,13 +39,11 @@ impl Memory {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// What is remembered of one mailbox.
 #[derive(Debug, Default)]
 pub(super) struct Known {
+    /// Where the threads of this process meet that want to lease something.
+    pub(super) asks: Gate<Ask, Result<Vec<Leased>, SpoolError>>,
     seen: Mutex<Seen>,
     news: Mutex<News>,
     counted: Mutex<Counted>,
@@ -66,8 +67,7 @@ struct News {
 }
 
 impl Known {
-    /// Returns what was seen at the last look. Leasing keeps it to itself, so that the threads of a process take turns
-    /// before they wait for other processes; nobody else waits for it.
+    /// Returns what was seen at the last look. Only who leases needs it, one after another.
     pub(super) fn seen(&self) -> MutexGuard<'_, Seen> {
         let mut seen = lock(&self.seen);
         let News { came, due } = std::mem::take(&mut *lock(&self.news));

@@ -35,6 +35,7 @@ mod durable;
 pub mod expiry;
 pub mod fault;
 pub mod file;
+mod gate;
 pub mod history;
 pub mod holder;
 mod keys;

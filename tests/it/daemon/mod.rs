@@ -6,7 +6,7 @@ mod deaths;
 mod freeze;
 mod github;
 mod reload;
-mod root;
+pub(crate) mod root;
 mod stages;
 mod verb_kills;
 mod watching;

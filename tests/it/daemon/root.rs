@@ -13,7 +13,7 @@ use serde_json::Value;
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A root folder around a git repository with one commit.
-pub(super) struct Root {
+pub(crate) struct Root {
     folder: tempfile::TempDir,
     supervisor: Option<Child>,
     /// Holds the mount namespace in which `data/` is a small disk; it goes with this process.
@@ -26,7 +26,7 @@ pub(super) struct Root {
 
 impl Root {
     /// Makes the root with the given agents; each is `(id, role, more lines)`.
-    pub(super) fn new(agents: &[(&str, &str, &str)]) -> Self {
+    pub(crate) fn new(agents: &[(&str, &str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let root = Self { folder, supervisor: None, disk: None, variables: Vec::new(), has_inotify: true };
         fs::create_dir_all(root.path("repo")).unwrap();
@@ -46,7 +46,7 @@ impl Root {
         root
     }
 
-    pub(super) fn path(&self, below: &str) -> PathBuf {
+    pub(crate) fn path(&self, below: &str) -> PathBuf {
         self.folder.path().join(below)
     }
 
@@ -169,7 +169,7 @@ impl Root {
         self.supervisor.as_mut().expect("a supervisor is running")
     }
 
-    pub(super) fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = self.program(env!("CARGO_BIN_EXE_miyabi"));
         command.arg("-C").arg(self.folder.path()).args(args);
         command.env("TMUX_TMPDIR", self.path("tmux")).env_remove("TMUX").env_remove("MIYABI_ROOT");
@@ -308,7 +308,7 @@ impl Root {
         format!("{}\n{}\n{}\n{warnings}", self.log(), told(&["status"]), events.join("\n"))
     }
 
-    pub(super) fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.path("up.log")).unwrap_or_default()
     }
 
@@ -345,7 +345,7 @@ impl Deadline {
         Self(std::time::Instant::now() + patience)
     }
 
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::within(PATIENCE)
     }
 

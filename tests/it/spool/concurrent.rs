@@ -131,9 +131,17 @@ fn orders(count: usize) -> Vec<Vec<usize>> {
     orders(count - 1).into_iter().flat_map(insert).collect()
 }
 
+/// What the actors are to one another.
+#[derive(Debug, Clone, Copy)]
+enum Kinship {
+    /// Each is a process of its own.
+    Processes,
+    /// All are threads of one process, and share what it remembers, its turns and its waits.
+    Threads,
+}
+
 struct Game {
     world: World,
-    /// Each actor is a process of its own.
     spools: [Spool; ACTORS],
     model: MemoryQueue,
     sent: Vec<Envelope>,
@@ -141,11 +149,17 @@ struct Game {
 }
 
 impl Game {
-    fn new() -> Self {
-        // How late an urgent envelope may be is not what is tested here.
-        let limits = Limits { listing_age_max: Duration::ZERO, ..Limits::default() };
+    fn new(kinship: Kinship) -> Self {
+        let limits = match kinship {
+            // How late an urgent envelope of another process may be is not what is tested here.
+            Kinship::Processes => Limits { listing_age_max: Duration::ZERO, ..Limits::default() },
+            Kinship::Threads => Limits::default(),
+        };
         let world = World::with_limits(limits.clone());
-        let spools = [(); ACTORS].map(|()| world.stranger());
+        let spools = match kinship {
+            Kinship::Processes => [(); ACTORS].map(|()| world.stranger()),
+            Kinship::Threads => [(); ACTORS].map(|()| world.spool.clone()),
+        };
         spools[0].ensure(&mailbox("kaede")).unwrap();
         Self { world, spools, model: MemoryQueue::new(limits), sent: Vec::new(), leases: Vec::new() }
     }
@@ -218,13 +232,14 @@ impl Game {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn what_actors_are_told_who_act_at_once_some_order_of_their_acts_explains(
+        kinship in prop_oneof![Just(Kinship::Processes), Just(Kinship::Threads)],
         rounds in prop::collection::vec(([act(), act(), act()], prop_oneof![2 => Just(0u64), 1 => 0..900u64]), 1..30)
     ) {
-        let mut game = Game::new();
+        let mut game = Game::new(kinship);
         for (acts, pause_ms) in rounds {
             game.play(&acts, pause_ms);
         }

@@ -1,11 +1,12 @@
-//! A disk that fails where it is told to, and works otherwise: what it does not give is never called bad, and what it did
-//! not keep is never called accepted.
+//! A disk that fails or waits where it is told to, and works otherwise: what it does not give is never called bad, what it did
+//! not keep is never called accepted, and whoever shares a turn gets what its own turn would have given.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 
 use miyabi::io::clock;
@@ -32,6 +33,11 @@ struct Faulty {
     folders: AtomicBool,
     /// What somebody moves while we list: before which listing, from where, and to where.
     meanwhile: Mutex<Option<(usize, PathBuf, PathBuf)>>,
+    /// How often a mailbox was locked.
+    locks: AtomicUsize,
+    /// Threads of which all but one must sleep before a mailbox is locked for the first time, once they are so many.
+    crowd: Mutex<BTreeSet<PathBuf>>,
+    crowd_size: AtomicUsize,
 }
 
 impl Faulty {
@@ -55,6 +61,29 @@ impl Faulty {
                 // Too late when we were quicker.
                 std::fs::rename(from, to).ok();
             }
+        }
+    }
+
+    /// Called by each thread of the crowd before it does anything.
+    fn enter_crowd(&self) {
+        self.crowd.lock().unwrap().insert(std::fs::read_link("/proc/thread-self").unwrap());
+    }
+
+    /// Waits until the whole crowd is there, and everybody in it but who asks waits for something.
+    fn wait_for_crowd(&self) {
+        let me = std::fs::read_link("/proc/thread-self").unwrap();
+        let sleeps = |thread: &PathBuf| {
+            let stat = std::fs::read_to_string(Path::new("/proc").join(thread).join("stat")).unwrap();
+            stat.rsplit_once(')').unwrap().1.trim_start().starts_with('S')
+        };
+        loop {
+            let crowd = self.crowd.lock().unwrap().clone();
+            if crowd.len() >= self.crowd_size.load(Ordering::Relaxed)
+                && crowd.iter().all(|thread| *thread == me || sleeps(thread))
+            {
+                return;
+            }
+            std::thread::yield_now();
         }
     }
 
@@ -117,6 +146,9 @@ impl Disk for Faulty {
         RealDisk.append(path, bytes)
     }
     fn lock(&self, path: &Path, wait: Wait) -> io::Result<Option<File>> {
+        if self.locks.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.wait_for_crowd();
+        }
         RealDisk.lock(path, wait)
     }
     fn overwrite(&self, path: &Path, file: &File, bytes: &[u8]) -> io::Result<()> {
@@ -176,6 +208,41 @@ fn a_claim_by_a_plain_mv_between_two_listings_lets_nobody_overtake() {
         }
     }
     assert!(claimed >= 2, "nobody was ever quicker: {claimed}");
+}
+
+#[test]
+fn threads_that_ask_at_one_moment_share_a_turn_and_each_gets_what_its_own_would_have_given() {
+    const LANES: usize = THREADS / 2;
+    let world = World::new();
+    let senders: Vec<String> = (0..LANES).map(|lane| format!("sender{lane}")).collect();
+    let firsts: Vec<_> = senders.iter().map(|sender| sent_by(&world, sender).id).collect();
+    let seconds: Vec<_> = senders.iter().map(|sender| sent_by(&world, sender).id).collect();
+    let disk = Arc::new(Faulty::default());
+    disk.crowd_size.store(THREADS, Ordering::Relaxed);
+    let spool = disk.spool(&world);
+
+    let ask = |holder: u64| {
+        disk.enter_crowd();
+        let leased = spool.lease(&mailbox("kaede"), &kaede(holder), MINUTE, world.now).unwrap();
+        leased.inspect(|leased| assert_eq!(leased.receipt.name.holder, kaede(holder)))
+    };
+    let told: Vec<_> = std::thread::scope(|scope| {
+        let ask = &ask;
+        let threads: Vec<_> = (0..THREADS as u64).map(|holder| scope.spawn(move || ask(holder))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+
+    let mut given: Vec<_> = told.iter().flatten().map(|leased| leased.envelope.id).collect();
+    given.sort_unstable();
+    assert_eq!(given, firsts, "of each sender the first goes, and nobody gets the second meanwhile");
+    // One leads alone, the others share the next turn; one that was busy for a moment may need a third.
+    let locks = disk.locks.load(Ordering::Relaxed);
+    assert!(locks <= 3, "{THREADS} threads took {locks} turns");
+    for leased in told.iter().flatten() {
+        spool.ack(&leased.receipt, None, world.now).unwrap();
+    }
+    let rest = spool.lease_batch(&mailbox("kaede"), &kaede(1), THREADS, MINUTE, world.now).unwrap();
+    assert_eq!(rest.iter().map(|leased| leased.envelope.id).collect::<Vec<_>>(), seconds);
 }
 
 #[test]

@@ -1,9 +1,8 @@
-//! Senders and holders that are killed with `kill -9` over and over while they work off thousands of messages. Each message
-//! is answered, none is lost, and what was done twice is told apart by its key.
+//! Senders, holders and the supervisor that are killed with `kill -9` over and over while thousands of messages are worked
+//! off. Each message is answered, none is lost, and what was done twice is told apart by its key.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -16,18 +15,21 @@ use miyabi::model::id::{EnvelopeId, Incarnation};
 use serde_json::json;
 
 use super::own_disk::soak;
-use super::{MINUTE, World, mailbox};
+use super::{MINUTE, mailbox};
+use crate::daemon::root::Root;
 use crate::rng::Rng;
 
 /// Tells a copy of this program what it is, and from where it goes on.
 const CHILD: &str = "SPOOL_KILLS_CHILD";
 /// Tells it whose child it is, so that it ends with the test.
 const PARENT: &str = "SPOOL_KILLS_PARENT";
-const TEST: &str = "spool::kills::every_message_is_answered_however_often_senders_and_holders_are_killed";
+const TEST: &str =
+    "spool::kills::every_message_is_answered_however_often_senders_holders_and_the_supervisor_are_killed";
 
 const MESSAGES: u64 = 1_000;
 const SENDERS: u64 = 2;
 const HOLDERS: u64 = 3;
+const ACTORS: u64 = SENDERS + HOLDERS;
 /// So many lines of all actors at most between two kills.
 const LINES_MAX: usize = 60;
 /// How long nobody may say anything before it is looked whether all is done, and how often in a row.
@@ -36,9 +38,12 @@ const SILENCES_MAX: usize = 60;
 /// Short, so that what a killed holder had comes again soon.
 const LEASE: Duration = Duration::from_millis(150);
 
+/// What an actor is that says nothing, and looks after the same spool.
+const SUPERVISOR: &str = "supervisor";
+
 /// An actor that lives until it is killed, and its next life.
 struct Actor {
-    role: String,
+    role: &'static str,
     number: u64,
     lives: u64,
     child: Child,
@@ -46,22 +51,24 @@ struct Actor {
 
 impl Actor {
     fn start(
-        role: &str,
+        role: &'static str,
         number: u64,
         lives: u64,
-        from: u64,
-        to: u64,
-        root: &Path,
+        (from, to): (u64, u64),
+        root: &Root,
         said: &mpsc::Sender<(u64, String)>,
     ) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", TEST, "--nocapture"])
-            .env(CHILD, format!("{role} {number} {lives} {from} {to} {}", root.display()))
-            .env(PARENT, std::process::id().to_string())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut command = if role == SUPERVISOR {
+            root.command(&["up"])
+        } else {
+            let mut copy = Command::new(std::env::current_exe().unwrap());
+            copy.args(["--exact", TEST, "--nocapture"])
+                .env(CHILD, format!("{role} {number} {lives} {from} {to} {}", root.path("data/spool").display()))
+                .env(PARENT, std::process::id().to_string());
+            copy
+        };
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
         let (lines, said) = (BufReader::new(child.stdout.take().unwrap()).lines(), said.clone());
         std::thread::spawn(move || {
             // What a kill cut off was never said.
@@ -71,7 +78,7 @@ impl Actor {
                 }
             }
         });
-        Self { role: role.to_owned(), number, lives, child }
+        Self { role, number, lives, child }
     }
 
     fn kill(&mut self) {
@@ -151,27 +158,29 @@ fn be_child() -> bool {
 }
 
 #[test]
-fn every_message_is_answered_however_often_senders_and_holders_are_killed() {
+fn every_message_is_answered_however_often_senders_holders_and_the_supervisor_are_killed() {
     if be_child() {
         return;
     }
-    let world = World::new();
+    // Its agent has nothing to do with these messages; its runner beats, and its supervisor sweeps and clears away.
+    let root = Root::new(&[("botan", "deploy", "driver = \"echo\"")]);
     let messages = MESSAGES * soak() as u64;
     let mut lots = Rng::new(7);
     let (said, lines) = mpsc::channel();
-    let mut actors: Vec<Actor> = (0..SENDERS + HOLDERS)
-        .map(|number| {
-            let role = if number < SENDERS { "sender" } else { "holder" };
-            Actor::start(role, number, 1, 0, messages, world.path(), &said)
-        })
-        .collect();
+    let role = |number| match number {
+        0..SENDERS => "sender",
+        SENDERS..ACTORS => "holder",
+        _ => SUPERVISOR,
+    };
+    let mut actors: Vec<Actor> =
+        (0..=ACTORS).map(|number| Actor::start(role(number), number, 1, (0, messages), &root, &said)).collect();
     let mut sent: BTreeMap<u64, u64> = (0..SENDERS).map(|number| (number, 0)).collect();
     let mut answered: BTreeSet<EnvelopeId> = BTreeSet::new();
-    let (mut kills, mut answered_again, mut recognised) = (0, 0, 0);
+    let (mut kills, mut falls, mut answered_again, mut recognised) = (0, 0, 0, 0);
     let (mut until_kill, mut silences) = (1, 0);
     let total = usize::try_from(SENDERS * messages).unwrap();
     let is_finished = || {
-        let counts = world.stranger().counts(&mailbox("kaede")).unwrap();
+        let counts = Spool::new(root.path("data/spool")).counts(&mailbox("kaede")).unwrap();
         counts.done == total && counts.new + counts.leased + counts.later == 0
     };
     loop {
@@ -206,23 +215,23 @@ fn every_message_is_answered_however_often_senders_and_holders_are_killed() {
             let actor = &mut actors[at];
             actor.kill();
             kills += 1;
+            falls += u64::from(actor.role == SUPERVISOR);
             let from = sent.get(&actor.number).copied().unwrap_or(0);
-            *actor = Actor::start(&actor.role, actor.number, actor.lives + 1, from, messages, world.path(), &said);
+            *actor = Actor::start(role(actor.number), actor.number, actor.lives + 1, (from, messages), &root, &said);
         }
     }
     actors.iter_mut().for_each(Actor::kill);
 
-    assert_each_has_one_answer(&world, messages);
+    assert_each_has_one_answer(&Spool::new(root.path("data/spool")), messages);
     super::tell(&format!(
-        "{kills} kills over {total} messages: each has one answer; {answered_again} were answered again and {recognised} sent \
+        "{kills} kills, {falls} of them of the supervisor, over {total} messages: each has one answer; {answered_again} were answered again and {recognised} sent \
          again, and recognised by their keys"
     ));
-    assert!(kills > 20, "only {kills} kills");
+    assert!(kills > 20 && falls > 3, "only {kills} kills, {falls} of them of the supervisor");
 }
 
 /// Every message has been there once, and is done; every one has one answer.
-fn assert_each_has_one_answer(world: &World, messages: u64) {
-    let spool = world.stranger();
+fn assert_each_has_one_answer(spool: &Spool, messages: u64) {
     let late = clock::now() + MINUTE;
     while let Some(leased) = spool.lease(&mailbox("kaede"), &Holder::operator(), MINUTE, late).unwrap() {
         spool.ack(&leased.receipt, None, late).unwrap();
