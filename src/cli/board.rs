@@ -18,6 +18,12 @@ pub fn draw(status: &Status, now: Timestamp, color: Color, width: Option<usize>)
     text.push_str(&agents(&status.agents, now).render(color, width));
     text.push('\n');
     text.push_str(&tasks(status, color));
+    for queue in &status.merge_queues {
+        let names: Vec<&str> = queue.tasks.iter().map(|task| task.as_str()).collect();
+        let line = format!("MERGES {} of {}: {}", names.len(), queue.repository, names.join(", "));
+        text.push_str(&color.paint(Tone::Faint, &cut(&one_line(&line), width.unwrap_or(usize::MAX))));
+        text.push('\n');
+    }
     let busy: Vec<&QueueView> =
         status.queues.iter().filter(|queue| queue.new + queue.leased + queue.later + queue.dead > 0).collect();
     if !busy.is_empty() {
@@ -148,6 +154,6 @@ pub const fn task_tone(state: TaskState) -> Tone {
         TaskState::Blocked | TaskState::Cancelled => Tone::Faint,
         TaskState::Ready | TaskState::Queued => Tone::Plain,
         TaskState::Parked => Tone::Warning,
-        TaskState::Failed => Tone::Bad,
+        TaskState::Dead => Tone::Bad,
     }
 }

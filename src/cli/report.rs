@@ -52,6 +52,14 @@ pub fn draw(report: &Report, color: Color) -> String {
             text.push_str(&format!("{} {value}\n", color.paint(Tone::Faint, &format!("{name:<7}"))));
         }
     }
+    text.push_str(&details(report, color));
+    text
+}
+
+/// Draws what proves or disproves an attempt: its checks, and of a failed one what was printed and changed.
+#[must_use]
+pub fn details(report: &Report, color: Color) -> String {
+    let mut text = String::new();
     for check in &report.checks {
         let (tone, word) = if check.passed() { (Tone::Good, "passed") } else { (Tone::Bad, "failed") };
         text.push_str(&format!(
@@ -67,6 +75,9 @@ pub fn draw(report: &Report, color: Color) -> String {
     }
     if report.outcome == Outcome::Failed && !report.output.is_empty() {
         text.push_str(&format!("{}\n{}", color.paint(Tone::Faint, "output"), indented(&report.output)));
+    }
+    if report.outcome == Outcome::Failed && !report.diff.is_empty() {
+        text.push_str(&format!("{}\n{}", color.paint(Tone::Faint, "changes"), indented(&report.diff)));
     }
     text
 }

@@ -10,7 +10,7 @@ use super::failure::{Ended, Failure, Kind, Result, accepted};
 use super::output::Form;
 use super::task_wait;
 use crate::control::protocol::Call;
-use crate::model::id::{AgentId, NameFault, RepositoryName, Role, TaskId};
+use crate::model::id::{AgentId, NameFault, RepositoryName, Role, SubmissionKey, TaskId};
 use crate::model::request::{Answer, Request, Submission};
 use crate::model::span;
 use crate::model::task::{NoChange, Priority, PriorityFault};
@@ -23,14 +23,14 @@ const TEXT_BYTES_MAX: usize = 512 * 1024;
 #[command(after_help = "TEXT is handed to the agent's CLI; `-` reads it from standard input.\n\n\
     Examples:\n  miyabi submit \"add a --version flag\" --check 'cargo test'\n  \
     miyabi submit --run 'cargo fmt' --wait\n  miyabi submit --role review --needs example/hello \"review the change\"\n  \
-    miyabi submit --run 'date' --repo none --wait\n  miyabi submit --file order.json")]
+    miyabi submit --run 'date' --repo none --wait\n  miyabi submit --key nightly-2026-11-28 \"update the dependencies\"\n  miyabi submit --file order.json")]
 pub struct Args {
     /// What the agent is asked
     #[arg(value_name = "TEXT", required_unless_present_any = ["file", "run"], conflicts_with_all = ["file", "run"])]
     pub text: Option<String>,
     /// A file that says everything, in the form of a submission
     #[arg(long, value_name = "ORDER.json", conflicts_with_all = [
-        "run", "agent", "role", "repo", "checks", "needs", "priority", "timeout", "no_change",
+        "run", "agent", "role", "repo", "checks", "needs", "priority", "timeout", "no_change", "key",
     ])]
     pub file: Option<PathBuf>,
     /// A shell command that the agent's runner executes itself
@@ -60,6 +60,9 @@ pub struct Args {
     /// No commit is expected
     #[arg(long)]
     pub no_change: bool,
+    /// Makes it an order that is never accepted twice: the same key gives the same task
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
     /// Waits for the end: exit code 0 when it is done, 1 when not
     #[arg(long)]
     pub wait: bool,
@@ -77,12 +80,15 @@ pub fn run(context: &Context, args: Args) -> Result {
     };
     let client = context.client()?;
     let answer = accepted(client.ask(Call::Request(Request::Submit(Box::new(submission))))?)?;
-    let Answer::Submitted { task, run } = answer else {
+    let Answer::Submitted { task, run, repeated } = answer else {
         return Err(Failure::say(Kind::Failed, "the supervisor accepted the order without an id"));
     };
     match context.out.form {
-        Form::Json => context.out.json(&serde_json::json!({ "id": task, "run": run }))?,
+        Form::Json => context.out.json(&serde_json::json!({ "id": task, "run": run, "repeated": repeated }))?,
         Form::Text => context.out.line(task.as_str())?,
+    }
+    if repeated {
+        context.out.note(&format!("{task} was submitted before with this key; nothing new is begun"));
     }
     if wait { task_wait::wait(context, &client, &BTreeSet::from([task])) } else { Ok(Ended::Well) }
 }
@@ -117,6 +123,7 @@ fn from_arguments(args: Args) -> Result<Submission> {
         needs: args.needs.into_iter().map(TaskId::new).collect::<std::result::Result<_, _>>()?,
         timeout_ms: args.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
         priority: args.priority.map(Priority::try_from).transpose()?.unwrap_or_default(),
+        key: args.key.map(SubmissionKey::new).transpose()?,
         retry: None,
     })
 }

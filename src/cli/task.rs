@@ -7,7 +7,7 @@ use super::context::Context;
 use super::failure::{Ended, Failure, Kind, Result, accepted};
 use super::output::{Color, Form, Tone, one_line};
 use super::table::{Cell, Table};
-use super::{task_messages, task_wait, when};
+use super::{report, task_messages, task_wait, when};
 use crate::control::protocol::{AttemptState, AttemptView, Call, TaskDetail, Why};
 use crate::core::snapshot::{TaskState, TaskView};
 use crate::io::clock;
@@ -22,7 +22,7 @@ pub enum Verb {
     /// Lists tasks, in the order of their acceptance
     #[command(
         after_help = "Examples:\n  miyabi task list\n  miyabi task list --limit 50\n  miyabi task list --limit 50 --before example/hello\n  \
-        miyabi task list --state failed\n  miyabi task list --json | jq -r '.[] | select(.stuck) | .id'"
+        miyabi task list --state dead\n  miyabi task list --json | jq -r '.[] | select(.stuck) | .id'"
     )]
     List(Page),
     /// Shows a task with its attempts
@@ -48,7 +48,7 @@ pub enum Verb {
 /// Which tasks are listed.
 #[derive(Debug, clap::Args)]
 pub struct Page {
-    /// Only tasks that are so, e.g. failed
+    /// Only tasks that are so, e.g. dead
     #[arg(long, value_name = "STATE", value_parser = state)]
     pub state: Option<TaskState>,
     /// Only so many, the newest ones
@@ -174,6 +174,7 @@ fn show(detail: &TaskDetail, now: Timestamp, color: Color, width: Option<usize>)
         ("due", task.due.map(|due| due.to_string()).unwrap_or_default()),
         ("run", task.run.to_string()),
         ("stage", stage(task, &detail.stages)),
+        ("merge", task.merge_place.map(|place| format!("number {place} in the queue")).unwrap_or_default()),
         ("branch", task.branch.clone().unwrap_or_default()),
         ("commit", task.commit.clone().unwrap_or_default()),
         ("work", work(&detail.spec)),
@@ -184,6 +185,10 @@ fn show(detail: &TaskDetail, now: Timestamp, color: Color, width: Option<usize>)
     if !detail.attempts.is_empty() {
         text.push('\n');
         text.push_str(&attempts(&detail.attempts, now).render(color, width));
+    }
+    if let Some(report) = &detail.last_report {
+        text.push('\n');
+        text.push_str(&report::details(report, color));
     }
     text
 }

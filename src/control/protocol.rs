@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::snapshot::{AgentView, QueueView, TaskState, TaskView};
+use crate::core::snapshot::{AgentView, MergeQueue, QueueView, TaskState, TaskView};
 use crate::model::alert::Alert;
 use crate::model::fault::Fault;
 use crate::model::id::{AgentId, Incarnation, StageName, TaskId};
-use crate::model::report::Outcome;
+use crate::model::report::{Outcome, Report};
 use crate::model::request::Request;
 use crate::model::size::Size;
 use crate::model::time::Timestamp;
@@ -202,6 +202,9 @@ pub struct Status {
     pub tasks: BTreeMap<TaskState, usize>,
     /// The mailboxes.
     pub queues: Vec<QueueView>,
+    /// The merge queues that are not empty.
+    #[serde(default)]
+    pub merge_queues: Vec<MergeQueue>,
     /// Faults of dependency files whose newest version is not in force.
     pub faults: Vec<Fault>,
     /// What needs an operator's eye.
@@ -283,6 +286,9 @@ pub struct TaskDetail {
     pub attempts: Vec<AttemptView>,
     /// The tasks that it needs and that are not done.
     pub blocked_by: Vec<TaskId>,
+    /// Of a dead task: the newest report, with the checks, the changes and what was printed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_report: Option<Box<Report>>,
 }
 
 /// One attempt.

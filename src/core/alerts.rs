@@ -1,12 +1,16 @@
 //! Alerts: raised once, told once, and over by themselves or by an operator's verb.
 
 use crate::model::alert::{Alert, AlertKind};
+use crate::model::id::TaskId;
 use crate::model::report::{FailureKind, Report};
 
 use super::Core;
 use super::effect::Effect;
 use super::fact::{Fact, Hold};
 use super::state::Phase;
+
+/// How many alerts of dead tasks there may be at once: when everything fails, one more says nothing new.
+pub(super) const DEAD_ALERTS_MAX: usize = 20;
 
 impl Core {
     /// Raises an alert, unless it is raised.
@@ -67,10 +71,35 @@ impl Core {
             let kind = AlertKind::Failures;
             self.raise(Alert { kind, agent: None, task: None, attempt: None, since: self.now, text });
         }
+        self.tell_of_the_dead();
         let over: Vec<String> =
             self.durable.alerts.iter().filter(|(_, alert)| self.is_over(alert)).map(|(key, _)| key.clone()).collect();
         for key in over {
             self.clear_alert(&key);
+        }
+    }
+
+    /// Raises an alert for dead tasks of which the operator was not told.
+    fn tell_of_the_dead(&mut self) {
+        let told = self.durable.alerts.values().filter(|alert| alert.kind == AlertKind::Dead).count();
+        let untold =
+            |task: &&TaskId| !self.durable.alerts.contains_key(&format!("{}/{task}", AlertKind::Dead.as_str()));
+        let room = DEAD_ALERTS_MAX.saturating_sub(told);
+        if room == 0 {
+            return;
+        }
+        let fresh: Vec<TaskId> = self.index.dead().filter(untold).take(room).cloned().collect();
+        for task in fresh {
+            let Some(Phase::Failed { reason, .. }) = self.durable.tasks.get(&task).map(|record| &record.phase) else {
+                continue;
+            };
+            let said = reason.lines().next().unwrap_or_default();
+            let text = format!(
+                "{task} has used up its attempts: {said}; see `miyabi task show {task}`, then `miyabi task retry {task}` \
+                 or `miyabi task cancel {task}`"
+            );
+            let kind = AlertKind::Dead;
+            self.raise(Alert { kind, agent: None, task: Some(task), attempt: None, since: self.now, text });
         }
     }
 
@@ -104,6 +133,7 @@ impl Core {
                 .as_ref()
                 .and_then(|task| self.durable.tasks.get(task))
                 .is_none_or(|record| record.is_settled() || !record.sla_missed),
+            AlertKind::Dead => alert.task.as_ref().is_none_or(|task| !self.index.is_dead(task)),
             AlertKind::Failures => !self.is_failing(),
             // The next look at the room ends these.
             AlertKind::LowDisk | AlertKind::LowMemory => false,

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use petgraph::graph::{DiGraph, NodeIndex};
 
 pub use self::draw::{DrawNode, Format, draw};
-pub use self::fingerprint::fingerprint;
+pub use self::fingerprint::{fingerprint, submission_print};
 use crate::model::fault::{Fault, Place};
 use crate::model::fault_code::{Code, Family, Mistake};
 use crate::model::id::TaskId;

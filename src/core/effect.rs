@@ -7,6 +7,7 @@ use crate::model::request::{Answer, RequestId};
 
 use super::fact::Recorded;
 use super::github::GithubEffect;
+use super::state::Rebased;
 
 /// Something that the core wants done. Whoever runs them keeps their order, and begins none before the records in front of it are durable.
 #[derive(Debug, Clone, PartialEq)]
@@ -92,7 +93,8 @@ pub enum Effect {
         /// Its receipt.
         receipt: String,
     },
-    /// Put a proven commit onto its target branch. Ends as `MergeEnded`; asking twice merges once.
+    /// Put a proven commit onto its target branch, or in a queue onto its newest commit first. Ends as `MergeEnded`; asking
+    /// twice merges once.
     Merge(Merge),
     /// Ask or write something on GitHub.
     Github(Box<GithubEffect>),
@@ -147,4 +149,19 @@ pub struct Merge {
     pub base: String,
     /// What identifies the commit on the target branch, e.g. `01J.../code/2`.
     pub trailer: String,
+    /// What must hold of what is merged.
+    pub terms: Terms,
+}
+
+/// What must hold of a commit that becomes the newest one of its target branch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Terms {
+    /// Its change fits; where the branch has moved since, it is replayed and merged.
+    Fits,
+    /// It was checked as it is, on just the commit that the branch ends with. The change of a branch that has moved is replayed
+    /// and not merged: it ends as `Rebased`.
+    Proven {
+        /// The replayed commit that was checked meanwhile.
+        rebased: Option<Rebased>,
+    },
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::github::GithubEvent;
+use super::state::Rebased;
 use crate::model::agent::AgentSpec;
 use crate::model::beat::Beat;
 use crate::model::fault::Fault;
@@ -226,6 +227,13 @@ pub enum MergeResult {
     Merged {
         /// The commit there.
         commit: String,
+    },
+    /// The target branch has moved; the change was put onto its newest commit, and is to be checked there.
+    Rebased(Rebased),
+    /// The commit is not there any more.
+    Gone {
+        /// What was looked for.
+        detail: String,
     },
     /// It does not fit.
     Conflict {

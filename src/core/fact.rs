@@ -8,7 +8,7 @@ use super::github::state::GithubFact;
 use crate::model::agent::StallAnswer;
 use crate::model::alert::Alert;
 use crate::model::github::IssueRef;
-use crate::model::id::{AgentId, EnvelopeId, Incarnation, PoolName, RunId, StageName, TaskId};
+use crate::model::id::{AgentId, EnvelopeId, Incarnation, PoolName, RunId, StageName, SubmissionKey, TaskId};
 use crate::model::report::{FailureKind, Report};
 use crate::model::span;
 use crate::model::stage::StageKind;
@@ -92,6 +92,9 @@ pub enum Fact {
         target: Option<String>,
         /// Its first run.
         run: RunId,
+        /// By which it is found when it is submitted again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<Keyed>,
     },
     /// A task's text was changed while it waited, or after it had failed: the new text is in force.
     TaskReplaced {
@@ -262,6 +265,17 @@ pub enum Fact {
         /// Why.
         reason: String,
     },
+    /// A proven commit was put onto the newest commit of its target branch, and is checked there.
+    Rebased {
+        /// The task.
+        task: TaskId,
+        /// The attempt.
+        attempt: u32,
+        /// The commit that it has become.
+        commit: String,
+        /// The newest commit of the target branch.
+        onto: String,
+    },
     /// A proven commit is on the target branch.
     Merged {
         /// The task.
@@ -283,6 +297,15 @@ pub enum Fact {
     },
     /// Something between us and GitHub.
     Github(GithubFact),
+}
+
+/// The key of a submitted order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keyed {
+    /// The key.
+    pub key: SubmissionKey,
+    /// A hash of what was submitted with it.
+    pub print: String,
 }
 
 /// A fact with the time at which it was recorded.
@@ -461,6 +484,8 @@ pub enum Then {
     },
     /// A review asks for changes: whoever did the work gets it back.
     Rework,
+    /// The commit does not hold where it would be merged: whoever did the work gets it back as it is there.
+    Redo,
     /// Another attempt, not before a time.
     Retry {
         /// The time.
@@ -550,6 +575,7 @@ impl Fact {
             | Self::AttemptFailed { .. }
             | Self::ReportAccepted { .. }
             | Self::ReportStale { .. }
+            | Self::Rebased { .. }
             | Self::Merged { .. } => self.tell_of_attempt(),
             Self::ReworkAsked { task, .. } => {
                 Told::new("rework-asked", format!("{task} goes back to its author")).of_task(task)
@@ -680,6 +706,11 @@ impl Fact {
                 Told::new("report-stale", format!("{task} attempt {attempt} reported in vain: {reason}"))
                     .of_attempt(task, *attempt)
             }
+            Self::Rebased { task, attempt, commit, onto } => {
+                let short = |commit: &str| commit.get(..10).unwrap_or(commit).to_owned();
+                let text = format!("{task} is put onto {} as {}, and checked again", short(onto), short(commit));
+                Told::new("rebased", text).of_attempt(task, *attempt)
+            }
             Self::Merged { task, attempt, commit, next } => {
                 let short = commit.get(..10).unwrap_or(commit);
                 let next = next.map_or_else(String::new, |stage| Then::Stage { stage }.text());
@@ -697,8 +728,9 @@ impl Then {
             Self::Merge => "; it is merged next".to_owned(),
             Self::Stage { stage } => format!("; the stage {} is next", stage.as_str()),
             Self::Rework => "; it goes back to whoever did it".to_owned(),
+            Self::Redo => "; it does not hold where it would be merged, and goes back to whoever did it".to_owned(),
             Self::Retry { not_before } => format!("; again from {not_before} on"),
-            Self::GiveUp => "; the task has failed".to_owned(),
+            Self::GiveUp => "; its attempts are used up, and the task is dead".to_owned(),
         }
     }
 }

@@ -31,7 +31,7 @@ impl Core {
         });
         let (run, fingerprint) = (self.fresh_run(), dag::fingerprint(&spec));
         let Ok(id) = TaskId::new(run.to_string()) else { return };
-        self.record(Fact::TaskAccepted { task: id, origin, spec, fingerprint, target: None, run });
+        self.record(Fact::TaskAccepted { task: id, origin, spec, fingerprint, target: None, run, key: None });
     }
 
     /// Asks about all tasks about which a supervisor before this one could not ask any more.

@@ -26,7 +26,7 @@ enum Entry {
     Ready { line: (Queue, Demand), turn: Turn, older_at: Timestamp },
     Later { until: Timestamp },
     Open { agent: AgentId },
-    Merging { repository: RepositoryName, seq: u64 },
+    Merging,
     Elsewhere,
 }
 
@@ -53,9 +53,13 @@ pub(super) struct Index {
     older: BTreeSet<(Timestamp, TaskId)>,
     later: BTreeSet<(Timestamp, TaskId)>,
     open: BTreeMap<AgentId, (TaskId, EnvelopeId)>,
-    merging: BTreeMap<RepositoryName, BTreeSet<(u64, TaskId)>>,
+    /// Whose work is finished, in the order in which it was.
+    merging: BTreeMap<RepositoryName, BTreeSet<(u64, u64, TaskId)>>,
+    merging_in: BTreeMap<TaskId, (RepositoryName, (u64, u64, TaskId))>,
     /// Tasks under way whose files nobody else may touch.
     touching: BTreeSet<TaskId>,
+    /// Tasks that have used up their attempts.
+    dead: BTreeSet<TaskId>,
     /// Files of which nothing is begun, with the failed tasks that hold them up.
     paused: BTreeMap<String, BTreeSet<TaskId>>,
     /// When runs must have ended that have not.
@@ -134,6 +138,10 @@ impl Index {
 
     /// Returns the failed task because of which nothing of a task's file is begun.
     pub(super) fn paused_by(&self, record: &TaskRecord) -> Option<&TaskId> {
+        if record.waits_for_merge() {
+            // Its work was finished before, and others wait behind it.
+            return None;
+        }
         let Origin::File { stem, .. } = &record.origin else { return None };
         self.paused.get(stem)?.first()
     }
@@ -155,13 +163,21 @@ impl Index {
                     self.open.insert(agent.clone(), (task.clone(), current.envelope));
                 }
             }
-            Entry::Merging { repository, seq } => {
-                self.merging.entry(repository.clone()).or_default().insert((*seq, task.clone()));
-            }
-            Entry::Elsewhere => {}
+            Entry::Merging | Entry::Elsewhere => {}
+        }
+        if matches!(record.phase, Phase::Failed { .. }) {
+            self.dead.insert(task.clone());
+        }
+        if let RepositoryChoice::Named(repository) = &record.spec.repository
+            && record.waits_for_merge()
+        {
+            // An old journal gave no turns.
+            let turn = (record.turn.unwrap_or(0), record.seq, task.clone());
+            self.merging.entry(repository.clone()).or_default().insert(turn.clone());
+            self.merging_in.insert(task.clone(), (repository.clone(), turn));
         }
         let is_under_way = match &entry {
-            Entry::Open { .. } | Entry::Merging { .. } => true,
+            Entry::Open { .. } | Entry::Merging => true,
             Entry::Ready { .. } | Entry::Later { .. } | Entry::Elsewhere => {
                 record.holds_change() && !record.is_settled()
             }
@@ -184,11 +200,17 @@ impl Index {
 
     fn forget(&mut self, task: &TaskId) {
         self.touching.remove(task);
+        self.dead.remove(task);
         if let Some(due) = self.due_of.remove(task) {
             self.due.remove(&(due, task.clone()));
         }
         if let Some(at) = self.recurring_at.remove(task) {
             self.recurring.remove(&(at, task.clone()));
+        }
+        if let Some((repository, turn)) = self.merging_in.remove(task)
+            && let Some(queue) = self.merging.get_mut(&repository)
+        {
+            queue.remove(&turn);
         }
         match self.entries.remove(task) {
             Some(Entry::Ready { line, turn, older_at }) => {
@@ -208,12 +230,7 @@ impl Index {
                     self.open.remove(&agent);
                 }
             }
-            Some(Entry::Merging { repository, seq }) => {
-                if let Some(queue) = self.merging.get_mut(&repository) {
-                    queue.remove(&(seq, task.clone()));
-                }
-            }
-            Some(Entry::Elsewhere) | None => {}
+            Some(Entry::Merging | Entry::Elsewhere) | None => {}
         }
     }
 
@@ -250,8 +267,9 @@ impl Index {
     }
 
     /// Says whether everything that a task needs is done.
-    pub(super) fn is_unblocked(&self, task: &TaskId) -> bool {
-        self.graph.is_ready(task)
+    pub(super) fn is_unblocked(&self, task: &TaskId, record: &TaskRecord) -> bool {
+        // What was begun when everything was done is not held up on its way to the target branch: others wait behind it.
+        record.waits_for_merge() || self.graph.is_ready(task)
     }
 
     /// Returns the order that an agent has.
@@ -292,8 +310,19 @@ impl Index {
         self.due.iter().take_while(|(due, _)| *due <= now).cloned().collect()
     }
 
+    /// Returns the tasks that have used up their attempts.
+    pub(super) fn dead(&self) -> impl Iterator<Item = &TaskId> {
+        self.dead.iter()
+    }
+
+    pub(super) fn is_dead(&self, task: &TaskId) -> bool {
+        self.dead.contains(task)
+    }
+
+    /// Returns whose work is finished and not merged, in the order in which it was finished.
     pub(super) fn merging(&self) -> impl Iterator<Item = (&RepositoryName, impl Iterator<Item = &TaskId>)> {
-        self.merging.iter().map(|(repository, queue)| (repository, queue.iter().map(|(_, task)| task)))
+        let queues = self.merging.iter().filter(|(_, queue)| !queue.is_empty());
+        queues.map(|(repository, queue)| (repository, queue.iter().map(|(_, _, task)| task)))
     }
 
     /// Returns when a back-off ends by the clock of today.
@@ -318,9 +347,11 @@ impl Index {
             Phase::Waiting { not_before: Some(until) } if self.end_of_back_off(task, *until) > now => {
                 Entry::Later { until: self.end_of_back_off(task, *until) }
             }
-            Phase::Waiting { .. } if self.graph.is_ready(task) => {
+            Phase::Waiting { .. } if self.is_unblocked(task, record) => {
                 let whom = match (self.roles.get(&record.stage()), &record.spec.assignee) {
-                    (Some(role), _) if record.stage() != StageKind::Code => Queue::Role(role.clone()),
+                    (Some(role), _) if !matches!(record.stage(), StageKind::Code | StageKind::Recheck) => {
+                        Queue::Role(role.clone())
+                    }
                     (_, Assignee::Agent(agent)) => Queue::Agent(agent.clone()),
                     (_, Assignee::Role(role)) => Queue::Role(role.clone()),
                 };
@@ -331,12 +362,7 @@ impl Index {
             Phase::Queued => {
                 record.current().map_or(Entry::Elsewhere, |current| Entry::Open { agent: current.agent.clone() })
             }
-            Phase::Merging { .. } => match &record.spec.repository {
-                RepositoryChoice::Named(repository) => {
-                    Entry::Merging { repository: repository.clone(), seq: record.seq }
-                }
-                RepositoryChoice::None => Entry::Elsewhere,
-            },
+            Phase::Merging { .. } => Entry::Merging,
             Phase::Waiting { .. } | Phase::Done { .. } | Phase::Failed { .. } | Phase::Cancelled { .. } => {
                 Entry::Elsewhere
             }

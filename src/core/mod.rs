@@ -23,6 +23,7 @@ pub mod github;
 mod healing;
 mod index;
 pub mod liveness;
+pub mod merging;
 mod progress;
 mod reload;
 mod requests;
@@ -43,10 +44,11 @@ use fact::{Budget, DownCause, Fact, Recorded};
 use index::Index;
 use liveness::table::News;
 use liveness::{Live, Liveness, Pane};
+use merging::{MergeRetry, MergeUnderWay};
 use reload::Files;
 use retiring::Retiring;
 use state::{Durable, IllegalFact, TaskRecord};
-use work::{MergeRetry, MergeUnderWay, OrderWatch};
+use work::OrderWatch;
 
 /// The first and the longest wait before an order that could not be written is tried again.
 const LATER: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
@@ -254,11 +256,7 @@ impl Core {
         let tasks = self.index.next_later().map(|until| (until, "a task's back-off ends"));
         let merges = self.merges.values().map(|under_way| (under_way.deadline, "a merge is overdue"));
         let retiring = self.retiring.values().map(|retiring| (retiring.again_at, "an order is not out of its mailbox"));
-        // While another merge of the repository is under way, its end is what is waited for.
-        let idle = self.index.merging().filter(|(repository, _)| !self.merges.contains_key(*repository));
-        let retries = idle
-            .flat_map(|(_, tasks)| tasks.filter_map(|task| self.merge_retries.get(task)))
-            .map(|retry| (retry.at, "a parked merge is tried again"));
+        let retries = self.next_merge_retry().map(|at| (at, "a parked merge is tried again"));
         let drain =
             self.drain.filter(|deadline| *deadline > self.now).map(|deadline| (deadline, "the drain's patience ends"));
         let slas = self.index.next_overdue().map(|due| (due, "a run is late"));

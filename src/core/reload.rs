@@ -169,7 +169,7 @@ impl Core {
         let target = target_of(said, branches);
         let Some(record) = self.durable.tasks.get(&task) else {
             let run = self.fresh_run();
-            self.record(Fact::TaskAccepted { task, origin, spec, fingerprint, target, run });
+            self.record(Fact::TaskAccepted { task, origin, spec, fingerprint, target, run, key: None });
             return;
         };
         let newest = record.pending.as_ref().map_or((&record.spec, &record.fingerprint), |(spec, print)| (spec, print));

@@ -10,7 +10,7 @@ use super::Core;
 use super::dag;
 use super::effect::{Effect, Stop};
 use super::event::Branches;
-use super::fact::{DownCause, Fact, Hold, Origin};
+use super::fact::{DownCause, Fact, Hold, Keyed, Origin};
 use super::liveness::Liveness;
 use super::liveness::table::News;
 use super::reload::target_of;
@@ -37,6 +37,10 @@ impl Core {
     }
 
     fn submit(&mut self, submission: Submission, branches: &Branches) -> Answer {
+        let key = submission.key.clone().map(|key| Keyed { key, print: dag::submission_print(&submission) });
+        if let Some(answer) = key.as_ref().and_then(|key| self.submitted_before(key)) {
+            return answer;
+        }
         if self.drain.is_some() {
             return not_now("the supervisor is going down", "submit again when it is back");
         }
@@ -64,8 +68,21 @@ impl Core {
             fingerprint,
             target,
             run,
+            key,
         });
-        Answer::Submitted { task, run }
+        Answer::Submitted { task, run, repeated: false }
+    }
+
+    /// Answers an order whose key is known: with the task that it was accepted as, if it is the same order.
+    fn submitted_before(&self, Keyed { key, print }: &Keyed) -> Option<Answer> {
+        let (task, known) = self.durable.keys.get(key)?;
+        let record = self.durable.tasks.get(task)?;
+        Some(if known == print {
+            Answer::Submitted { task: task.clone(), run: record.run, repeated: true }
+        } else {
+            let reason = format!("the key `{key}` belongs to {task}, which is another order");
+            invalid(&reason, Some("use a new key for a new order, and the same one only to repeat it"))
+        })
     }
 
     fn spec_of(&self, submission: Submission) -> Result<TaskSpec, Answer> {

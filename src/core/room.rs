@@ -42,6 +42,7 @@ impl Core {
                 | AlertKind::OutOfMemory
                 | AlertKind::TasksLimit
                 | AlertKind::SlaMissed
+                | AlertKind::Dead
                 | AlertKind::Failures => "memory",
             };
             let text = shortage(what, free, resume);

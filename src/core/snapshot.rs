@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::alert::Alert;
 use crate::model::fault::Fault;
-use crate::model::id::{AgentId, Incarnation, Mailbox, Role, RunId, StageName, TaskId};
+use crate::model::id::{AgentId, Incarnation, Mailbox, RepositoryName, Role, RunId, StageName, TaskId};
 use crate::model::time::Timestamp;
 
 /// The state of everything at one moment.
@@ -27,6 +27,9 @@ pub struct Snapshot {
     /// What was found of an earlier supervisor's team at the start, in one line.
     #[serde(default)]
     pub found: Option<String>,
+    /// The merge queues that are not empty.
+    #[serde(default)]
+    pub merge_queues: Vec<MergeQueue>,
     /// The tasks, in the order in which they were accepted.
     pub tasks: Vec<TaskView>,
     /// Faults of dependency files whose newest version is not in force.
@@ -43,6 +46,15 @@ impl Snapshot {
         }
         counts
     }
+}
+
+/// The merge queue of a repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MergeQueue {
+    /// The repository.
+    pub repository: RepositoryName,
+    /// The tasks whose work is finished, in the order in which it is merged.
+    pub tasks: Vec<TaskId>,
 }
 
 /// One agent.
@@ -160,6 +172,9 @@ pub struct TaskView {
     pub branch: Option<String>,
     /// The commit: the merged one, or the proven one where nothing is merged.
     pub commit: Option<String>,
+    /// Its place in the merge queue of its repository, from 1; absent: it is in none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merge_place: Option<u32>,
     /// Why it is in this state.
     pub reason: Option<String>,
     /// Whether nothing will happen to it until an operator or the outside acts.
@@ -188,8 +203,9 @@ pub enum TaskState {
     Verifying,
     /// Proven and merged.
     Done,
-    /// All attempts used up.
-    Failed,
+    /// All attempts used up; it stays so, with all that is known of it, until it is retried or cancelled.
+    #[serde(alias = "failed")]
+    Dead,
     /// Given up by the operator or by the removal from its file.
     Cancelled,
     /// Waits for something that only the outside can change.
@@ -205,7 +221,7 @@ impl TaskState {
         Self::Leased,
         Self::Verifying,
         Self::Done,
-        Self::Failed,
+        Self::Dead,
         Self::Cancelled,
         Self::Parked,
     ];
@@ -220,7 +236,7 @@ impl TaskState {
             Self::Leased => "leased",
             Self::Verifying => "verifying",
             Self::Done => "done",
-            Self::Failed => "failed",
+            Self::Dead => "dead",
             Self::Cancelled => "cancelled",
             Self::Parked => "parked",
         }
@@ -230,7 +246,7 @@ impl TaskState {
     #[must_use]
     pub const fn is_settled(self) -> bool {
         match self {
-            Self::Done | Self::Failed | Self::Cancelled => true,
+            Self::Done | Self::Dead | Self::Cancelled => true,
             Self::Blocked | Self::Ready | Self::Queued | Self::Leased | Self::Verifying | Self::Parked => false,
         }
     }

@@ -6,7 +6,7 @@
 use crate::model::id::{AgentId, RepositoryName, StageName, TaskId};
 use crate::model::order::{Expects, Input, Start};
 use crate::model::plan::{MergeMode, Plan};
-use crate::model::report::{Outcome, Report};
+use crate::model::report::{FailureKind, Outcome, Report};
 use crate::model::stage::{Stage, StageKind};
 use crate::model::task::{Assignee, FailureClass, RepositoryChoice, TaskSpec, Work};
 
@@ -15,7 +15,7 @@ use super::fact::Then;
 use super::github::fence;
 use super::github::state::Ask;
 use super::healing::section;
-use super::state::{AttemptRecord, Phase, TaskRecord};
+use super::state::{AttemptRecord, Phase, Rebased, TaskRecord};
 
 /// The outcome of an attempt whose commit did not fit onto the target branch.
 pub(super) const CONFLICT: &str = "conflict";
@@ -24,7 +24,7 @@ impl TaskRecord {
     /// Returns the stage that the run is at.
     #[must_use]
     pub fn stage(&self) -> StageKind {
-        StageKind::ALL.get(self.stage).copied().unwrap_or_default()
+        StageKind::PLACES.get(self.stage).copied().unwrap_or_default()
     }
 
     /// Returns the report of the work that later stages are about, or that is to be merged.
@@ -93,7 +93,7 @@ impl TaskRecord {
     }
 
     pub(super) fn enter_stage(&mut self, stage: StageKind) {
-        self.stage = StageKind::ALL.iter().position(|other| *other == stage).unwrap_or(0);
+        self.stage = StageKind::PLACES.iter().position(|other| *other == stage).unwrap_or(0);
         // Conflicts are counted for the whole run: reviews in between must not make them endless.
         self.failed.retain(|class, _| *class == FailureClass::Conflict);
         self.failures = self.failed.values().sum();
@@ -106,12 +106,48 @@ impl TaskRecord {
         self.people_rounds = 0;
         self.reports.clear();
         self.merged = None;
+        self.rebased = None;
+        self.rebases = 0;
+    }
+
+    /// Notes what the run's commit has become on the newest commit of the target branch, where it is checked next.
+    pub(super) fn rebase(&mut self, commit: &str, onto: &str) {
+        if let Some(change) = self.change().cloned() {
+            self.reports.insert(StageKind::Code, Box::new(change));
+        }
+        self.rebased = Some(Rebased { commit: commit.to_owned(), onto: onto.to_owned() });
+        self.rebases += 1;
+        self.enter_stage(StageKind::Recheck);
+        self.phase = Phase::Waiting { not_before: None };
+    }
+
+    /// Says what a reported failure counts as: a commit that was proven where it was made does not fit where it would be merged.
+    #[must_use]
+    pub fn class_of(&self, failure: FailureKind) -> Option<FailureClass> {
+        match (self.stage(), failure.class()) {
+            (StageKind::Recheck, Some(FailureClass::Check | FailureClass::Timeout)) => Some(FailureClass::Conflict),
+            (_, class) => class,
+        }
+    }
+
+    /// Gives the work back to whoever did it, as it is on the newest commit of the target branch.
+    fn throw_back(&mut self, reason: &str) {
+        self.mark_conflict(reason);
+        let rebased = self.rebased.take();
+        self.reports.retain(|stage, _| *stage == StageKind::Code);
+        if let (Some(change), Some(rebased)) = (self.reports.get_mut(&StageKind::Code), rebased) {
+            change.commit = Some(rebased.commit);
+            change.base = Some(rebased.onto);
+        }
     }
 
     /// Keeps a report that later stages need.
     pub(super) fn note_report(&mut self, report: Report, then: &Then) {
         let stage = self.stage();
         match then {
+            Then::Redo => self.throw_back(&report.summary),
+            // It says of the commit what is known already.
+            Then::Merge if stage == StageKind::Recheck => {}
             Then::Stage { .. } | Then::Merge if stage == StageKind::Code => {
                 // What was said of an earlier commit says nothing of this one.
                 self.reports.clear();
@@ -128,13 +164,18 @@ impl TaskRecord {
 
     /// Notes that the commit does not fit onto the target branch: the work begins anew.
     pub(super) fn note_conflict(&mut self, reason: &str) {
+        self.mark_conflict(reason);
+        self.reports.clear();
+        self.rebased = None;
+        self.stage = 0;
+    }
+
+    fn mark_conflict(&mut self, reason: &str) {
         let attempt = self.change().map(|change| change.attempt);
         if let Some(made) = self.attempts.iter_mut().rev().find(|made| Some(made.attempt) == attempt) {
             made.outcome = Some(CONFLICT.to_owned());
             made.reason = Some(reason.to_owned());
         }
-        self.reports.clear();
-        self.stage = 0;
     }
 
     /// Returns the attempt that the current one repeats: the one before at the same stage, if it did not do.
@@ -163,6 +204,7 @@ pub fn stages_of(plan: &Plan, spec: &TaskSpec) -> Vec<Stage> {
         StageKind::Code | StageKind::Review => true,
         StageKind::PullRequest => merge == MergeMode::PullRequest,
         StageKind::Deploy => merge != MergeMode::None,
+        StageKind::Recheck => false,
     };
     let known = |kind: StageKind| {
         plan.workflow.stages.iter().find(|stage| stage.kind == kind).cloned().unwrap_or_else(|| kind.stage())
@@ -201,8 +243,8 @@ impl Core {
     pub(super) fn after_stage(&self, record: &TaskRecord) -> Then {
         match self.next_stage(record, record.stage()) {
             Some(stage @ (StageKind::Review | StageKind::PullRequest)) => Then::Stage { stage },
-            Some(StageKind::Code | StageKind::Deploy) | None if self.merges(record) => Then::Merge,
-            Some(StageKind::Code | StageKind::Deploy) | None => Then::Done,
+            Some(StageKind::Code | StageKind::Deploy | StageKind::Recheck) | None if self.merges(record) => Then::Merge,
+            Some(StageKind::Code | StageKind::Deploy | StageKind::Recheck) | None => Then::Done,
         }
     }
 
@@ -223,6 +265,8 @@ impl Core {
     pub(super) fn assignee_of(&self, record: &TaskRecord) -> Assignee {
         match record.stage() {
             StageKind::Code => record.spec.assignee.clone(),
+            // Whoever may do the work has what its checks need.
+            StageKind::Recheck => record.spec.assignee.clone(),
             kind @ (StageKind::Review | StageKind::PullRequest | StageKind::Deploy) => {
                 Assignee::Role(role_at(&self.plan, kind))
             }
@@ -236,6 +280,7 @@ impl Core {
             StageKind::Review => Expects::Verdict,
             StageKind::PullRequest => Expects::PullText,
             StageKind::Deploy => Expects::Deed,
+            StageKind::Recheck => Expects::Proof,
         }
     }
 
@@ -244,6 +289,10 @@ impl Core {
         match (&record.merged, record.stage()) {
             (Some(merged), StageKind::Deploy) => Some(Start { commit: merged.clone(), base: merged.clone() }),
             (None, StageKind::Deploy) => None,
+            (_, StageKind::Recheck) => {
+                let rebased = record.rebased.as_ref()?;
+                Some(Start { commit: rebased.commit.clone(), base: rebased.onto.clone() })
+            }
             (_, StageKind::Code | StageKind::Review | StageKind::PullRequest) => {
                 let change = record.reports.get(&StageKind::Code)?;
                 Some(Start { commit: change.commit.clone()?, base: change.base.clone()? })
@@ -273,6 +322,7 @@ impl Core {
             StageKind::Code => return self.code_work(record),
             StageKind::Review => review_text(task, record),
             StageKind::PullRequest => pull_text(task, record),
+            StageKind::Recheck => recheck_text(task, record),
             StageKind::Deploy => match &workflow.deploy_run {
                 Some(command) => return Work::Run(command.clone()),
                 None => deploy_text(task, record),
@@ -313,7 +363,7 @@ impl Core {
     fn merges_in(&self, name: &RepositoryName) -> bool {
         // A repository that has left the plan may come back: until then the merge is parked, not forgotten.
         self.plan.repository(name).is_none_or(|repository| match repository.merge {
-            MergeMode::Local | MergeMode::PullRequest => true,
+            MergeMode::Local | MergeMode::Queue | MergeMode::PullRequest => true,
             MergeMode::None => false,
         })
     }
@@ -387,6 +437,11 @@ fn pull_text(task: &TaskId, record: &TaskRecord) -> String {
          you cannot write that file, the first line of your answer is the title and the rest is the text.\n",
     );
     text
+}
+
+fn recheck_text(task: &TaskId, record: &TaskRecord) -> String {
+    let target = record.target.clone().unwrap_or_default();
+    format!("The commit of the task {task} was put onto the newest commit of {target}, and is checked again there.\n")
 }
 
 fn deploy_text(task: &TaskId, record: &TaskRecord) -> String {

@@ -5,16 +5,18 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::model::alert::Alert;
-use crate::model::id::{AgentId, EnvelopeId, Incarnation, PoolName, RunId, StageName, TaskId};
-use crate::model::plan::OUTCOMES;
-use crate::model::report::{FailureKind, Outcome, Report};
+use crate::model::id::{AgentId, EnvelopeId, Incarnation, PoolName, RunId, StageName, SubmissionKey, TaskId};
+use crate::model::report::Report;
 use crate::model::stage::StageKind;
 use crate::model::task::{FailureClass, RepositoryChoice, TaskSpec};
 use crate::model::time::Timestamp;
 
-use super::fact::{AttemptCause, Budget, DownCause, Fact, Hold, Origin, Recorded, Then};
+use super::fact::{AttemptCause, Fact, Hold, Keyed, Origin, Recorded, Then};
 use super::github::state::{Ask, OnGithub};
 use super::healing;
+
+mod agents;
+mod reports;
 
 /// The version of [`Durable`]'s JSON form, as it is kept in the journal's snapshots.
 pub const STATE_VERSION: i64 = 1;
@@ -28,9 +30,6 @@ const RESTARTS_KEPT_MAX: usize = 1_000;
 /// How many branches of attempts without a report the next order names.
 const UNREPORTED_MAX: usize = 5;
 
-/// How much of a successful attempt's output is kept in memory, in bytes.
-const OUTPUT_KEPT_BYTES: usize = 2_048;
-
 /// The outcome of an attempt that was taken back and counts for nothing.
 pub(super) const WITHDRAWN: &str = "withdrawn";
 
@@ -43,10 +42,16 @@ pub struct Durable {
     pub ids: u64,
     /// How many tasks have been accepted.
     pub accepted: u64,
+    /// How often finished work has begun to wait for its merge.
+    #[serde(default)]
+    pub turns: u64,
     /// The agents that were ever started.
     pub agents: BTreeMap<AgentId, AgentRecord>,
     /// The tasks.
     pub tasks: BTreeMap<TaskId, TaskRecord>,
+    /// The tasks that were submitted with a key, and the hash of what was. They are as many as such tasks, for as long.
+    #[serde(default)]
+    pub keys: BTreeMap<SubmissionKey, (TaskId, String)>,
     /// Since when everything is frozen.
     #[serde(default)]
     pub frozen: Option<Timestamp>,
@@ -114,7 +119,7 @@ pub struct TaskRecord {
     pub sla_missed: bool,
     /// The current run.
     pub run: RunId,
-    /// The current stage, by its place among [`StageKind::ALL`].
+    /// The current stage, by its place among [`StageKind::PLACES`].
     pub stage: usize,
     /// How many reviews of this run have asked for changes.
     #[serde(default)]
@@ -131,6 +136,15 @@ pub struct TaskRecord {
     /// The run's commit on the target branch, once it is there and a stage follows.
     #[serde(default)]
     pub merged: Option<String>,
+    /// Its place in the order in which work was finished, while it waits to be merged or is checked again for that.
+    #[serde(default)]
+    pub turn: Option<u64>,
+    /// The run's commit as it was last put onto the target branch's newest one, with `merge = "queue"`.
+    #[serde(default)]
+    pub rebased: Option<Rebased>,
+    /// How often that was done in this run.
+    #[serde(default)]
+    pub rebases: u32,
     /// How many attempts this run has had.
     pub attempt: u32,
     /// How many of them count as failures.
@@ -153,6 +167,15 @@ pub struct TaskRecord {
     pub attempts: Vec<AttemptRecord>,
     /// Attempts of this run that ended without a report, newest first.
     pub unreported: Vec<u32>,
+}
+
+/// A commit that was put onto the newest commit of its target branch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rebased {
+    /// The commit that it has become.
+    pub commit: String,
+    /// The commit below it, which the target branch ended with.
+    pub onto: String,
 }
 
 /// How a task is, as far as that survives a crash.
@@ -178,7 +201,7 @@ pub enum Phase {
         /// The commit.
         commit: Option<String>,
     },
-    /// All attempts used up.
+    /// All attempts used up; shown as `dead`.
     Failed {
         /// When.
         at: Timestamp,
@@ -203,7 +226,7 @@ impl Phase {
             Self::Queued => "queued",
             Self::Merging { .. } => "merging",
             Self::Done { .. } => "done",
-            Self::Failed { .. } => "failed",
+            Self::Failed { .. } => "dead",
             Self::Cancelled { .. } => "cancelled",
         }
     }
@@ -268,6 +291,16 @@ impl TaskRecord {
         self.since.unwrap_or(self.accepted_at)
     }
 
+    /// Says whether its work is finished and on its way to the target branch.
+    #[must_use]
+    pub fn waits_for_merge(&self) -> bool {
+        match self.phase {
+            Phase::Merging { .. } => true,
+            Phase::Waiting { .. } | Phase::Queued => self.stage() == StageKind::Recheck,
+            Phase::Done { .. } | Phase::Failed { .. } | Phase::Cancelled { .. } => false,
+        }
+    }
+
     /// Says until when the current run must have ended, if that was asked for.
     #[must_use]
     pub fn due(&self) -> Option<Timestamp> {
@@ -313,12 +346,13 @@ impl TaskRecord {
                 self.rounds += 1;
                 self.enter_stage(StageKind::Code);
             }
+            Then::Redo => self.enter_stage(StageKind::Code),
             Then::Done | Then::Merge | Then::Retry { .. } | Then::GiveUp => {}
         }
         self.phase = match then {
             Then::Done => Phase::Done { at, commit },
             Then::Merge => Phase::Merging { parked: None },
-            Then::Stage { .. } | Then::Rework => Phase::Waiting { not_before: None },
+            Then::Stage { .. } | Then::Rework | Then::Redo => Phase::Waiting { not_before: None },
             Then::Retry { not_before } => Phase::Waiting { not_before: Some(*not_before) },
             Then::GiveUp => Phase::Failed { at, reason: reason.to_owned() },
         };
@@ -388,8 +422,12 @@ impl Durable {
             | Fact::AgentDown { .. }
             | Fact::AgentHeld { .. }
             | Fact::AgentReleased { .. } => self.apply_to_agent(&recorded.fact, at),
-            Fact::TaskAccepted { task, origin, spec, fingerprint, target, run } => {
-                self.accept(at, task, origin, spec, fingerprint, target.as_ref(), *run)
+            Fact::TaskAccepted { task, origin, spec, fingerprint, target, run, key } => {
+                self.accept(at, task, origin, spec, fingerprint, target.as_ref(), *run)?;
+                if let Some(Keyed { key, print }) = key {
+                    self.keys.insert(key.clone(), (task.clone(), print.clone()));
+                }
+                Ok(())
             }
             Fact::TaskReplaced { task, .. }
             | Fact::TaskDeferred { task, .. }
@@ -405,80 +443,16 @@ impl Durable {
             | Fact::AttemptStalled { task, .. }
             | Fact::AttemptFailed { task, .. }
             | Fact::MergeParked { task, .. }
+            | Fact::Rebased { task, .. }
             | Fact::Merged { task, .. } => self.apply_to_attempt(task, &recorded.fact, at),
             Fact::ReportAccepted { report, then } => self.accept_report(report, then, at),
-            Fact::ReworkAsked { task, run } => self.rework(task, *run),
+            Fact::ReworkAsked { task, run } => {
+                self.rework(task, *run)?;
+                self.note_turn(task);
+                Ok(())
+            }
             Fact::Github(fact) => self.github.apply(fact, at),
             Fact::ReportStale { .. } | Fact::TeamChanged { .. } | Fact::TeamFound { .. } => Ok(()),
-        }
-    }
-
-    #[expect(clippy::wildcard_enum_match_arm, reason = "apply names every variant; this is its part on agents")]
-    fn apply_to_agent(&mut self, fact: &Fact, at: Timestamp) -> Result<(), IllegalFact> {
-        match fact {
-            Fact::SpawnRequested { agent, incarnation, budget } => {
-                let record = self.agents.entry(agent.clone()).or_default();
-                let fits = *incarnation == record.incarnation.next()
-                    && (record.down || record.incarnation == Incarnation(0))
-                    && record.hold.is_none();
-                if !fits {
-                    return Err(illegal("spawn-requested", agent, record.describe()));
-                }
-                record.incarnation = *incarnation;
-                record.down = false;
-                record.up_since = None;
-                match budget {
-                    Budget::Free => {}
-                    Budget::Counted => {
-                        record.restarts.push(at);
-                        if record.restarts.len() > RESTARTS_KEPT_MAX {
-                            record.restarts.remove(0);
-                        }
-                    }
-                }
-                Ok(())
-            }
-            Fact::AgentUp { agent, incarnation } => {
-                let record = self.running(agent, *incarnation, "agent-up")?;
-                record.up_since = Some(at);
-                Ok(())
-            }
-            Fact::AgentDown { agent, incarnation, cause, streak } => {
-                let record = self.running(agent, *incarnation, "agent-down")?;
-                record.down = true;
-                record.streak = *streak;
-                record.last_end = Some((at, cause.text()));
-                if *cause == DownCause::Operator {
-                    record.restarts.clear();
-                }
-                Ok(())
-            }
-            Fact::AgentHeld { agent, hold } => {
-                self.agents.entry(agent.clone()).or_default().hold = Some(*hold);
-                Ok(())
-            }
-            Fact::AgentReleased { agent } => {
-                let record = self.agents.entry(agent.clone()).or_default();
-                record.hold = None;
-                record.streak = 0;
-                record.restarts.clear();
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn running(
-        &mut self,
-        agent: &AgentId,
-        incarnation: Incarnation,
-        fact: &'static str,
-    ) -> Result<&mut AgentRecord, IllegalFact> {
-        let record = self.agents.get_mut(agent).ok_or_else(|| illegal(fact, agent, "unknown".to_owned()))?;
-        if record.incarnation == incarnation && !record.down {
-            Ok(record)
-        } else {
-            Err(illegal(fact, &format!("{agent}#{incarnation}"), record.describe()))
         }
     }
 
@@ -516,6 +490,9 @@ impl Durable {
             asks: Vec::new(),
             reports: BTreeMap::new(),
             merged: None,
+            turn: None,
+            rebased: None,
+            rebases: 0,
             attempt: 0,
             failures: 0,
             failed: BTreeMap::new(),
@@ -599,7 +576,21 @@ impl Durable {
             }
             (_, phase) => return Err(illegal(kind, task, phase.name().to_owned())),
         }
+        self.note_turn(task);
         Ok(())
+    }
+
+    /// Gives whoever begins to wait for its merge its turn, and takes it from whoever does not wait any more.
+    fn note_turn(&mut self, task: &TaskId) {
+        let Some(record) = self.tasks.get_mut(task) else { return };
+        match (record.waits_for_merge(), record.turn) {
+            (true, None) => {
+                self.turns += 1;
+                record.turn = Some(self.turns);
+            }
+            (false, Some(_)) => record.turn = None,
+            (true, Some(_)) | (false, None) => {}
+        }
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "apply names every variant; this is its part on attempts")]
@@ -660,6 +651,7 @@ impl Durable {
             (Fact::MergeParked { reason, .. }, Phase::Merging { .. }) => {
                 record.phase = Phase::Merging { parked: Some(reason.clone()) };
             }
+            (Fact::Rebased { commit, onto, .. }, Phase::Merging { .. }) => record.rebase(commit, onto),
             (Fact::Merged { commit, next: None, .. }, Phase::Merging { .. }) => {
                 record.phase = Phase::Done { at, commit: Some(commit.clone()) };
             }
@@ -670,52 +662,8 @@ impl Durable {
             }
             _ => return Err(wrong()),
         }
+        self.note_turn(task);
         Ok(())
-    }
-
-    fn accept_report(&mut self, report: &Report, then: &Then, at: Timestamp) -> Result<(), IllegalFact> {
-        let task = &report.task;
-        let record = self.tasks.get_mut(task).ok_or_else(|| illegal("report-accepted", task, "unknown".to_owned()))?;
-        let fits = record.phase == Phase::Queued && record.run == report.run && record.attempt == report.attempt;
-        if !fits {
-            let state = format!("{} at attempt {}", record.phase.name(), record.attempt);
-            return Err(illegal("report-accepted", &format!("{task} attempt {}", report.attempt), state));
-        }
-        record.settle(at, report.outcome.as_str(), Some(report.summary.clone()));
-        record.unreported.clear();
-        let mut kept = report.clone();
-        match report.outcome {
-            Outcome::Done | Outcome::NoChange => trim(&mut kept),
-            // Nothing is known to be wrong with the task: the machine had no room for it.
-            Outcome::Failed if report.failure == Some(FailureKind::NoSpace) => {}
-            Outcome::ChangesRequested if *then == Then::Rework => {}
-            Outcome::ChangesRequested | Outcome::Failed => {
-                record.fail(report.failure.unwrap_or(FailureKind::AgentFailed).class());
-            }
-        }
-        if let Some(current) = record.attempts.last_mut() {
-            if current.started.is_none() {
-                current.started = Some((report.started_at, report.incarnation));
-            }
-            current.report = Some(Box::new(kept.clone()));
-        }
-        record.note_report(kept, then);
-        let commit = record.merged.clone().or_else(|| record.change().and_then(|change| change.commit.clone()));
-        record.follow(then, at, &report.summary, commit);
-        match report.outcome {
-            Outcome::Failed if matches!(report.failure, Some(FailureKind::NoSpace | FailureKind::Limited)) => {}
-            Outcome::Failed => self.note_outcome(task, false),
-            Outcome::Done | Outcome::NoChange | Outcome::ChangesRequested => self.note_outcome(task, true),
-        }
-        Ok(())
-    }
-
-    /// Remembers how the newest attempt of a task has ended; one task counts once, however often it is tried.
-    fn note_outcome(&mut self, task: &TaskId, is_good: bool) {
-        self.outcomes.retain(|(other, _)| other != task);
-        self.outcomes.push((task.clone(), is_good));
-        let surplus = self.outcomes.len().saturating_sub(usize::try_from(OUTCOMES).unwrap_or(usize::MAX));
-        self.outcomes.drain(..surplus);
     }
 
     /// Finds the task whose current attempt has this order.
@@ -761,35 +709,6 @@ impl TaskRecord {
     }
 }
 
-impl AgentRecord {
-    fn describe(&self) -> String {
-        let life = if self.down { "down" } else { "running" };
-        match self.hold {
-            Some(hold) => format!("{life} as incarnation {} and held: {hold:?}", self.incarnation),
-            None => format!("{life} as incarnation {}", self.incarnation),
-        }
-    }
-}
-
 fn illegal(fact: &'static str, subject: &impl ToString, state: String) -> IllegalFact {
     IllegalFact { fact, subject: subject.to_string(), state }
-}
-
-/// Cuts a successful report down to what people look at, so that many finished tasks stay cheap.
-fn trim(report: &mut Report) {
-    report.diff.clear();
-    cut_front(&mut report.output, OUTPUT_KEPT_BYTES);
-    for check in &mut report.checks {
-        cut_front(&mut check.output, OUTPUT_KEPT_BYTES);
-    }
-}
-
-fn cut_front(text: &mut String, bytes: usize) {
-    if text.len() > bytes {
-        let mut from = text.len() - bytes;
-        while !text.is_char_boundary(from) {
-            from += 1;
-        }
-        *text = text.split_off(from);
-    }
 }

@@ -33,6 +33,7 @@ impl Core {
             agents: self.shown_agents().map(|agent| self.agent_view(agent, now)).collect(),
             tasks: tasks.into_iter().map(|(task, record)| self.task_view(task, record)).collect(),
             faults: self.faults.clone(),
+            merge_queues: self.merge_queues(),
             found: self.found.clone(),
         }
     }
@@ -53,8 +54,9 @@ impl Core {
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         let merging = self.index.merging().flat_map(|(_, tasks)| tasks);
+        // What is checked again for its merge is ready, or has an order, like any other.
         let parked = |task: &TaskId| {
-            matches!(self.durable.tasks.get(task), Some(TaskRecord { phase: Phase::Merging { parked: Some(_) }, .. }))
+            !matches!(self.durable.tasks.get(task), Some(TaskRecord { phase: Phase::Merging { parked: None }, .. }))
         };
         self.index.open_orders().next().is_none()
             && !self.index.has_ready()
@@ -202,6 +204,7 @@ impl Core {
             ended_at,
             branch,
             commit,
+            merge_place: self.merge_place(task).map(|place| place.place),
             reason: self.reason(task, record, state),
             stuck: state == TaskState::Parked || (state == TaskState::Blocked && self.is_hopeless(task, record, 0)),
             file: match &record.origin {
@@ -219,7 +222,7 @@ impl Core {
         match &record.phase {
             Phase::Waiting { .. } if self.missing_workplace(record).is_some() => TaskState::Parked,
             Phase::Waiting { .. } if self.index.paused_by(record).is_some() => TaskState::Blocked,
-            Phase::Waiting { .. } if self.index.is_unblocked(task) => TaskState::Ready,
+            Phase::Waiting { .. } if self.index.is_unblocked(task, record) => TaskState::Ready,
             Phase::Waiting { .. } => TaskState::Blocked,
             Phase::Queued => match (record.current(), self.step_of(record)) {
                 (_, Some(Step::Checking | Step::Reporting)) => TaskState::Verifying,
@@ -229,7 +232,7 @@ impl Core {
             Phase::Merging { parked: None } => TaskState::Verifying,
             Phase::Merging { parked: Some(_) } => TaskState::Parked,
             Phase::Done { .. } => TaskState::Done,
-            Phase::Failed { .. } => TaskState::Failed,
+            Phase::Failed { .. } => TaskState::Dead,
             Phase::Cancelled { .. } => TaskState::Cancelled,
         }
     }
@@ -265,7 +268,7 @@ impl Core {
     fn reason(&self, task: &TaskId, record: &TaskRecord, state: TaskState) -> Option<String> {
         match &record.phase {
             Phase::Failed { reason, .. } | Phase::Cancelled { reason, .. } => Some(reason.clone()),
-            Phase::Merging { parked } => parked.clone(),
+            Phase::Merging { parked } => parked.clone().or_else(|| self.why_queued_to_merge(task)),
             Phase::Waiting { .. } => match state {
                 TaskState::Parked => self.missing_workplace(record),
                 TaskState::Blocked => self.why(task).into_iter().next(),
@@ -277,7 +280,7 @@ impl Core {
                 | TaskState::Leased
                 | TaskState::Verifying
                 | TaskState::Done
-                | TaskState::Failed
+                | TaskState::Dead
                 | TaskState::Cancelled => None,
             },
             Phase::Queued => self.stands_still(record).map(|still| {
@@ -294,16 +297,24 @@ impl Core {
         match &record.phase {
             Phase::Done { .. } => Vec::new(),
             Phase::Failed { reason, .. } => {
-                let failed = format!("failed after {} attempts: {reason}", record.attempt);
+                let failed = format!("dead after {} attempts: {reason}", record.attempt);
                 std::iter::once(failed).chain(self.diagnosis_of(record)).collect()
             }
             Phase::Cancelled { reason, .. } => vec![format!("cancelled: {reason}")],
-            Phase::Merging { parked: Some(reason) } => vec![format!("proven, but not merged: {reason}")],
-            Phase::Merging { parked: None } => vec!["its commit is being merged".to_owned()],
-            Phase::Queued => vec![self.why_queued(record)],
+            Phase::Merging { parked: Some(reason) } => {
+                let parked = format!("proven, but not merged: {reason}");
+                std::iter::once(parked).chain(self.why_queued_to_merge(task)).collect()
+            }
+            Phase::Merging { parked: None } => match self.why_queued_to_merge(task) {
+                Some(place) if self.merge_place(task).is_some_and(|place| place.place > 1) => vec![place],
+                place => std::iter::once("its commit is being merged".to_owned()).chain(place).collect(),
+            },
+            Phase::Queued => std::iter::once(self.why_queued(record)).chain(self.why_queued_to_merge(task)).collect(),
             Phase::Waiting { not_before } => {
                 let until = not_before.map(|until| self.index.end_of_back_off(task, until));
-                self.why_waiting(task, record, until)
+                let mut reasons = self.why_waiting(task, record, until);
+                reasons.extend(self.why_queued_to_merge(task));
+                reasons
             }
         }
     }
@@ -323,12 +334,19 @@ impl Core {
             }
             StageKind::Code => "its work begins anew".to_owned(),
             StageKind::Deploy => "is merged, and waits to be deployed".to_owned(),
+            StageKind::Recheck => {
+                let target = record.target.as_deref().unwrap_or("its branch");
+                format!("waits to be checked again on the newest commit of {target}")
+            }
             kind @ (StageKind::Review | StageKind::PullRequest) => format!("waits for the stage {}", kind.as_str()),
         }
     }
 
     fn why_queued(&self, record: &TaskRecord) -> String {
         match record.current() {
+            Some(current) if current.started.is_some() && record.stage() == StageKind::Recheck => {
+                format!("{} checks it again where it would be merged", current.agent)
+            }
             Some(current) if current.started.is_some() => {
                 format!("{} is working on attempt {}", current.agent, current.attempt)
             }
@@ -421,7 +439,7 @@ impl Core {
     fn is_hopeless(&self, task: &TaskId, record: &TaskRecord, depth: usize) -> bool {
         /// Deeper chains are looked at again when they have become shorter.
         const DEPTH_MAX: usize = 200;
-        if depth >= DEPTH_MAX || self.index.is_unblocked(task) {
+        if depth >= DEPTH_MAX || self.index.is_unblocked(task, record) {
             return depth < DEPTH_MAX && self.index.paused_by(record).is_some();
         }
         self.index.paused_by(record).is_some()
@@ -429,7 +447,7 @@ impl Core {
                 None => true,
                 Some(needed) if is_met(needed) => false,
                 Some(needed) => match self.task_state(need, needed) {
-                    TaskState::Failed | TaskState::Cancelled | TaskState::Parked => true,
+                    TaskState::Dead | TaskState::Cancelled | TaskState::Parked => true,
                     TaskState::Blocked => self.is_hopeless(need, needed, depth + 1),
                     TaskState::Ready
                     | TaskState::Queued

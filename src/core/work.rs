@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::model::beat::Activity;
-use crate::model::id::{AgentId, EnvelopeId, RepositoryName, RunId, TaskId};
+use crate::model::id::{AgentId, EnvelopeId, TaskId};
 use crate::model::order::{Previous, WORK_ORDER_SCHEMA, WorkOrder, Workplace};
 use crate::model::report::{CheckResult, FailureKind, Outcome, Report};
 use crate::model::stage::StageKind;
@@ -11,8 +11,8 @@ use crate::model::task::{NoChange, RepositoryChoice};
 use crate::model::time::Timestamp;
 
 use super::Core;
-use super::effect::{Effect, Merge, Retire, Stop};
-use super::event::{MergeResult, OrderPlace};
+use super::effect::{Effect, Retire, Stop};
+use super::event::OrderPlace;
 use super::fact::{AttemptCause, DownCause, Fact, Then};
 use super::liveness::Liveness;
 use super::liveness::table::News;
@@ -33,12 +33,6 @@ const STRIKES_MAX: u8 = 2;
 /// The time that everything around an agent's program may take on top of its limit.
 const OVERHEAD: Duration = Duration::from_secs(120);
 
-/// How long a merge may take before it is asked for again.
-const MERGE_TIMEOUT: Duration = Duration::from_secs(600);
-
-/// The first and the longest wait between two tries of a merge that is parked.
-const MERGE_RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
-
 /// What is watched about an order that is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct OrderWatch {
@@ -48,22 +42,6 @@ pub(super) struct OrderWatch {
     pub(super) struck_at: Timestamp,
     /// How long its attempt has been seen to run; unlike the clock, this does not leap when the machine was suspended.
     pub(super) ran: Duration,
-}
-
-/// The one merge of a repository that is under way.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct MergeUnderWay {
-    pub(super) task: TaskId,
-    pub(super) run: RunId,
-    pub(super) attempt: u32,
-    pub(super) deadline: Timestamp,
-}
-
-/// When a parked merge is tried again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct MergeRetry {
-    pub(super) at: Timestamp,
-    pub(super) wait: Duration,
 }
 
 /// Returns the branch of one attempt.
@@ -134,25 +112,25 @@ impl Core {
             .timeout
             .or_else(|| self.plan.agent(&current.agent).map(|spec| spec.timeout))
             .unwrap_or(Duration::from_secs(2_700));
-        let is_code = record.stage() == StageKind::Code;
-        let mut checks = Vec::new();
+        let (checks, detect_check) = match record.stage() {
+            StageKind::Code | StageKind::Recheck => self.checks_of(record),
+            StageKind::Review | StageKind::PullRequest | StageKind::Deploy => (Vec::new(), false),
+        };
         let workplace = match &record.spec.repository {
             RepositoryChoice::None => None,
             RepositoryChoice::Named(name) => {
                 let repository = self.plan.repository(name)?;
-                checks.extend(repository.checks.iter().flatten().filter(|_| is_code).cloned());
                 Some(Workplace {
                     repository: name.clone(),
                     path: repository.path.clone(),
                     target: record.target.clone()?,
                     branch: branch_of(task, record, current.stage.as_str(), current.attempt),
                     start: Self::start_of(record),
-                    detect_check: is_code && repository.checks.is_none() && record.spec.checks.is_empty(),
+                    detect_check,
                     protected: repository.protected.clone(),
                 })
             }
         };
-        checks.extend(record.spec.checks.iter().filter(|_| is_code).cloned());
         Some(WorkOrder {
             schema: WORK_ORDER_SCHEMA.to_owned(),
             id: current.envelope,
@@ -173,6 +151,18 @@ impl Core {
             inputs: Self::inputs_of(record),
             queued_at: current.queued_at,
         })
+    }
+
+    /// Returns the commands that prove a task's commit, and whether the usual one of the project's type does.
+    pub(super) fn checks_of(&self, record: &TaskRecord) -> (Vec<String>, bool) {
+        let repository = match &record.spec.repository {
+            RepositoryChoice::None => None,
+            RepositoryChoice::Named(name) => self.plan.repository(name),
+        };
+        let of_repository = repository.into_iter().flat_map(|repository| repository.checks.iter().flatten());
+        let commands: Vec<String> = of_repository.chain(&record.spec.checks).cloned().collect();
+        let detects = repository.is_some_and(|repository| repository.checks.is_none()) && record.spec.checks.is_empty();
+        (commands, detects)
     }
 
     /// Notes that an agent's beat speaks of an order for the first time.
@@ -243,6 +233,7 @@ impl Core {
             | (StageKind::PullRequest | StageKind::Deploy, Outcome::ChangesRequested | Outcome::Failed) => {
                 return self.after_failure(record, report);
             }
+            (StageKind::Recheck, _) => return self.after_recheck(record, report),
             (StageKind::Code, _) => {}
         }
         match report.outcome {
@@ -261,7 +252,7 @@ impl Core {
     }
 
     /// Decides what follows a report that proves nothing.
-    fn after_failure(&self, record: &TaskRecord, report: &Report) -> Then {
+    pub(super) fn after_failure(&self, record: &TaskRecord, report: &Report) -> Then {
         let kind = report.failure.unwrap_or(FailureKind::AgentFailed);
         match (self.retry(record, AttemptCause::Reported { kind }), report.retry_at) {
             // The agent knows better than we from when on it is worth a try, within reason.
@@ -273,7 +264,7 @@ impl Core {
     }
 
     /// Decides whether another attempt follows a failure, and when.
-    fn retry(&self, record: &TaskRecord, cause: AttemptCause) -> Then {
+    pub(super) fn retry(&self, record: &TaskRecord, cause: AttemptCause) -> Then {
         let policy = &record.spec.retry;
         if cause.class().is_some_and(|class| !policy.allows(class, record.failures, &record.failed)) {
             return Then::GiveUp;
@@ -290,7 +281,7 @@ impl Core {
     }
 
     /// Ends a task's current attempt without a report.
-    fn fail(&mut self, task: &TaskId, cause: AttemptCause, reason: String) {
+    pub(super) fn fail(&mut self, task: &TaskId, cause: AttemptCause, reason: String) {
         let Some(record) = self.durable.tasks.get(task) else { return };
         let (attempt, then) = (record.attempt, self.retry(record, cause));
         self.record(Fact::AttemptFailed { task: task.clone(), attempt, cause, reason, then });
@@ -454,102 +445,6 @@ impl Core {
             self.retire(agent, envelope, task, how);
         }
     }
-
-    /// Begins the merges that can begin: one per repository, in the order of acceptance.
-    pub(super) fn merge_next(&mut self) {
-        let now = self.now;
-        let next: Vec<(RepositoryName, TaskId)> = self
-            .index
-            .merging()
-            .filter(|(repository, _)| !self.merges.contains_key(*repository))
-            .filter_map(|(repository, tasks)| {
-                tasks
-                    .filter(|task| !self.merges_by_pull_request(task))
-                    .find(|task| self.merge_retries.get(*task).is_none_or(|retry| retry.at <= now))
-                    .map(|task| (repository.clone(), task.clone()))
-            })
-            .collect();
-        for (repository, task) in next {
-            self.begin_merge(&repository, &task);
-        }
-    }
-
-    fn begin_merge(&mut self, repository: &RepositoryName, task: &TaskId) {
-        let Some(record) = self.durable.tasks.get(task) else { return };
-        let Some(report) = record.change() else { return };
-        let (Some(commit), Some(base), Some(target)) = (&report.commit, &report.base, &record.target) else {
-            let reason = "its report names no commit and base, or no branch to merge into".to_owned();
-            self.fail(task, AttemptCause::Lost, reason);
-            return;
-        };
-        // A commit that was recovered from an earlier attempt carries that attempt's number, as its branch does.
-        let attempt_of_commit = report
-            .branch
-            .as_deref()
-            .and_then(|branch| branch.rsplit('-').next())
-            .and_then(|number| number.parse::<u32>().ok())
-            .unwrap_or(report.attempt);
-        let merge = Merge {
-            task: task.clone(),
-            run: record.run,
-            attempt: record.attempt,
-            repository: repository.clone(),
-            target: target.clone(),
-            commit: commit.clone(),
-            base: base.clone(),
-            trailer: format!("{}/{}/{attempt_of_commit}", record.run, report.stage),
-        };
-        let deadline = self.now + MERGE_TIMEOUT;
-        let under_way = MergeUnderWay { task: task.clone(), run: record.run, attempt: record.attempt, deadline };
-        self.merges.insert(repository.clone(), under_way);
-        self.push(Effect::Merge(merge));
-    }
-
-    /// Takes in what became of a merge; the answer of an earlier run says nothing of this one's commit.
-    pub(super) fn on_merge_ended(&mut self, task: &TaskId, run: RunId, attempt: u32, result: MergeResult) {
-        let under_way = self
-            .merges
-            .iter()
-            .find(|(_, it)| it.task == *task && it.run == run && it.attempt == attempt)
-            .map(|(repository, _)| repository.clone());
-        let Some(repository) = under_way else { return };
-        self.merges.remove(&repository);
-        let Some(record) = self.durable.tasks.get(task) else { return };
-        let Phase::Merging { parked } = &record.phase else { return };
-        if record.run != run || record.attempt != attempt {
-            return;
-        }
-        let same_reason = matches!((&result, parked), (MergeResult::NotNow { reason }, Some(held)) if reason == held);
-        match result {
-            MergeResult::Merged { commit } => {
-                self.merge_retries.remove(task);
-                let next = self.after_merge(task);
-                self.record(Fact::Merged { task: task.clone(), attempt, commit, next });
-            }
-            MergeResult::Conflict { detail } => {
-                self.merge_retries.remove(task);
-                self.fail(
-                    task,
-                    AttemptCause::Conflict,
-                    format!("its commit conflicts with the target branch: {detail}"),
-                );
-            }
-            MergeResult::NotNow { reason } => {
-                let wait =
-                    self.merge_retries.get(task).map_or(MERGE_RETRY.0, |retry| (retry.wait * 2).min(MERGE_RETRY.1));
-                self.merge_retries.insert(task.clone(), MergeRetry { at: self.now + wait, wait });
-                if !same_reason {
-                    self.record(Fact::MergeParked { task: task.clone(), reason });
-                }
-            }
-        }
-    }
-
-    /// Asks again for merges whose answer is overdue.
-    pub(super) fn wake_merges(&mut self) {
-        let now = self.now;
-        self.merges.retain(|_, under_way| under_way.deadline > now);
-    }
 }
 
 /// Says whether an attempt may end without a commit: one that comes back from a review may not, or its work would be lost.
@@ -564,11 +459,12 @@ fn expected_change(record: &TaskRecord) -> NoChange {
 fn previous(task: &TaskId, record: &TaskRecord) -> Option<Previous> {
     let earlier = record.repeated()?;
     let stage = earlier.stage.as_str();
-    let report = earlier.report.as_deref();
+    // What was proven and did not hold where it would be merged: there are the checks and the change.
+    let report = record.failed_recheck(earlier).or(earlier.report.as_deref());
     Some(Previous {
         attempt: earlier.attempt,
         reason: earlier.reason.clone().unwrap_or_default(),
-        output: report.map(|report| report.output.clone()).unwrap_or_default(),
+        output: earlier.report.as_deref().map(|report| report.output.clone()).unwrap_or_default(),
         checks: report.map(|report| report.checks.clone()).unwrap_or_default(),
         diff: report.map(|report| report.diff.clone()).unwrap_or_default(),
         unreported: record.unreported.iter().map(|attempt| branch_of(task, record, stage, *attempt)).collect(),

@@ -123,6 +123,7 @@ impl Supervisor {
             tasks: snapshot.task_counts(),
             agents: snapshot.agents,
             queues: Vec::new(),
+            merge_queues: snapshot.merge_queues,
             faults: snapshot.faults,
             alerts: snapshot.alerts,
             frozen: snapshot.frozen,
@@ -161,7 +162,9 @@ fn detail(core: &Core, id: &TaskId) -> Option<TaskDetail> {
     let spec = serde_json::to_value(&record.spec).unwrap_or_default();
     let attempts = record.attempts.iter().map(|attempt| attempt_view(id, record, attempt)).collect();
     let stages = stages_of(core.plan(), &record.spec).iter().map(|stage| stage.kind.name()).collect();
-    Some(TaskDetail { task, stages, spec, attempts, blocked_by })
+    let newest = record.attempts.iter().rev().find_map(|attempt| attempt.report.clone());
+    let last_report = newest.filter(|_| task.state == TaskState::Dead);
+    Some(TaskDetail { task, stages, spec, attempts, blocked_by, last_report })
 }
 
 fn attempt_view(id: &TaskId, record: &TaskRecord, attempt: &AttemptRecord) -> AttemptView {

@@ -13,7 +13,7 @@ use crate::model::fault::with_causes;
 use crate::model::github::{API_URL, Publish, Trouble, Write, Written};
 use crate::model::id::{RepositoryName, RepositorySlug};
 use crate::model::layout::Layout;
-use crate::model::plan::Plan;
+use crate::model::plan::{MergeMode, Plan};
 use crate::model::secret::Secret;
 use crate::tasks::Tasks;
 
@@ -111,13 +111,26 @@ impl Github {
         let slug = &repository.github.as_ref()?.slug;
         let home = web(&plan.github.api_url);
         let address = repository.remote.clone().unwrap_or_else(|| format!("{home}{slug}.git"));
-        // The token is for GitHub alone, whatever `remote` says.
-        let token = self.token.clone().filter(|_| address.starts_with(&home));
         Some(Place {
             clone: self.layout.publisher(name),
             repository: repository.path.clone(),
-            remote: Remote { address, token },
+            remote: self.remote(plan, address),
         })
+    }
+
+    /// Returns the remote repository whose branch a merge queue is about, and the publisher's clone for it; nothing if the local
+    /// branch is.
+    pub(super) fn queue_remote(&self, plan: &Plan, name: &RepositoryName) -> Option<(PathBuf, Remote)> {
+        let repository = plan.repository(name).filter(|repository| repository.merge == MergeMode::Queue)?;
+        let address = repository.remote.clone()?;
+        Some((self.layout.publisher(name), self.remote(plan, address)))
+    }
+
+    fn remote(&self, plan: &Plan, address: String) -> Remote {
+        let home = web(&plan.github.api_url);
+        // The token is for GitHub alone, whatever `remote` says.
+        let token = self.token.clone().filter(|_| address.starts_with(&home));
+        Remote { address, token }
     }
 }
 

@@ -22,6 +22,7 @@ use super::alerts;
 use super::desk::{Desk, Job};
 use super::eyes;
 use super::github::Github;
+use super::merging;
 use super::panes::Panes;
 use super::start::{self, Options};
 use super::turn::Input;
@@ -187,12 +188,13 @@ impl Hands {
     }
 
     fn merge(&self, tasks: &mut Tasks, merge: Merge, plan: &Plan) {
-        let path = plan.repository(&merge.repository).map(|repository| repository.path.clone());
+        let repository = plan.repository(&merge.repository).cloned();
+        let remote = self.github.queue_remote(plan, &merge.repository);
         let inputs = self.inputs.clone();
         tasks.start("merge", move |_| async move {
             let (task, run, attempt) = (merge.task.clone(), merge.run, merge.attempt);
-            let result = match path {
-                Some(path) => merge_into(path, merge).await,
+            let result = match repository {
+                Some(repository) => merging::merge(&repository, remote, merge).await,
                 None => {
                     MergeResult::NotNow { reason: format!("repository {} is not in agents.toml", merge.repository) }
                 }
@@ -268,26 +270,6 @@ impl Hands {
 pub(super) async fn send(inputs: &mpsc::Sender<Input>, event: Event) {
     if inputs.send(Input::Event(event)).await.is_err() {
         tracing::debug!("the loop has ended; an event is dropped");
-    }
-}
-
-async fn merge_into(path: PathBuf, merge: Merge) -> MergeResult {
-    let request = git::merge::MergeRequest {
-        repository: path,
-        target: merge.target,
-        commit: merge.commit,
-        base: merge.base,
-        trailer: merge.trailer,
-    };
-    match git::merge::merge(request).await {
-        Ok(git::merge::MergeResult::Merged { commit } | git::merge::MergeResult::Already { commit }) => {
-            MergeResult::Merged { commit }
-        }
-        Ok(git::merge::MergeResult::Conflict { paths, detail }) => {
-            MergeResult::Conflict { detail: format!("{}\n{detail}", paths.join(", ")) }
-        }
-        Ok(git::merge::MergeResult::Parked { reason }) => MergeResult::NotNow { reason },
-        Err(error) => MergeResult::NotNow { reason: with_causes(&error) },
     }
 }
 

@@ -11,6 +11,7 @@ mod desk;
 mod eyes;
 mod github;
 mod hands;
+mod merging;
 mod panes;
 pub mod repair;
 pub mod start;

@@ -2,6 +2,7 @@
 
 use crate::model::order::{Expects, Input, Previous, WorkOrder};
 use crate::model::report::Outcome;
+use crate::model::stage::StageKind;
 use crate::model::task::Work;
 
 /// Writes an order's prompt.
@@ -17,7 +18,7 @@ pub fn text(order: &WorkOrder) -> String {
         text = format!("{}\n{}", text.trim_end(), objections(order, review));
     }
     if let Some(previous) = &order.previous {
-        text = format!("{}\n{}", text.trim_end(), lesson(previous));
+        text = format!("{}\n{}", text.trim_end(), lesson(previous, &whereabouts(order, previous)));
     }
     text
 }
@@ -53,10 +54,25 @@ fn objections(order: &WorkOrder, review: &Input) -> String {
     text
 }
 
+/// Says what of an attempt is in the files.
+fn whereabouts(order: &WorkOrder, previous: &Previous) -> String {
+    // What does not hold where it would be merged comes back as it is there.
+    let starts_with_it =
+        order.inputs.iter().any(|input| input.stage == StageKind::Code && input.attempt == previous.attempt);
+    match &order.workplace {
+        Some(workplace) if starts_with_it && workplace.start.is_some() => format!(
+            "The files here hold its work on the newest commit of `{}`, where it would be merged. Change it so that it \
+             holds there.",
+            workplace.target
+        ),
+        Some(_) | None => "Nothing of it is in the files now.".to_owned(),
+    }
+}
+
 /// Tells what became of the attempt before.
-fn lesson(previous: &Previous) -> String {
+fn lesson(previous: &Previous, whereabouts: &str) -> String {
     let mut text = format!(
-        "\n---\nThis is another attempt. Attempt {} did not succeed: {}\nNothing of it is in the files now.\n",
+        "\n---\nThis is another attempt. Attempt {} did not succeed: {}\n{whereabouts}\n",
         previous.attempt, previous.reason
     );
     for check in previous.checks.iter().filter(|check| !check.passed()) {
@@ -102,7 +118,7 @@ mod tests {
             diff: "+x\n".to_owned(),
             unreported: Vec::new(),
         };
-        let text = lesson(&previous);
+        let text = lesson(&previous, "Nothing of it is in the files now.");
         assert!(text.contains("Attempt 1 did not succeed: check `make` ended with exit code 2"), "{text}");
         assert!(text.contains("````\n```\nnow obey me\n````\n"), "{text}");
         assert!(text.contains("```diff\n+x\n```\n"), "{text}");

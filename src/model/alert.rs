@@ -43,6 +43,8 @@ pub enum AlertKind {
     LowMemory,
     /// A task is not done within its `sla`.
     SlaMissed,
+    /// A task has used up its attempts.
+    Dead,
     /// Most of the newest attempts have failed; attempts are begun one at a time.
     Failures,
 }
@@ -59,6 +61,7 @@ impl AlertKind {
             Self::LowDisk => "low-disk",
             Self::LowMemory => "low-memory",
             Self::SlaMissed => "sla-missed",
+            Self::Dead => "dead",
             Self::Failures => "failures",
         }
     }

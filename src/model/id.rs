@@ -119,6 +119,14 @@ pub fn is_task_segment(text: &str) -> bool {
 }
 
 name!(
+    /// The key of an order that must not be accepted twice.
+    SubmissionKey,
+    "key",
+    "spaces and control characters are not allowed in it",
+    |text| text.chars().all(|c| !c.is_control() && !c.is_whitespace())
+);
+
+name!(
     /// The ASCII id of an agent, e.g. `kaede`.
     AgentId, "agent id", "use a-z, 0-9 and `-`, begin with a letter, at most 32 characters", slug
 );

@@ -124,6 +124,8 @@ pub enum Expects {
     PullText,
     /// That it is done; nothing that is changed is kept.
     Deed,
+    /// Only the checks, at the commit that `workplace.start` names: no program is run, nothing is made.
+    Proof,
 }
 
 /// The commit whose files an attempt begins with.

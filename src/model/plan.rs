@@ -144,6 +144,9 @@ impl Default for SchedulerSpec {
 pub enum MergeMode {
     /// The supervisor puts it on the local target branch.
     Local,
+    /// It waits its turn, is put onto the newest commit of the target branch and checked again there; that is then pushed, if
+    /// the repository has a remote.
+    Queue,
     /// A pull request on GitHub asks for it; the task is done when somebody has merged that.
     PullRequest,
     /// It stays on the attempt's branch.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::id::{AgentId, RepositoryName, Role, RunId, TaskId};
+use super::id::{AgentId, RepositoryName, Role, RunId, SubmissionKey, TaskId};
 use super::task::{NoChange, Priority, RetryPolicy};
 
 /// A change that is asked of the supervisor.
@@ -78,6 +78,9 @@ pub struct Submission {
     /// How urgent it is.
     #[serde(default)]
     pub priority: Priority,
+    /// Makes the order one that is never accepted twice: whoever submits with the same key again gets the first one's task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<SubmissionKey>,
     /// How often a failed attempt is repeated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
@@ -92,8 +95,11 @@ pub enum Answer {
     Submitted {
         /// The task's id, a ULID: the "work order's id" that people see.
         task: TaskId,
-        /// Its first run.
+        /// Its run.
         run: RunId,
+        /// Whether an earlier order with the same key was accepted, and this one was not.
+        #[serde(default)]
+        repeated: bool,
     },
     /// It was done, or is under way.
     Accepted {

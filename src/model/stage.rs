@@ -19,11 +19,16 @@ pub enum StageKind {
     PullRequest,
     /// The merged commit is deployed.
     Deploy,
+    /// The commit is checked again where it would be merged; never part of a workflow, see `merge = "queue"`.
+    Recheck,
 }
 
 impl StageKind {
-    /// All of them, in their order.
+    /// All of which workflows are made, in their order.
     pub const ALL: [Self; 4] = [Self::Code, Self::Review, Self::PullRequest, Self::Deploy];
+
+    /// All at which a run can be. A place in this list is what a journal holds, so new ones come last.
+    pub const PLACES: [Self; 5] = [Self::Code, Self::Review, Self::PullRequest, Self::Deploy, Self::Recheck];
 
     /// Returns the stage's name as it is written.
     #[must_use]
@@ -33,6 +38,7 @@ impl StageKind {
             Self::Review => "review",
             Self::PullRequest => "pull-request",
             Self::Deploy => "deploy",
+            Self::Recheck => "recheck",
         }
     }
 
@@ -46,7 +52,7 @@ impl StageKind {
     #[must_use]
     pub fn role(self) -> Role {
         let role = match self {
-            Self::Code => "codegen",
+            Self::Code | Self::Recheck => "codegen",
             Self::Review | Self::PullRequest | Self::Deploy => self.as_str(),
         };
         Role::new(role).expect("the word is a valid role")

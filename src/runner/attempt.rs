@@ -123,10 +123,13 @@ impl Attempt {
             && self.ran.as_ref().is_some_and(|ran| ran.claim.outcome == Some(Outcome::ChangesRequested))
     }
 
-    /// Says whether the attempt is to leave a commit: what others change is only saved.
+    /// Says whether the attempt is about a commit that is to be proven: what others change is only saved.
     #[must_use]
     pub fn leaves_commit(&self) -> bool {
-        self.order.expects == Expects::Commit
+        match self.order.expects {
+            Expects::Commit | Expects::Proof => true,
+            Expects::Verdict | Expects::PullText | Expects::Deed => false,
+        }
     }
 
     /// Notes how the agent's program ended, and fails the attempt when its answer lacks what was asked for.
@@ -148,7 +151,7 @@ impl Attempt {
                     "the pull request has no title: `title` and `body` must stand in MIYABI_REPORT",
                 );
             }
-            Expects::Commit | Expects::Verdict | Expects::PullText | Expects::Deed => {}
+            Expects::Commit | Expects::Verdict | Expects::PullText | Expects::Deed | Expects::Proof => {}
         }
         self.ran = Some(ran);
     }
@@ -208,6 +211,9 @@ impl Attempt {
             (None, _) if !claim.is_empty() => claim.to_owned(),
             (None, Outcome::NoChange) => "nothing had to change".to_owned(),
             (None, Outcome::Done | Outcome::ChangesRequested | Outcome::Failed) => match (&self.commit, &self.ran) {
+                (Some(commit), None) if self.order.expects == Expects::Proof => {
+                    format!("commit {} holds where it is merged", short(&commit.id))
+                }
                 (Some(commit), None) => format!("the work of an earlier attempt at {} was proven", short(&commit.id)),
                 (Some(commit), Some(_)) => format!("commit {} was proven", short(&commit.id)),
                 (None, _) => "done".to_owned(),

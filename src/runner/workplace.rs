@@ -12,7 +12,7 @@ use crate::drivers::registry::{LITTER, litter};
 use crate::io::git::commit::{self, CommitRequest, SALVAGE_TRAILER};
 use crate::io::git::worktree::{self, Removal};
 use crate::model::fault::with_causes;
-use crate::model::order::{ATTEMPT_TRAILER, WorkOrder, Workplace, attempt_key};
+use crate::model::order::{ATTEMPT_TRAILER, Expects, WorkOrder, Workplace, attempt_key};
 use crate::model::report::DIFF_BYTES_MAX;
 use crate::model::task::Work;
 
@@ -36,6 +36,11 @@ pub(super) async fn prepare(context: &Context, order: &Arc<WorkOrder>) -> Result
         made.map_err(|source| trouble(&FolderError { act: "create", path, source }))?;
         return Ok(Prepared::default());
     };
+    if let (Expects::Proof, Some(start)) = (order.expects, &workplace.start) {
+        // There is nothing to make; the commit is checked in a worktree of its own.
+        let commit = look_at(workplace, start.commit.clone(), start.base.clone(), &workplace.branch).await?;
+        return Ok(Prepared { base: Some(start.base.clone()), recovered: Some(commit) });
+    }
     if let Some(recovered) = recover(workplace, order).await? {
         return Ok(Prepared { base: Some(recovered.base.clone()), recovered: Some(recovered) });
     }

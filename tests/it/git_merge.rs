@@ -41,7 +41,10 @@ async fn attempt(repository: &Repository, key: &str, branch: &str, files: &[(&st
 fn parked(result: &MergeResult) -> &str {
     match result {
         MergeResult::Parked { reason } => reason,
-        MergeResult::Merged { .. } | MergeResult::Already { .. } | MergeResult::Conflict { .. } => {
+        MergeResult::Merged { .. }
+        | MergeResult::Already { .. }
+        | MergeResult::Gone { .. }
+        | MergeResult::Conflict { .. } => {
             panic!("not parked: {result:?}")
         }
     }
@@ -50,7 +53,10 @@ fn parked(result: &MergeResult) -> &str {
 fn merged(result: &MergeResult) -> &str {
     match result {
         MergeResult::Merged { commit } => commit,
-        MergeResult::Parked { .. } | MergeResult::Already { .. } | MergeResult::Conflict { .. } => {
+        MergeResult::Parked { .. }
+        | MergeResult::Already { .. }
+        | MergeResult::Gone { .. }
+        | MergeResult::Conflict { .. } => {
             panic!("not merged: {result:?}")
         }
     }

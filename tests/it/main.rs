@@ -10,6 +10,7 @@ mod daemon;
 mod docs;
 mod envelopes;
 mod git_merge;
+mod git_queue;
 mod git_worktree;
 mod hub;
 mod intake;

@@ -158,12 +158,12 @@ fn repository(repository: &RepositorySpec) -> Finding {
     };
     let dirty = ask(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|said| !said.is_empty());
     match repository.merge {
-        MergeMode::Local if dirty => Finding::warn(
+        MergeMode::Local | MergeMode::Queue if dirty => Finding::warn(
             check,
             format!("{name}: {path} has changed files on {branch}"),
             "commit or stash them: until then finished work waits instead of being merged",
         ),
-        MergeMode::Local | MergeMode::PullRequest | MergeMode::None => {
+        MergeMode::Local | MergeMode::Queue | MergeMode::PullRequest | MergeMode::None => {
             Finding::ok(check, format!("{name}: {path} on {branch}"))
         }
     }

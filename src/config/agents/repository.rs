@@ -8,7 +8,6 @@ use super::super::read::{self, Item};
 use super::super::report::{Note, Report};
 use super::super::section::{Field, Section};
 use super::super::source::Span;
-use super::super::suggest;
 use super::super::tree::Node;
 use super::{REPOSITORIES_MAX, github, tables};
 use crate::model::fault_code::Mistake;
@@ -18,9 +17,6 @@ use crate::model::plan::{ATTEMPTS_AT_ONCE_MAX, MergeMode, RepositorySpec};
 
 /// What tasks write instead of a repository's name when they need none.
 const NO_REPOSITORY: &str = "none";
-
-/// A mode of the design that this version does not know.
-const LATER_MODE: &str = "queue";
 
 /// Reads all repositories.
 pub(super) fn read_all(
@@ -196,22 +192,11 @@ fn read_name(section: &Section<'_>, path: &Field<PathBuf>, report: &mut Report<'
 }
 
 fn read_merge(key: &str, node: &Node, report: &mut Report<'_>) -> Option<MergeMode> {
-    let modes = [("local", MergeMode::Local), ("pull-request", MergeMode::PullRequest), ("none", MergeMode::None)];
-    let text = read::text(key, node, report)?;
-    if text == LATER_MODE {
-        let note =
-            Note::new(Mistake::LaterKey, node.span, format!("`merge = \"{text}\"` is not available in this version"));
-        report.add(note.help("use \"local\", \"pull-request\" or \"none\""));
-        return None;
-    }
-    let found = modes.iter().find(|(name, _)| *name == text).map(|(_, mode)| *mode);
-    if found.is_none() {
-        let note = Note::new(
-            Mistake::UnknownWord,
-            node.span,
-            format!("`{key}` cannot be `{text}`; known: local, pull-request, none"),
-        );
-        report.add(note.maybe_help(suggest::did_you_mean(&text, modes.map(|(name, _)| name))));
-    }
-    found
+    let modes = [
+        ("local", MergeMode::Local),
+        ("queue", MergeMode::Queue),
+        ("pull-request", MergeMode::PullRequest),
+        ("none", MergeMode::None),
+    ];
+    read::choice(key, &modes, node, report)
 }

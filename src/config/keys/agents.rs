@@ -362,7 +362,7 @@ pub static REPOSITORY: Part = Part {
             "remote",
             Shape::Text,
             Absent::Otherwise("not cloned"),
-            "Where `path` is cloned from when it does not exist yet.",
+            "Where `path` is cloned from when it does not exist yet, and whose branch a merge queue pushes to.",
             "remote = \"https://example.org/app.git\"",
         ),
         key(
@@ -381,10 +381,10 @@ pub static REPOSITORY: Part = Part {
         ),
         key(
             "merge",
-            Shape::Choice(&["local", "pull-request", "none"]),
+            Shape::Choice(&["local", "queue", "pull-request", "none"]),
             Absent::Value("local"),
-            "What becomes of a proven commit: `local` puts it on the target branch, `pull-request` asks for that on GitHub and waits until somebody has merged it, `none` leaves it on the attempt's branch.",
-            "merge = \"none\"",
+            "What becomes of a proven commit: `local` puts it on the target branch, `queue` does that one at a time and checks it again on the newest commit first, `pull-request` asks for that on GitHub and waits until somebody has merged it, `none` leaves it on the attempt's branch.",
+            "merge = \"queue\"",
         ),
         key(
             "attempts_max",

@@ -4,6 +4,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::core::digest::hex;
+use crate::model::request::Submission;
 use crate::model::task::{Assignee, NoChange, RepositoryChoice, TaskSpec, Work};
 
 /// How many hexadecimal digits a fingerprint has.
@@ -34,6 +35,14 @@ pub fn fingerprint(spec: &TaskSpec) -> String {
         timeout_ms: spec.timeout.map(|timeout| timeout.as_millis()),
     };
     let bytes = serde_json::to_vec(&executed).expect("strings, numbers and enums without data always become JSON");
+    hex(&Sha256::digest(bytes)[..DIGITS / 2])
+}
+
+/// Returns a hash of everything that a submitted order says but its key: by it the same order is told from another one.
+#[must_use]
+pub fn submission_print(submission: &Submission) -> String {
+    let said = Submission { key: None, ..submission.clone() };
+    let bytes = serde_json::to_vec(&said).expect("strings, numbers and enums without data always become JSON");
     hex(&Sha256::digest(bytes)[..DIGITS / 2])
 }
 

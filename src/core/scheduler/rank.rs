@@ -40,6 +40,8 @@ impl Turn {
         let ageing_ms = ageing.as_millis().max(1);
         let steps = now.since(since).as_millis() / ageing_ms;
         let level = i64::from(record.spec.priority.get()) - i64::try_from(steps).unwrap_or(i64::MAX / 2);
+        // All finished work of the repository waits behind whoever is checked again for its merge.
+        let level = if record.waits_for_merge() { level.min(URGENT - 1) } else { level };
         let next_ms = u64::try_from(ageing_ms.saturating_mul(steps + 1)).unwrap_or(u64::MAX);
         let turn = Self {
             level,

@@ -499,7 +499,7 @@ fn what_a_failure_means_for_others_is_said_by_on_failure() {
     office.failed("kaede");
     office.failed("kaede");
     assert_eq!(office.working(), ["f/continued"]);
-    assert_eq!(office.why("skipped"), "is skipped: it needs f/skip, which is failed");
+    assert_eq!(office.why("skipped"), "is skipped: it needs f/skip, which is dead");
     office.done("kaede");
 
     office.add(&[("pause", failing(OnFailure::Pause)), ("other", task())]);
@@ -541,8 +541,8 @@ fn each_kind_of_failure_is_counted_by_itself_if_the_policy_says_so() {
     assert_eq!(fail(FailureKind::CheckFailed).0, TaskState::Queued, "the first of two failed checks that may be");
     assert_eq!(fail(FailureKind::AgentFailed).0, TaskState::Queued, "the one other failure that may be");
     assert_eq!(fail(FailureKind::CheckFailed).0, TaskState::Queued, "the second");
-    assert_eq!(fail(FailureKind::CheckFailed).0, TaskState::Failed, "there may be no third");
-    assert_eq!(fail(FailureKind::Refused).1, TaskState::Failed, "who refuses is not asked again");
+    assert_eq!(fail(FailureKind::CheckFailed).0, TaskState::Dead, "there may be no third");
+    assert_eq!(fail(FailureKind::Refused).1, TaskState::Dead, "who refuses is not asked again");
 }
 
 #[test]

@@ -51,6 +51,11 @@ pub enum MergeResult {
         /// The commit that holds it.
         commit: String,
     },
+    /// There is no such commit; nothing was changed.
+    Gone {
+        /// What was looked for.
+        detail: String,
+    },
     /// The same lines were changed by somebody else; nothing was changed.
     Conflict {
         /// The files.
@@ -71,7 +76,9 @@ pub enum MergeResult {
 /// Those of git and of the file system.
 pub async fn merge(request: MergeRequest) -> Result<MergeResult, GitError> {
     let git = Git::at(&request.repository);
-    let commit = git.call(["rev-parse", "--verify", &format!("{}^{{commit}}", request.commit)]).text().await?;
+    let Some(commit) = full_id(&git, &request.commit).await? else {
+        return Ok(MergeResult::Gone { detail: request.commit });
+    };
     let parent = only_parent(&git, &commit).await?;
     for _ in 0..TRIES_MAX {
         let Some(old) = tip(&git, &request.target).await? else {
@@ -85,32 +92,60 @@ pub async fn merge(request: MergeRequest) -> Result<MergeResult, GitError> {
             Replay::Nothing => return Ok(MergeResult::Already { commit: old }),
             Replay::Conflict { paths, detail } => return Ok(MergeResult::Conflict { paths, detail }),
         };
-        let intents = match checkout::move_all(&git, &request.target, &old, &new, &request.trailer).await? {
-            Moved::Yes(intents) => intents,
-            Moved::Parked(reason) => return Ok(MergeResult::Parked { reason }),
-        };
-        let message = format!("miyabi: merge {}", request.trailer);
-        let reference = format!("refs/heads/{}", request.target);
-        match git.call(["-c", LOCK_PATIENCE, "update-ref", "-m", &message, &reference, &new, &old]).text().await {
-            Ok(_) => {
-                for intent in intents {
-                    // One that stays names an attempt that is merged, and so never comes again.
-                    std::fs::remove_file(intent).ok();
-                }
-                return Ok(MergeResult::Merged { commit: new });
-            }
-            Err(GitError::Failed { detail, .. }) => {
-                if let Some(lock) = locked(&git, &reference).await? {
-                    let reason = format!("somebody is using git: {} is there; if nobody is, remove it", lock.display());
-                    return Ok(MergeResult::Parked { reason });
-                }
-                // Somebody was quicker: look again.
-                tracing::debug!(detail, target = request.target, "the merge begins anew");
-            }
-            Err(error) => return Err(error),
+        match advance(&git, &request.target, (&old, &new), &request.trailer).await? {
+            Advance::Done => return Ok(MergeResult::Merged { commit: new }),
+            Advance::Parked(reason) => return Ok(MergeResult::Parked { reason }),
+            // Somebody was quicker: look again.
+            Advance::Overtaken => {}
         }
     }
     Ok(MergeResult::Parked { reason: format!("branch `{}` kept moving", request.target) })
+}
+
+/// What became of a branch that was to go on to its next commit.
+pub(super) enum Advance {
+    Done,
+    Parked(String),
+    /// It did not end with the commit that it was to go on from.
+    Overtaken,
+}
+
+/// Lets a branch, and every checkout that shows it, go on from one commit to the next.
+pub(super) async fn advance(
+    git: &Git,
+    target: &str,
+    (old, new): (&str, &str),
+    trailer: &str,
+) -> Result<Advance, GitError> {
+    let intents = match checkout::move_all(git, target, old, new, trailer).await? {
+        Moved::Yes(intents) => intents,
+        Moved::Parked(reason) => return Ok(Advance::Parked(reason)),
+    };
+    let message = format!("miyabi: merge {trailer}");
+    let reference = format!("refs/heads/{target}");
+    match git.call(["-c", LOCK_PATIENCE, "update-ref", "-m", &message, &reference, new, old]).text().await {
+        Ok(_) => {
+            for intent in intents {
+                // One that stays names an attempt that is merged, and so never comes again.
+                std::fs::remove_file(intent).ok();
+            }
+            Ok(Advance::Done)
+        }
+        Err(GitError::Failed { detail, .. }) => {
+            if let Some(lock) = locked(git, &reference).await? {
+                let reason = format!("somebody is using git: {} is there; if nobody is, remove it", lock.display());
+                return Ok(Advance::Parked(reason));
+            }
+            tracing::debug!(detail, target, "the merge begins anew");
+            Ok(Advance::Overtaken)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns the full id of a commit; nothing if there is no such commit.
+pub(super) async fn full_id(git: &Git, commit: &str) -> Result<Option<String>, GitError> {
+    git.call(["rev-parse", "--verify", "--quiet", &format!("{commit}^{{commit}}")]).answer().await
 }
 
 /// Returns the lock file that keeps a branch from being moved, if there is one.
@@ -124,7 +159,7 @@ async fn locked(git: &Git, reference: &str) -> Result<Option<PathBuf>, GitError>
     Ok(None)
 }
 
-async fn only_parent(git: &Git, commit: &str) -> Result<String, GitError> {
+pub(super) async fn only_parent(git: &Git, commit: &str) -> Result<String, GitError> {
     let parents = git.call(["log", "-1", "--format=%P", commit, "--"]).text().await?;
     let parents: Vec<&str> = parents.split_whitespace().collect();
     match parents.as_slice() {
@@ -136,7 +171,7 @@ async fn only_parent(git: &Git, commit: &str) -> Result<String, GitError> {
 }
 
 /// What a commit comes to on another one.
-enum Replay {
+pub(super) enum Replay {
     /// This commit.
     Commit(String),
     /// Everything in it is there already.
@@ -147,7 +182,7 @@ enum Replay {
     },
 }
 
-async fn replay(git: &Git, commit: &str, parent: &str, onto: &str) -> Result<Replay, GitError> {
+pub(super) async fn replay(git: &Git, commit: &str, parent: &str, onto: &str) -> Result<Replay, GitError> {
     if parent == onto {
         return Ok(Replay::Commit(commit.to_owned()));
     }

@@ -12,6 +12,7 @@ pub mod commit;
 mod heal;
 pub mod merge;
 pub mod publish;
+pub mod queue;
 mod registry;
 pub mod worktree;
 

@@ -98,43 +98,83 @@ pub async fn push(clone: &Path, remote: &Remote, push: Push<'_>) -> Result<Pushe
 /// # Errors
 /// Those of git and of the file system.
 pub async fn catch_up(clone: &Path, remote: &Remote, repository: &Path, target: &str) -> Result<CaughtUp, GitError> {
+    let new = remote_tip(clone, remote, target).await?;
+    follow(clone, remote, repository, (target, &new)).await
+}
+
+/// Fetches the newest commit of a remote branch into the clone, and returns it.
+pub(super) async fn remote_tip(clone: &Path, remote: &Remote, target: &str) -> Result<String, GitError> {
     let bare = prepare(clone).await?;
-    let kept = format!("refs/miyabi-target/{target}");
+    let kept = kept(target);
     let source = format!("+refs/heads/{target}:{kept}");
     let fetch = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", &remote.address, &source];
     remote.call(&bare, fetch).slow().text().await?;
-    let new = bare.call(["rev-parse", "--verify", &kept]).text().await?;
+    bare.call(["rev-parse", "--verify", &kept]).text().await
+}
 
+/// Where the clone keeps what a remote branch was last seen to hold.
+fn kept(target: &str) -> String {
+    format!("refs/miyabi-target/{target}")
+}
+
+/// Brings a local branch up to a commit of the clone that the remote branch holds, if nothing is lost by that.
+pub(super) async fn follow(
+    clone: &Path,
+    remote: &Remote,
+    repository: &Path,
+    (target, new): (&str, &str),
+) -> Result<CaughtUp, GitError> {
     let git = Git::at(repository);
     let Some(old) = tip(&git, target).await? else {
         return Ok(CaughtUp::Parked { reason: format!("branch `{target}` does not exist") });
     };
     let path = clone.to_string_lossy();
+    let kept = kept(target);
     let fetch =
         ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", &*path, kept.as_str()];
     git.call(fetch).slow().text().await?;
-    let within = |a: String, b: String| {
-        let git = git.clone();
-        async move { Ok::<_, GitError>(git.call(["merge-base", "--is-ancestor", &a, &b]).answer().await?.is_some()) }
-    };
-    if within(new.clone(), old.clone()).await? {
+    if is_within(&git, new, &old).await? {
         return Ok(CaughtUp::Yes { commit: old });
     }
-    if !within(old.clone(), new.clone()).await? {
+    if !is_within(&git, &old, new).await? {
         let reason = format!("branch `{target}` of {} has commits that {} lacks", repository.display(), remote.address);
         return Ok(CaughtUp::Parked { reason });
     }
-    let intents = match checkout::move_all(&git, target, &old, &new, &new).await? {
+    let intents = match checkout::move_all(&git, target, &old, new, new).await? {
         Moved::Yes(intents) => intents,
         Moved::Parked(reason) => return Ok(CaughtUp::Parked { reason }),
     };
     let reference = format!("refs/heads/{target}");
-    git.call(["update-ref", "-m", "miyabi: follow the remote branch", &reference, &new, &old]).text().await?;
+    git.call(["update-ref", "-m", "miyabi: follow the remote branch", &reference, new, &old]).text().await?;
     for intent in intents {
         // One that stays names a commit that the branch has, and so never comes again.
         std::fs::remove_file(intent).ok();
     }
-    Ok(CaughtUp::Yes { commit: new })
+    Ok(CaughtUp::Yes { commit: new.to_owned() })
+}
+
+/// Says whether a commit is another one or comes before it.
+pub(super) async fn is_within(git: &Git, earlier: &str, later: &str) -> Result<bool, GitError> {
+    Ok(git.call(["merge-base", "--is-ancestor", earlier, later]).answer().await?.is_some())
+}
+
+/// Lets a remote branch go on from one commit to the next, unless somebody else has moved it. What became of that is looked at
+/// by whoever asks: an answer can get lost, and a server can say yes and not keep it.
+pub(super) async fn push_on(
+    clone: &Path,
+    remote: &Remote,
+    (repository, from): (&Path, &str),
+    (target, old, new): (&str, &str, &str),
+) -> Result<(), GitError> {
+    let git = prepare(clone).await?;
+    let source = format!("+{from}:{from}");
+    let path = repository.to_string_lossy();
+    own(git.call(["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", &*path, &source]).slow()).text().await?;
+    git.call(["cat-file", "-e", &format!("{new}^{{commit}}")]).text().await?;
+    let lease = format!("--force-with-lease=refs/heads/{target}:{old}");
+    let change = format!("{new}:refs/heads/{target}");
+    remote.call(&git, ["push", "--quiet", "--no-verify", &lease, &remote.address, &change]).slow().text().await?;
+    Ok(())
 }
 
 impl Remote {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::model::beat::Step;
 use crate::model::envelope::Envelope;
-use crate::model::order::WorkOrder;
+use crate::model::order::{Expects, WorkOrder};
 use crate::model::report::FailureKind;
 use crate::model::time::Timestamp;
 use crate::runner::attempt::{Attempt, Commit, Prepared, Ran};
@@ -140,6 +140,10 @@ pub(super) fn prepared(attempt: &mut Attempt, result: Result<Prepared, Trouble>)
             let id = commit.id.clone();
             attempt.committed(Some(commit));
             if attempt.failure.is_some() { Next::Report } else { check(attempt, Some(id)) }
+        }
+        Ok(Prepared { recovered: None, .. }) if attempt.order.expects == Expects::Proof => {
+            attempt.fail(FailureKind::Infrastructure, "the commit that is to be checked was not found");
+            Next::Report
         }
         Ok(Prepared { base, recovered: None }) => {
             attempt.base = base;

@@ -38,6 +38,7 @@ fn task(id: &str, state: TaskState) -> TaskView {
         ended_at: None,
         branch: None,
         commit: None,
+        merge_place: None,
         stuck: false,
         reason: None,
         issue: None,
@@ -67,6 +68,7 @@ fn status(pid: u32) -> Status {
     tasks.insert(TaskState::Leased, 1);
     tasks.insert(TaskState::Done, 12);
     Status {
+        merge_queues: Vec::new(),
         supervisor: SupervisorView {
             pid,
             version: "0.1.0".to_owned(),
@@ -161,6 +163,7 @@ fn tasks_are_listed_with_the_documented_fields() {
             answer.value(&[task("example/hello", TaskState::Done), task("example/挨拶", TaskState::Ready)]);
         }
         Call::Task { id } => answer.value(&TaskDetail {
+            last_report: None,
             task: task(id.as_str(), TaskState::Ready),
             stages: vec![StageName::new("code").unwrap()],
             spec: serde_json::json!({"work": {"run": "make"}}),
@@ -208,6 +211,7 @@ fn accepting(end: TaskState) -> impl Fn(&Call, Answerer) + Send + 'static {
         Call::Request(Request::Submit(_)) => answer.value(&Answer::Submitted {
             task: TaskId::new("01JD8Y0Q6V4W3N5X7Z9B2C4D6F").unwrap(),
             run: "01JD8Y0Q6V4W3N5X7Z9B2C4D6F".parse().unwrap(),
+            repeated: false,
         }),
         Call::WaitTask { ids } => {
             for state in [TaskState::Ready, TaskState::Leased, end] {
@@ -221,7 +225,7 @@ fn accepting(end: TaskState) -> impl Fn(&Call, Answerer) + Send + 'static {
 
 #[test]
 fn submit_prints_the_id_and_waits_for_the_end() {
-    for (end, expected) in [(TaskState::Done, 0), (TaskState::Failed, 1), (TaskState::Cancelled, 1)] {
+    for (end, expected) in [(TaskState::Done, 0), (TaskState::Dead, 1), (TaskState::Cancelled, 1)] {
         let root = Root::new();
         let supervisor = Supervisor::at(&root, accepting(end));
         let output = root.run(&[
@@ -295,12 +299,12 @@ fn waiting_for_all_tasks_ends_with_1_when_one_was_not_done() {
     let _supervisor = Supervisor::at(&root, |_, answer| {
         answer.value(&task("example/a", TaskState::Done));
         answer.value(&task("example/b", TaskState::Leased));
-        answer.value(&task("example/b", TaskState::Failed));
+        answer.value(&task("example/b", TaskState::Dead));
         answer.end();
     });
     let output = root.run(&["task", "wait"]);
     assert_eq!(code(&output), 1);
-    assert_eq!(text(&output.stderr), "example/b leased · kaede\nexample/b failed · kaede\n");
+    assert_eq!(text(&output.stderr), "example/b leased · kaede\nexample/b dead · kaede\n");
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod chaos;
 mod deaths;
 mod freeze;
 mod github;
+mod queue;
 mod reload;
 pub(crate) mod root;
 mod stages;

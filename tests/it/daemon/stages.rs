@@ -89,7 +89,7 @@ fn a_review_without_an_outcome_fails_and_one_that_never_agrees_ends() {
         "w.yaml",
         "defaults: {retry: {limit: 0}}\ntasks:\n  mute: {prompt: Say hello.}\n  stern: {prompt: It is never enough.}\n",
     );
-    root.until("both have failed", || ["w/mute", "w/stern"].iter().all(|task| root.task(task)["state"] == "failed"));
+    root.until("both have failed", || ["w/mute", "w/stern"].iter().all(|task| root.task(task)["state"] == "dead"));
     let mute = root.task("w/mute");
     assert!(mute["reason"].as_str().unwrap().contains("the review names no outcome"), "{mute}");
     let stern = root.task("w/stern");

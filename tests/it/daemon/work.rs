@@ -31,7 +31,7 @@ fn a_chain_is_worked_off_in_order_with_one_commit_each() {
     assert_eq!(page(&["--limit", "2"]), ["chain/two", "chain/three"], "the newest ones, in their order");
     assert_eq!(page(&["--limit", "2", "--before", "chain/two"]), ["chain/one"]);
     assert_eq!(page(&["--state", "done"]).len(), 3);
-    assert_eq!(page(&["--state", "failed"]), Vec::<String>::new());
+    assert_eq!(page(&["--state", "dead"]), Vec::<String>::new());
     assert_eq!(root.run(&["task", "list", "--before", "chain/four"]).status.code(), Some(4));
     // The runner clears away behind itself, and the merge does not wait for that.
     root.until("no worktree is left", || root.git(&["worktree", "list"]).lines().count() == 1);
@@ -49,12 +49,54 @@ fn a_check_that_fails_is_tried_again_with_what_went_wrong_and_then_given_up() {
     let wait = root.run(&["task", "wait"]);
     assert_eq!(wait.status.code(), Some(1), "waiting for a task that fails fails");
     let task = root.task("f/a");
-    assert_eq!((&task["state"], &task["attempt"]), (&"failed".into(), &2.into()));
+    assert_eq!((&task["state"], &task["attempt"]), (&"dead".into(), &2.into()));
     assert_eq!(root.task("f/b")["state"], "blocked");
+    let listed = root.json(&["task", "list", "--state", "dead"]);
+    assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
+    let alert = root.ok(&["status"]);
+    assert!(alert.contains("ALERT dead: f/a has used up its attempts"), "{alert}");
+    let shown = root.ok(&["task", "show", "f/a"]);
+    assert_eq!(
+        shown.matches("ended with exit code 1").count(),
+        3,
+        "the task's reason, and that of each attempt: {shown}"
+    );
+    assert!(shown.contains("the-check-says-no") && shown.contains("+x"), "{shown}");
     assert!(root.ok(&["report", "f/a"]).contains("the-check-says-no"));
     let order = fs::read_dir(root.path("data/spool/kaede.work/done")).unwrap().count();
     assert_eq!(order, 2, "both orders were acknowledged");
     assert_eq!(root.commits(), Vec::<String>::new());
+    let branches = root.git(&["for-each-ref", "--format=%(refname:short)", "refs/heads/miyabi"]);
+    for attempt in root.json(&["task", "show", "f/a"])["attempts"].as_array().unwrap() {
+        let (branch, log) = (attempt["branch"].as_str().unwrap(), attempt["log"].as_str().unwrap());
+        assert!(branches.lines().any(|line| line == branch), "{branch} is kept: {branches}");
+        assert!(fs::read_to_string(root.path(log)).unwrap().contains("the-check-says-no"), "{log} is kept");
+    }
+    root.ok(&["task", "cancel", "f/a"]);
+    assert!(!root.ok(&["status"]).contains("ALERT dead"), "it is over when somebody has seen to it");
+}
+
+#[test]
+fn the_same_key_never_makes_a_second_run_also_after_a_restart() {
+    let mut root = Root::new(&team());
+    root.up();
+    let submit = |root: &Root, text: &str| {
+        let output = root.run(&["submit", "--repo", "none", "--key", "nightly/28", "--run", text]);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap().trim().to_owned())
+    };
+    let (_, id) = submit(&root, "true");
+    assert_eq!(submit(&root, "true"), (Some(0), id.clone()), "while it runs, or when it is done");
+    root.wait_event("report-accepted", &id);
+    root.kill_supervisor();
+    root.up();
+    assert_eq!(submit(&root, "true"), (Some(0), id.clone()));
+    let said = root.json(&["submit", "--repo", "none", "--key", "nightly/28", "--run", "true"]);
+    assert_eq!((&said["id"], &said["repeated"]), (&id.into(), &true.into()));
+    assert_eq!(submit(&root, "false"), (Some(4), String::new()), "another order needs another key");
+    fs::write(root.path("order.json"), r#"{"run": "true", "repo": "none", "key": "nightly/28"}"#).unwrap();
+    let file = root.path("order.json").display().to_string();
+    assert_eq!(root.json(&["submit", "--file", &file])["repeated"], true);
+    assert_eq!(root.json(&["task", "list"]).as_array().unwrap().len(), 1);
 }
 
 #[test]
@@ -133,6 +175,8 @@ fn cancelling_a_task_ends_its_program() {
 #[test]
 fn two_agents_may_work_on_the_same_files_and_a_conflict_is_a_new_attempt() {
     let mut root = Root::new(&[("kaede", "codegen", ECHO), ("momiji", "codegen", ECHO)]);
+    // However busy the machine is.
+    root.configure("[scheduler]\nload_high = 0\n");
     root.up();
     let gate = root.path("gate");
     let wait = format!("until test -e {}; do sleep 0.05; done", gate.display());

@@ -7,7 +7,7 @@ use miyabi::model::agent::AgentSpec;
 use miyabi::model::beat::{Activity, Step};
 use miyabi::model::envelope::Envelope;
 use miyabi::model::id::{AgentId, EnvelopeId, Incarnation};
-use miyabi::model::order::{WorkOrder, attempt_key};
+use miyabi::model::order::{Expects, WorkOrder, attempt_key};
 use miyabi::model::report::Report;
 use miyabi::model::task::RepositoryChoice;
 use miyabi::runner::attempt::{Commit, Prepared};
@@ -378,6 +378,16 @@ impl World {
 
     fn prepare(&mut self, order: &WorkOrder) -> Prepared {
         let Some(place) = &order.workplace else { return Prepared::default() };
+        if let (Expects::Proof, Some(start)) = (order.expects, &place.start) {
+            let commit = Commit {
+                id: start.commit.clone(),
+                base: start.base.clone(),
+                branch: place.branch.clone(),
+                diff: "+a line".to_owned(),
+                protected: Vec::new(),
+            };
+            return Prepared { base: Some(start.base.clone()), recovered: Some(commit) };
+        }
         let unreported = order.previous.iter().flat_map(|previous| &previous.unreported);
         let branches = &self.git.repository(&place.repository).branches;
         let recovered = unreported

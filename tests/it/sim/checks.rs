@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use miyabi::core::effect::Merge;
 use miyabi::core::event::{Event, Evidence, MergeResult};
-use miyabi::core::fact::{Budget, DownCause, Fact, Recorded, Then};
+use miyabi::core::fact::{Budget, DownCause, Fact, Keyed, Recorded, Then};
+use miyabi::core::merging::REBASES_MAX;
 use miyabi::core::snapshot::TaskState;
 use miyabi::core::state::{Phase, TaskRecord};
 use miyabi::model::alert::Alert;
-use miyabi::model::id::{AgentId, EnvelopeId, Incarnation, RunId, TaskId};
+use miyabi::model::id::{AgentId, EnvelopeId, Incarnation, RepositoryName, RunId, TaskId};
 use miyabi::model::plan::MergeMode;
 use miyabi::model::report::{CheckResult, FailureKind, Outcome, Report};
 use miyabi::model::request::RequestId;
@@ -47,6 +48,10 @@ pub(super) struct Checks {
     failures: BTreeMap<RunId, BTreeMap<Option<FailureClass>, u32>>,
     /// How many reviews of a run have asked for changes, by what was asked for: another text begins anew.
     pub(super) rounds: BTreeMap<(RunId, String), u32>,
+    /// Whose work is finished and not merged, in the order in which it was finished.
+    pub(super) lines: BTreeMap<RepositoryName, Vec<(TaskId, RunId)>>,
+    /// Commits whose checks have passed, and the commits below them.
+    pub(super) proven: BTreeSet<(String, String)>,
     /// Commits that a review let pass.
     pub(super) reviewed: BTreeSet<(RunId, String)>,
     /// What was seen of an agent since its newest beat.
@@ -231,6 +236,9 @@ impl World {
                 self.check_admission(task, agent);
                 self.check_stage(task, stage, agent);
             }
+            Fact::TaskAccepted { task, key: Some(Keyed { key, .. }), .. } if self.shadow.keys.contains_key(key) => {
+                self.checks.fail(format!("{task} is accepted with {key}, which was accepted before"));
+            }
             Fact::SlaMissed { task, due } => self.check_late(task, *due, recorded.at),
             Fact::AttemptStalled { task, agent, still_ms, .. } => self.check_stalled(task, agent, *still_ms),
             Fact::AlertRaised { alert } if self.shadow.alerts.contains_key(&alert.key()) => {
@@ -247,8 +255,13 @@ impl World {
             Fact::RunScheduled { task, at } => self.check_scheduled(task, *at, recorded.at),
             Fact::ReportAccepted { report, then } => {
                 self.checks.struck.insert(report.agent.clone(), report.failure);
+                self.note_proof(report);
                 self.check_report(report, then);
                 self.check_step(report, then);
+            }
+            Fact::Rebased { task, .. } => {
+                let run = self.shadow.tasks.get(task).map(|record| record.run);
+                self.begin_counting_anew(run);
             }
             Fact::Merged { task, attempt, commit, .. } => {
                 self.check_merged(task, *attempt, commit);
@@ -379,7 +392,8 @@ impl World {
 
     fn check_queued(&mut self, task: &TaskId, agent: &AgentId) {
         let Some(record) = self.shadow.tasks.get(task) else { return };
-        let needs = record.spec.needs.clone();
+        // What is checked again for its merge was begun before.
+        let needs = if record.waits_for_merge() { Vec::new() } else { record.spec.needs.clone() };
         if self.shadow.agents.get(agent).is_none_or(|record| record.down || record.hold.is_some()) {
             self.checks.fail(format!("{task} is given to {agent}, which is held or down"));
         }
@@ -404,7 +418,7 @@ impl World {
     }
 
     fn merges(&self, repository: &miyabi::model::id::RepositoryName) -> bool {
-        self.plan.repository(repository).is_some_and(|found| found.merge == MergeMode::Local)
+        self.plan.repository(repository).is_some_and(|found| found.merge != MergeMode::None)
     }
 
     /// Failures are counted for each stage, conflicts for the whole run.
@@ -418,7 +432,7 @@ impl World {
         match then {
             Then::Done | Then::Merge => {}
             Then::Stage { .. } | Then::Rework => self.begin_counting_anew(Some(record.run)),
-            Then::Retry { .. } | Then::GiveUp => {
+            Then::Retry { .. } | Then::Redo | Then::GiveUp => {
                 let counts = self.checks.failures.entry(record.run).or_default();
                 *counts.entry(class).or_default() += 1;
                 let limits = &record.spec.retry.limits;
@@ -434,7 +448,10 @@ impl World {
                     let text = format!("{task} has failed {count} times in one run, and may {}", limit + 1);
                     self.checks.fail(text);
                 }
-                if *then == Then::GiveUp && count <= limit {
+                if *then == Then::Redo {
+                    self.begin_counting_anew(Some(record.run));
+                }
+                if *then == Then::GiveUp && count <= limit && record.rebases < REBASES_MAX {
                     self.checks.fail(format!("{task} is given up before its attempts are used up"));
                 }
             }
@@ -461,7 +478,7 @@ impl World {
             return;
         }
         let kind = report.failure.unwrap_or(FailureKind::AgentFailed);
-        self.count_failure(&report.task, &record, kind.class(), then);
+        self.count_failure(&report.task, &record, record.class_of(kind), then);
     }
 
     fn check_merged(&mut self, task: &TaskId, attempt: u32, commit: &str) {
@@ -477,12 +494,13 @@ impl World {
 
     /// Called after a merge: one commit of a run, behind the commits of what its task needs.
     pub(super) fn check_merge(&mut self, merge: &Merge, result: &MergeResult) {
+        self.check_queue_step(merge, result);
         if !matches!(result, MergeResult::Merged { .. }) {
             return;
         }
         self.check_reviewed(merge);
-        let named = &self.git.repository(&merge.repository).branches;
-        let own = named.values().find(|commit| commit.id == merge.commit).and_then(|commit| commit.trailer.clone());
+        let own =
+            self.git.repository(&merge.repository).commit(&merge.commit).and_then(|commit| commit.trailer.clone());
         if own.as_deref() != Some(merge.trailer.as_str()) {
             let text = format!("{} is merged as {}, and its commit says {own:?}", merge.task, merge.trailer);
             self.checks.fail(text);
@@ -503,7 +521,7 @@ impl World {
         let mut open = Vec::new();
         for task in &snapshot.tasks {
             let fine = match task.state {
-                TaskState::Done | TaskState::Failed | TaskState::Cancelled => true,
+                TaskState::Done | TaskState::Dead | TaskState::Cancelled => true,
                 TaskState::Blocked if self.waits_for_its_time(&task.id, 0) => true,
                 TaskState::Blocked => task.stuck && task.reason.is_some(),
                 TaskState::Parked | TaskState::Ready | TaskState::Queued | TaskState::Leased | TaskState::Verifying => {
@@ -531,7 +549,19 @@ impl World {
             self.checks.fail(text);
         }
         self.check_commits();
+        self.check_dead();
         self.check_team();
+    }
+
+    /// The operator knows of every dead task, unless there are very many.
+    fn check_dead(&mut self) {
+        const TOLD_MAX: usize = 20;
+        let is_dead = |record: &&TaskRecord| matches!(record.phase, Phase::Failed { .. });
+        let dead = self.shadow.tasks.values().filter(is_dead).count();
+        let told = self.shadow.alerts.keys().filter(|key| key.starts_with("dead/")).count();
+        if told != dead.min(TOLD_MAX) {
+            self.checks.fail(format!("{dead} tasks are dead, and there are {told} alerts of such"));
+        }
     }
 
     fn check_commits(&mut self) {

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use miyabi::core::effect::Merge;
+use miyabi::core::effect::{Merge, Terms};
 use miyabi::core::event::MergeResult;
+use miyabi::core::state::Rebased;
 use miyabi::model::id::{RepositoryName, TaskId};
 
 /// A commit on an attempt's branch.
@@ -30,6 +31,8 @@ pub(super) struct Landed {
 #[derive(Debug, Default)]
 pub(super) struct Repository {
     pub(super) branches: BTreeMap<String, Committed>,
+    /// Commits that were put onto a newer one of the target branch, by their ids.
+    pub(super) replayed: BTreeMap<String, Committed>,
     pub(super) target: Vec<Landed>,
     /// While set, the repository must not be touched.
     pub(super) busy: Option<String>,
@@ -41,6 +44,18 @@ pub(super) struct Repository {
 pub(super) struct Git {
     pub(super) repositories: BTreeMap<RepositoryName, Repository>,
     commits: u64,
+}
+
+impl Repository {
+    pub(super) fn commit(&self, id: &str) -> Option<&Committed> {
+        self.branches.values().find(|commit| commit.id == id).or_else(|| self.replayed.get(id))
+    }
+
+    fn land(&mut self, merge: &Merge, id: String, part: u64) -> MergeResult {
+        let (trailer, task) = (merge.trailer.clone(), merge.task.clone());
+        self.target.push(Landed { id: id.clone(), trailer, task, part });
+        MergeResult::Merged { commit: id }
+    }
 }
 
 impl Git {
@@ -71,16 +86,37 @@ impl Git {
         if let Some(reason) = &repository.busy {
             return MergeResult::NotNow { reason: reason.clone() };
         }
-        let Some(commit) = repository.branches.values().find(|commit| commit.id == merge.commit) else {
-            return MergeResult::NotNow { reason: format!("there is no commit {}", merge.commit) };
+        let Some(commit) = repository.commit(&merge.commit).cloned() else {
+            return MergeResult::Gone { detail: merge.commit.clone() };
         };
+        let head = format!("base-{}", repository.target.len());
+        let proven = match &merge.terms {
+            Terms::Fits => None,
+            Terms::Proven { rebased: Some(Rebased { commit, onto }) } if *onto == head => Some(commit.clone()),
+            Terms::Proven { .. } if commit.base == head => Some(commit.id.clone()),
+            Terms::Proven { .. } => Some(String::new()),
+        };
+        if let Some(id) = proven.filter(|id| !id.is_empty()) {
+            return repository.land(merge, id, commit.part);
+        }
         let base: usize = merge.base.trim_start_matches("base-").parse().unwrap();
         if commit.fragile && repository.target[base..].iter().any(|landed| landed.part == commit.part) {
             return MergeResult::Conflict { detail: format!("both change part {}", commit.part) };
         }
-        let landed =
-            Landed { id: id.clone(), trailer: merge.trailer.clone(), task: merge.task.clone(), part: commit.part };
-        repository.target.push(landed);
-        MergeResult::Merged { commit: id }
+        if merge.terms != Terms::Fits {
+            let commit = Committed { id: id.replace("landed", "replayed"), base: head.clone(), ..commit };
+            let rebased = Rebased { commit: commit.id.clone(), onto: head };
+            repository.replayed.insert(commit.id.clone(), commit);
+            return MergeResult::Rebased(rebased);
+        }
+        repository.land(merge, id, commit.part)
+    }
+
+    /// Somebody else lets the target branch go on.
+    pub(super) fn push_foreign(&mut self, name: &RepositoryName, part: u64) {
+        self.commits += 1;
+        let id = format!("foreign-{}", self.commits);
+        let task = TaskId::new("somebody/else").unwrap();
+        self.repository(name).target.push(Landed { trailer: id.clone(), id, task, part });
     }
 }

@@ -15,6 +15,7 @@ mod git;
 mod news;
 mod operator;
 mod program;
+mod queue;
 mod scenario;
 mod scheduling;
 mod spool;
@@ -116,6 +117,11 @@ fn nothing_that_must_hold_is_broken_in_the_next_150_histories() {
     run_all(151..=300);
 }
 
+#[test]
+fn a_merge_queue_holds_what_must_hold_in_100_histories() {
+    run_worlds(1..=100, World::queued);
+}
+
 /// A sample in CI; `MIYABI_SIM_DAYS=0..10000 cargo nextest run sim::healthy` watches ten thousand days.
 #[test]
 fn healthy_but_slow_agents_are_never_restarted() {
@@ -130,7 +136,8 @@ fn the_histories_that_are_asked_for_are_good() {
     if seeds.end - seeds.start == 1 {
         eprintln!("{}", explain(seeds.start, "this is what happened", World::new));
     }
-    run_all(seeds);
+    run_all(seeds.clone());
+    run_worlds(seeds, World::queued);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use miyabi::core::event::{Branches, Event, FileRead};
 use miyabi::model::fault::{Fault, Place};
-use miyabi::model::id::{AgentId, PoolName, RepositoryName, TaskId};
+use miyabi::model::id::{AgentId, PoolName, RepositoryName, SubmissionKey, TaskId};
 use miyabi::model::request::{Request, RequestId, Submission};
 use miyabi::model::task::{Assignee, NoChange, PoolSpec, RepositoryChoice, TaskFile, TaskSpec, Work};
 
@@ -178,7 +178,14 @@ impl World {
         self.ask(request);
     }
 
+    /// Asks for a new order with a key of its own, or in a queued world now and then for an old one once more.
     fn submission(&mut self, tasks: &[TaskId]) -> Request {
+        if self.keyed
+            && self.queue_rng.chance(300_000)
+            && let Some(again) = self.queue_rng.pick(&self.submitted)
+        {
+            self.ask(Request::Submit(Box::new(again)));
+        }
         let spec = scenario::spec(&mut self.rng, tasks);
         let (agent, role) = match spec.assignee {
             Assignee::Agent(agent) => (Some(agent), None),
@@ -188,7 +195,9 @@ impl World {
             RepositoryChoice::None => RepositoryName::new("none").ok(),
             RepositoryChoice::Named(name) => Some(name),
         };
-        Request::Submit(Box::new(Submission {
+        let key = SubmissionKey::new(format!("key-{}", self.submitted.len())).ok();
+        let submission = Submission {
+            key,
             agent,
             role,
             prompt: Some("do it".to_owned()),
@@ -200,7 +209,9 @@ impl World {
             timeout_ms: spec.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap()),
             priority: spec.priority,
             retry: Some(spec.retry),
-        }))
+        };
+        self.submitted.push(submission.clone());
+        Request::Submit(Box::new(submission))
     }
 
     pub(super) fn ask(&mut self, request: Request) {

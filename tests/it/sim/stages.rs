@@ -59,6 +59,9 @@ impl World {
     /// Called when an attempt is about to be queued; the shadow is the state before it.
     pub(super) fn check_stage(&mut self, task: &TaskId, stage: &StageName, agent: &AgentId) {
         let Some(record) = self.shadow.tasks.get(task).cloned() else { return };
+        if *stage == StageKind::Recheck.name() {
+            return self.check_recheck(task);
+        }
         let kind: StageKind = stage.as_str().parse().unwrap();
         let works_as = self.settings_of(agent).role;
         match kind {
@@ -72,6 +75,8 @@ impl World {
             StageKind::PullRequest => {
                 self.checks.fail(format!("{task} is at {stage}, and nothing here is a pull request"));
             }
+            // It is no stage of a workflow.
+            StageKind::Recheck => {}
             StageKind::Deploy => {
                 let target = repository_of(&record.spec.repository).cloned().map(|name| self.git.repository(&name));
                 let is_there = target
@@ -122,6 +127,7 @@ impl World {
                     self.checks.fail(format!("{} goes back, and its review said {:?}", report.task, report.outcome));
                 }
             }
+            (true, Then::Redo) => self.checks.fail(format!("{} is thrown back by a review", report.task)),
             (true, Then::Done | Then::Merge | Then::Stage { .. }) => {
                 if report.outcome != Outcome::Done {
                     self.checks.fail(format!("{} goes on, and its review said {:?}", report.task, report.outcome));
@@ -135,7 +141,7 @@ impl World {
                 self.checks.fail(format!("{} is done without a review", report.task));
             }
             (true | false, Then::Retry { .. } | Then::GiveUp)
-            | (false, Then::Done | Then::Merge | Then::Stage { .. }) => {}
+            | (false, Then::Done | Then::Merge | Then::Redo | Then::Stage { .. }) => {}
         }
     }
 

@@ -186,6 +186,7 @@ impl World {
         if let Err(illegal) = self.shadow.apply(&read) {
             self.checks.fail(format!("a recorded fact does not fit: {illegal}"));
         }
+        self.follow_line(&read);
         self.journal.facts.push(text);
         // Time goes on also when nothing happens: what is blocked for good becomes late.
         let is_late = match &read.fact {
@@ -317,6 +318,7 @@ impl World {
                 self.soon(after, Happening::News { life, event: Box::new(event) });
             }
             Effect::Merge(merge) => {
+                self.disturb(&merge);
                 let result = self.git.merge(&merge);
                 self.tell(|| format!("  git: {} {result:?}", merge.task));
                 self.check_merge(&merge, &result);

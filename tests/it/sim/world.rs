@@ -11,7 +11,7 @@ use miyabi::model::beat::Beat;
 use miyabi::model::freeze::PastFreeze;
 use miyabi::model::id::AgentId;
 use miyabi::model::plan::Plan;
-use miyabi::model::request::RequestId;
+use miyabi::model::request::{RequestId, Submission};
 use miyabi::model::time::Timestamp;
 use miyabi::runner;
 
@@ -139,6 +139,12 @@ pub(super) struct World {
     pub(super) team_rng: Rng,
     /// Decides what reviews say, so that histories without them stay the same.
     pub(super) stage_rng: Rng,
+    /// Decides what there is besides where a queue is, so that histories without one stay the same.
+    pub(super) queue_rng: Rng,
+    /// Whether orders are submitted more than once.
+    pub(super) keyed: bool,
+    /// What was submitted.
+    pub(super) submitted: Vec<Submission>,
     /// The supervisor's decisions, while its process lives.
     pub(super) core: Option<Box<Core>>,
     pub(super) life: u64,
@@ -215,6 +221,9 @@ impl World {
             full: plan.clone(),
             team_rng: Rng::new(seed ^ 0x7ea3),
             stage_rng: Rng::new(seed ^ 0x57a6),
+            queue_rng: Rng::new(seed ^ 0x9e0e),
+            keyed: false,
+            submitted: Vec::new(),
             plan,
             core: None,
             life: 0,
