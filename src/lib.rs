@@ -9,6 +9,7 @@
 //! - [`runner`]: the process in a pane.
 //! - [`daemon`]: the supervisor's loop; the only importer of both `core` and `io`.
 //! - [`control`]: the contract between the supervisor and those who ask.
+//! - [`http`]: what is answered over HTTP: GitHub's webhooks.
 //! - [`cli`]: the command line.
 
 pub mod cli;
@@ -17,6 +18,7 @@ pub mod control;
 pub mod core;
 pub mod daemon;
 pub mod drivers;
+pub mod http;
 pub mod io;
 pub mod model;
 pub mod runner;

@@ -6,8 +6,11 @@ use std::path::PathBuf;
 
 use crate::model::secret::Secret;
 
-/// The variable that names the descriptor through which a token was handed over.
+/// The variable that names the descriptor through which secrets were handed over.
 const HANDED: &str = "MIYABI_TOKEN_FD";
+
+/// The most bytes of secrets that are handed over; a pipe has room for them.
+const HANDED_BYTES_MAX: usize = 32 * 1024;
 
 /// Everything that the process was given besides its arguments.
 ///
@@ -29,8 +32,10 @@ pub struct Environment {
     pub github_api: Option<String>,
     /// The service manager's credential `github_token`, which nobody else sees.
     pub github_credential: Option<Secret>,
-    /// The token that an earlier self of this process took out of its environment.
-    pub handed_token: Option<Secret>,
+    /// The service manager's credential `webhook_secret`.
+    pub webhook_credential: Option<Secret>,
+    /// The secrets that an earlier self of this process took out of its environment, by their variables.
+    pub handed: BTreeMap<String, Secret>,
     /// `NO_COLOR`: set and not empty means no colours.
     pub no_color: bool,
     /// `CLICOLOR_FORCE`: set and neither empty nor `0` means colours even without a terminal.
@@ -79,55 +84,79 @@ impl Environment {
             stderr_is_terminal: std::io::stderr().is_terminal(),
             ..Self::from_variables(all).with_credentials()
         }
-        .with_handed_token()
+        .with_handed_secrets()
     }
 
     /// Returns the token for GitHub, which is in a variable of this name unless it came in a safer way.
     #[must_use]
     pub fn github_token(&self, variable: &str) -> Option<Secret> {
-        let open = || self.all.get(variable).filter(|token| !token.is_empty()).cloned().map(Secret::new);
-        self.github_credential.clone().or_else(|| self.handed_token.clone()).or_else(open)
+        self.github_credential.clone().or_else(|| self.secret(variable))
     }
 
-    /// Begins this process anew without a variable that holds a secret: whatever it starts would inherit it, and whoever may
-    /// look at its environment would see it. The value goes through a pipe.
+    /// Returns the secret of the webhooks, which is in a variable of this name unless it came in a safer way.
+    #[must_use]
+    pub fn webhook_secret(&self, variable: &str) -> Option<Secret> {
+        self.webhook_credential.clone().or_else(|| self.secret(variable))
+    }
+
+    fn secret(&self, variable: &str) -> Option<Secret> {
+        let open = || self.all.get(variable).filter(|secret| !secret.is_empty()).cloned().map(Secret::new);
+        self.handed.get(variable).cloned().or_else(open)
+    }
+
+    /// Begins this process anew without the variables that hold secrets: whatever it starts would inherit them, and whoever may
+    /// look at its environment would see them. The values go through a pipe, with what was handed over before.
     ///
     /// # Errors
     /// Returns only when the process could not begin anew.
-    pub fn begin_without(&self, variable: &str, secret: &Secret) -> std::io::Error {
+    pub fn begin_without(&self, variables: &[&str]) -> std::io::Error {
         use std::io::Write;
         use std::os::fd::AsRawFd;
         use std::os::unix::process::CommandExt;
 
         let begin = || -> std::io::Result<std::io::Error> {
             let (reader, mut writer) = std::io::pipe()?;
-            // A token fits into the pipe many times over, so nobody has to read yet.
-            writer.write_all(secret.expose().as_bytes())?;
+            let open = variables.iter().filter_map(|name| Some(((*name).to_owned(), self.all.get(*name)?.as_str())));
+            let handed = self.handed.iter().map(|(name, secret)| (name.clone(), secret.expose()));
+            let secrets: BTreeMap<String, &str> = handed.chain(open).collect();
+            let text = serde_json::to_string(&secrets)?;
+            if text.len() > HANDED_BYTES_MAX {
+                return Err(std::io::Error::other("the secrets are too long"));
+            }
+            // They fit into the pipe, so nobody has to read yet.
+            writer.write_all(text.as_bytes())?;
             drop(writer);
             rustix::io::fcntl_setfd(&reader, rustix::io::FdFlags::empty())?;
             let mut arguments = std::env::args_os();
             let name = arguments.next().unwrap_or_else(|| "miyabi".into());
             let mut command = std::process::Command::new(&self.program);
-            command.arg0(name).args(arguments).env_remove(variable).env(HANDED, reader.as_raw_fd().to_string());
+            command.arg0(name).args(arguments).env(HANDED, reader.as_raw_fd().to_string());
+            for variable in variables {
+                command.env_remove(variable);
+            }
             Ok(command.exec())
         };
         begin().unwrap_or_else(|error| error)
     }
 
-    /// Takes the token that was handed over through a pipe.
-    fn with_handed_token(mut self) -> Self {
+    /// Takes the secrets that were handed over through a pipe.
+    fn with_handed_secrets(mut self) -> Self {
         let number = self.all.remove(HANDED).and_then(|number| number.parse::<u32>().ok());
         let read = number.and_then(|number| std::fs::read_to_string(format!("/proc/self/fd/{number}")).ok());
-        self.handed_token = read.filter(|token| !token.is_empty()).map(Secret::new);
+        let secrets: BTreeMap<String, String> =
+            read.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        self.handed = secrets.into_iter().map(|(name, secret)| (name, Secret::new(secret))).collect();
         self
     }
 
     /// Takes what the service manager hands over in files that only this process can read.
     fn with_credentials(mut self) -> Self {
-        let folder = self.all.get("CREDENTIALS_DIRECTORY").filter(|folder| !folder.is_empty());
-        let token = folder.and_then(|folder| std::fs::read_to_string(PathBuf::from(folder).join("github_token")).ok());
-        let token = token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
-        self.github_credential = token.map(Secret::new);
+        let folder = self.all.get("CREDENTIALS_DIRECTORY").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+        let read = |name: &str| {
+            let text = std::fs::read_to_string(folder.as_ref()?.join(name)).ok()?;
+            Some(text.trim().to_owned()).filter(|text| !text.is_empty()).map(Secret::new)
+        };
+        (self.github_credential, self.webhook_credential) = (read("github_token"), read("webhook_secret"));
         self
     }
 
@@ -142,7 +171,8 @@ impl Environment {
             log_format: text("MIYABI_LOG_FORMAT"),
             github_api: text("MIYABI_GITHUB_API"),
             github_credential: None,
-            handed_token: None,
+            webhook_credential: None,
+            handed: BTreeMap::new(),
             no_color: text("NO_COLOR").is_some(),
             color_forced: text("CLICOLOR_FORCE").is_some_and(|value| value != "0"),
             term: text("TERM"),

@@ -72,6 +72,17 @@ fn draw(context: &Context, view: &GithubView, now: Timestamp) -> String {
     for trouble in &writes.troubles {
         text.push_str(&format!("{:<12} {}\n", "", context.out.color.paint(Tone::Bad, trouble)));
     }
+    if let Some(webhook) = &view.webhook {
+        let last =
+            webhook.last.map_or_else(|| "none yet".to_owned(), |at| format!("{} ago", when::short(now.since(at))));
+        text.push_str(&format!(
+            "webhooks     at {}: {} kept, {} repeated, {} refused; the last {last}\n",
+            webhook.listen, webhook.received, webhook.repeated, webhook.refused
+        ));
+        if let Some(trouble) = &webhook.trouble {
+            text.push_str(&format!("{:<12} {}\n", "", context.out.color.paint(Tone::Bad, trouble)));
+        }
+    }
     section(&mut text, "not trusted", &view.not_trusted);
     section(&mut text, "conflicts", &view.conflicts);
     if !view.tasks.is_empty() {

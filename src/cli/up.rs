@@ -20,11 +20,21 @@ pub fn run(context: &Context) -> Result {
     let plan = context.plan()?;
     let variable = &plan.github.token_env;
     let token = context.environment.github_token(variable);
-    if let Some(token) = token.as_ref().filter(|_| context.environment.all.contains_key(variable)) {
-        return Err(Failure::new(Kind::Failed, context.environment.begin_without(variable, token))
-            .hint("the token must not stay in the supervisor's environment; give it as a credential instead"));
+    let hook = plan.github.webhook.as_ref().map(|webhook| webhook.secret_env.as_str());
+    let open: Vec<&str> = std::iter::once(variable.as_str())
+        .chain(hook)
+        .filter(|name| context.environment.all.contains_key(*name))
+        .collect();
+    if !open.is_empty() {
+        return Err(Failure::new(Kind::Failed, context.environment.begin_without(&open))
+            .hint("secrets must not stay in the supervisor's environment; give them as credentials instead"));
     }
-    if token.is_some() {
+    let webhook_secret = hook.and_then(|name| context.environment.webhook_secret(name));
+    if let Some(name) = hook.filter(|_| webhook_secret.is_none()) {
+        return Err(Failure::say(Kind::Invalid, format!("[github.webhook] needs its secret in {name}"))
+            .hint("set it to the secret that GitHub's page for webhooks was given, or take the table out"));
+    }
+    if token.is_some() || webhook_secret.is_some() {
         // Nobody of the same user may look into this process any more; without that the rest is worth less.
         let quiet = rustix::process::DumpableBehavior::NotDumpable;
         rustix::process::set_dumpable_behavior(quiet).map_err(std::io::Error::from)?;
@@ -37,6 +47,7 @@ pub fn run(context: &Context) -> Result {
         environment: context.environment.all.clone(),
         program: context.environment.program.clone(),
         github_token: token.filter(|_| plan.uses_github()),
+        webhook_secret: webhook_secret.filter(|_| plan.uses_github()),
     };
     let ended = runtime.block_on(start::run(options));
     // Blocking work that does not end, such as a hung file system, must not keep the process alive.

@@ -148,6 +148,7 @@ mod tests {
             "limits",
             "restart",
             "[[github.route]]",
+            "[github.webhook]",
         ];
         assert_eq!(headings, expected);
     }

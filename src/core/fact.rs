@@ -16,7 +16,7 @@ use crate::model::task::{FailureClass, TaskSpec};
 use crate::model::time::Timestamp;
 
 /// The version of [`Fact`]'s JSON form; older versions are still read.
-pub const FACT_VERSION: i64 = 4;
+pub const FACT_VERSION: i64 = 5;
 
 /// Something that has happened and must never be forgotten.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

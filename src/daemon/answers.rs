@@ -13,6 +13,7 @@ use crate::core::stages::stages_of;
 use crate::core::state::{AttemptRecord, TaskRecord};
 use crate::core::work::branch_of;
 use crate::io::{clock, systemd};
+use crate::model::github_view::GithubView;
 use crate::model::id::TaskId;
 use crate::model::request::RequestId;
 use crate::model::watching::WatchFaults;
@@ -93,7 +94,10 @@ impl Supervisor {
                 self.reloads.insert(id);
                 self.hands.read_team(&mut self.tasks, id);
             }
-            Call::Github => answer.value(&self.core.github_view(clock::now())),
+            Call::Github => {
+                let view = self.core.github_view(clock::now());
+                answer.value(&GithubView { webhook: self.hands.webhook_view(), ..view });
+            }
             Call::Route { issue } => match self.core.explain_route(&issue) {
                 Some(route) => answer.value(&route),
                 None => answer.error(

@@ -11,6 +11,7 @@ use crate::io::git::publish::{self, CaughtUp, Push, Pushed, Remote};
 use crate::io::github::client::Client;
 use crate::model::fault::with_causes;
 use crate::model::github::{API_URL, Publish, Trouble, Write, Written};
+use crate::model::github_view::WebhookView;
 use crate::model::id::{RepositoryName, RepositorySlug};
 use crate::model::layout::Layout;
 use crate::model::plan::{MergeMode, Plan};
@@ -19,6 +20,7 @@ use crate::tasks::Tasks;
 
 use super::hands::send;
 use super::turn::Input;
+use super::webhooks::Inbox;
 
 /// The way to GitHub.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub(super) struct Github {
     inputs: mpsc::Sender<Input>,
     /// The client for the address that was asked last.
     client: Mutex<Option<(String, Arc<Client>)>>,
+    /// Where webhooks are received.
+    inbox: Option<Inbox>,
 }
 
 /// Where a repository's commits are.
@@ -38,8 +42,25 @@ struct Place {
 }
 
 impl Github {
-    pub(super) fn new(token: Option<Secret>, layout: &Layout, inputs: mpsc::Sender<Input>) -> Self {
-        Self { token, layout: layout.clone(), inputs, client: Mutex::default() }
+    pub(super) fn new(
+        token: Option<Secret>,
+        layout: &Layout,
+        inputs: mpsc::Sender<Input>,
+        inbox: Option<Inbox>,
+    ) -> Self {
+        Self { token, layout: layout.clone(), inputs, client: Mutex::default(), inbox }
+    }
+
+    /// Tells the loop once more of the webhooks that wait.
+    pub(super) fn sweep(&self) {
+        if let Some(inbox) = &self.inbox {
+            inbox.sweep();
+        }
+    }
+
+    /// Shows the receiving side of webhooks.
+    pub(super) fn webhook_view(&self) -> Option<WebhookView> {
+        self.inbox.as_ref().map(Inbox::view)
     }
 
     /// Starts one effect.
@@ -55,6 +76,20 @@ impl Github {
                 let event = GithubEvent::Discovered { repository, asked, found, quota };
                 send(&inputs, Event::Github(Box::new(event))).await;
             }),
+            GithubEffect::LookAt { repository, what } => tasks.start("github", move |_| async move {
+                let found = match &client {
+                    Ok(client) => client.discover(&what).await.map(Box::new),
+                    Err(trouble) => Err(trouble.clone()),
+                };
+                let (asked, quota) = (what.asked, client.ok().and_then(|client| client.quota()));
+                let event = GithubEvent::LookedAt { repository, asked, found, quota };
+                send(&inputs, Event::Github(Box::new(event))).await;
+            }),
+            GithubEffect::Settle { ids } => {
+                if let Some(inbox) = &self.inbox {
+                    inbox.settle(ids);
+                }
+            }
             GithubEffect::Write { task, repository, slug, issue, write } => {
                 let place = self.place(plan, &repository);
                 tasks.start("github", move |_| async move {

@@ -12,6 +12,7 @@ use crate::core::event::{Branches, Event, MergeResult, OrderPlace, PaneFound, Ro
 use crate::io::tmux::TmuxError;
 use crate::io::{freeze, git, resources};
 use crate::model::fault::with_causes;
+use crate::model::github_view::WebhookView;
 use crate::model::id::{AgentId, EnvelopeId, Mailbox};
 use crate::model::layout::Layout;
 use crate::model::plan::Plan;
@@ -26,6 +27,7 @@ use super::merging;
 use super::panes::Panes;
 use super::start::{self, Options};
 use super::turn::Input;
+use super::webhooks::Inbox;
 
 /// Everything that effects need.
 pub(super) struct Hands {
@@ -44,10 +46,11 @@ impl Hands {
         plan: &Plan,
         inputs: mpsc::Sender<Input>,
         desk: Desk,
+        webhooks: Option<Inbox>,
     ) -> Self {
         let panes = Panes::new(options, layout, plan, inputs.clone(), desk.clone());
         let environment = options.environment.clone();
-        let github = Github::new(options.github_token.clone(), layout, inputs.clone());
+        let github = Github::new(options.github_token.clone(), layout, inputs.clone(), webhooks);
         Self { layout: layout.clone(), inputs, desk, panes, environment, github }
     }
 
@@ -79,6 +82,16 @@ impl Hands {
 
     pub(super) fn tmux_socket(&self) -> &str {
         self.panes.socket()
+    }
+
+    /// Tells the loop once more of the webhooks that wait.
+    pub(super) fn sweep_webhooks(&self) {
+        self.github.sweep();
+    }
+
+    /// Shows the receiving side of webhooks.
+    pub(super) fn webhook_view(&self) -> Option<WebhookView> {
+        self.github.webhook_view()
     }
 
     pub(super) fn sweep_reports(&self) {

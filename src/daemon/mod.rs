@@ -17,3 +17,4 @@ pub mod repair;
 pub mod start;
 mod streams;
 mod turn;
+mod webhooks;

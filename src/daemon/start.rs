@@ -25,6 +25,7 @@ use crate::tasks::{self, Tasks};
 use super::desk::Desk;
 use super::hands::Hands;
 use super::turn::{Input, Supervisor};
+use super::webhooks::Inbox;
 
 /// How many inputs may wait for the loop. More than that means that it stands still, and those who send wait.
 const INPUTS_MAX: usize = 1_024;
@@ -47,6 +48,8 @@ pub struct Options {
     pub environment: BTreeMap<String, String>,
     /// The token for GitHub; in no environment, so that nothing that is started inherits it.
     pub github_token: Option<Secret>,
+    /// The secret of GitHub's webhooks; in no environment either.
+    pub webhook_secret: Option<Secret>,
     /// The `miyabi` program, absolute: what runs in the panes.
     pub program: PathBuf,
 }
@@ -217,7 +220,9 @@ async fn supervise(options: Options) -> Result<(), StartError> {
     let mut tasks = Tasks::new();
     let (inputs, inbox) = mpsc::channel(INPUTS_MAX);
     let desk = Desk::start(&mut tasks, &layout, &plan.spool, inputs.clone());
-    let hands = Hands::new(&options, &layout, &plan, inputs.clone(), desk);
+    let webhooks = plan.github.webhook.as_ref().zip(options.webhook_secret.clone());
+    let webhooks = webhooks.map(|(spec, secret)| Inbox::start(&mut tasks, &layout, spec, secret, inputs.clone()));
+    let hands = Hands::new(&options, &layout, &plan, inputs.clone(), desk, webhooks);
     hands.keep_connected(&mut tasks);
     hands.connect().await?;
 

@@ -242,6 +242,7 @@ impl Supervisor {
         self.take_beats(fresh);
         self.status_due.get_or_insert_with(Instant::now);
         self.hands.sweep_reports();
+        self.hands.sweep_webhooks();
         self.hands.look_at_panes(&mut self.tasks, &self.core);
         self.read_dag();
     }

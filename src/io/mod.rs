@@ -16,3 +16,4 @@ pub mod spool;
 pub mod systemd;
 pub mod tmux;
 pub mod watch;
+pub mod webhooks;

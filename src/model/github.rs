@@ -39,6 +39,9 @@ pub struct GithubSpec {
     pub routes: Vec<Route>,
     /// How fast may be written.
     pub pace: Pace,
+    /// Where GitHub tells what has changed, if it does.
+    #[serde(default)]
+    pub webhook: Option<WebhookSpec>,
 }
 
 impl Default for GithubSpec {
@@ -51,8 +54,35 @@ impl Default for GithubSpec {
             trust: Association::COLLABORATING.into(),
             routes: Vec::new(),
             pace: Pace::default(),
+            webhook: None,
         }
     }
+}
+
+/// `[github.webhook]`: where GitHub tells what has changed, before it is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebhookSpec {
+    /// The address, on loopback.
+    pub listen: String,
+    /// The name of the variable with the secret. The secret itself is no part of the plan.
+    pub secret_env: String,
+}
+
+/// Where GitHub's webhooks are received.
+pub const WEBHOOK_PATH: &str = "/webhooks/github";
+
+/// The variable that holds the secret of the webhook when nobody names another.
+pub const WEBHOOK_SECRET_ENV: &str = "MIYABI_WEBHOOK_SECRET";
+
+/// What a webhook has named: something may have changed there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// Its id, the same when it is sent again.
+    pub id: String,
+    /// The repository.
+    pub slug: RepositorySlug,
+    /// Issues and pull requests.
+    pub numbers: Vec<u64>,
 }
 
 /// How fast may be written with one token.
@@ -313,6 +343,8 @@ pub enum Reach {
     All,
     /// Whatever was changed at this time or later.
     Since(String),
+    /// Whatever these issues and pull requests are now.
+    These(Vec<u64>),
 }
 
 /// What a round of discovery has found.

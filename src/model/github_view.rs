@@ -21,12 +21,32 @@ pub struct GithubView {
     pub repositories: Vec<RepositoryView>,
     /// The queue of writes.
     pub writes: WritesView,
+    /// The receiving side of webhooks, if there is one.
+    #[serde(default)]
+    pub webhook: Option<WebhookView>,
     /// Issues with the label that nobody vouches for.
     pub not_trusted: Vec<NotTakenView>,
     /// Issues that cannot be taken for another reason.
     pub conflicts: Vec<NotTakenView>,
     /// Tasks that have something on GitHub.
     pub tasks: Vec<TaskOnGithubView>,
+}
+
+/// The receiving side of webhooks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebhookView {
+    /// Where it listens.
+    pub listen: String,
+    /// Why it cannot.
+    pub trouble: Option<String>,
+    /// How many deliveries were kept since the start.
+    pub received: u64,
+    /// How many came once more.
+    pub repeated: u64,
+    /// How many were refused because too many waited, or because the disk had no room.
+    pub refused: u64,
+    /// When the newest one came.
+    pub last: Option<Timestamp>,
 }
 
 /// One repository.

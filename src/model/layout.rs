@@ -71,6 +71,12 @@ impl Layout {
         self.data().join("publish").join(format!("{repository}.git"))
     }
 
+    /// Returns the folder of the deliveries of webhooks.
+    #[must_use]
+    pub fn webhooks(&self) -> PathBuf {
+        self.data().join("webhooks")
+    }
+
     /// Returns the folder of sockets, locks and heartbeats.
     #[must_use]
     pub fn run(&self) -> PathBuf {

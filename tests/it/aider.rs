@@ -28,7 +28,7 @@ const CHECK: &str = "python3 fizzbuzz.py | tail -n 3 | tr '\\n' ' ' | grep -x '1
 
 /// Finds a tool, by the variable that names it or where the script installs it.
 #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
-fn tool(variable: &str, installed: &str) -> Option<PathBuf> {
+pub(crate) fn tool(variable: &str, installed: &str) -> Option<PathBuf> {
     let named = std::env::vars().find(|(name, _)| name == variable).map(|(_, path)| PathBuf::from(path));
     let path = named.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(installed));
     if path.exists() {
@@ -41,13 +41,13 @@ fn tool(variable: &str, installed: &str) -> Option<PathBuf> {
 }
 
 /// A scripted model server.
-struct Model {
+pub(crate) struct Model {
     child: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Model {
-    fn start(program: &Path, folder: &Path, script: &str) -> Self {
+    pub(crate) fn start(program: &Path, folder: &Path, script: &str) -> Self {
         let answers = folder.join("answers.json");
         fs::write(&answers, script).unwrap();
         let mut child = Command::new(program)

@@ -11,7 +11,7 @@ use super::super::source::Span;
 use super::super::tree::{Node, Value};
 use crate::model::agent::AgentSpec;
 use crate::model::fault_code::Mistake;
-use crate::model::github::{Association, GithubSpec, Pace, Route, TRIGGER_LABEL};
+use crate::model::github::{Association, GithubSpec, Pace, Route, TRIGGER_LABEL, WEBHOOK_SECRET_ENV, WebhookSpec};
 use crate::model::id::{AgentId, Role};
 use crate::model::task::{Assignee, Priority};
 
@@ -53,6 +53,7 @@ pub(super) fn read(file: &Section<'_>, report: &mut Report<'_>) -> Option<Github
     let per_minute = section.field("writes_per_minute", report, writes);
     let per_hour = section.field("writes_per_hour", report, writes);
     let routes = read_routes(&section, report);
+    let webhook = read_webhook(&section, report);
     if let (Field::Given(reconcile, span), poll) = (&reconcile, poll.or(built_in.poll)?)
         && *reconcile < poll
     {
@@ -75,12 +76,21 @@ pub(super) fn read(file: &Section<'_>, report: &mut Report<'_>) -> Option<Github
             trust: trust.or(built_in.trust)?,
             routes: routes?,
             pace,
+            webhook: webhook?,
         },
     })
 }
 
 /// Tells of agents that would be given the token.
 pub(super) fn keep_token_from(agents: &[AgentSpec], github: &Github, report: &mut Report<'_>) {
+    let webhook = github.spec.webhook.as_ref().map(|webhook| &webhook.secret_env);
+    for agent in agents {
+        if let Some(name) = webhook.filter(|name| agent.env.contains(*name)) {
+            let message = format!("`{name}` holds the webhook's secret and must not be in the `env` of {}", agent.id);
+            let note = Note::new(Mistake::Contradiction, github.token_span, message);
+            report.add(note.help("whoever knows it can pretend to be GitHub"));
+        }
+    }
     let name = &github.spec.token_env;
     for agent in agents.iter().filter(|agent| agent.env.contains(name)) {
         let message = format!("`{name}` holds the supervisor's token and must not be in the `env` of {}", agent.id);
@@ -182,6 +192,34 @@ fn read_routes(github: &Section<'_>, report: &mut Report<'_>) -> Option<Vec<Rout
     }
     let routes: Vec<Option<Route>> = list.iter().map(|node| read_route(node, report)).collect();
     routes.into_iter().collect()
+}
+
+/// Reads `[github.webhook]`; `Some(None)` when there is none.
+fn read_webhook(github: &Section<'_>, report: &mut Report<'_>) -> Option<Option<WebhookSpec>> {
+    let Some(entry) = github.entry("webhook") else { return Some(None) };
+    let section = Section::open("webhook", &entry.node, entry.key_span, keys::agents::WEBHOOK.keys, report);
+    let listen = section.field("listen", report, loopback);
+    if listen == Field::Absent {
+        section.missing("the webhook", "listen", "write `listen = \"127.0.0.1:8787\"`", report);
+    }
+    let secret_env = section.field("secret_env", report, variable);
+    Some(Some(WebhookSpec { listen: listen.value()?, secret_env: secret_env.or(WEBHOOK_SECRET_ENV.to_owned())? }))
+}
+
+/// Reads an address that only this machine can reach.
+fn loopback(key: &str, node: &Node, report: &mut Report<'_>) -> Option<String> {
+    let text = read::text(key, node, report)?;
+    let port = ["127.0.0.1:", "[::1]:", "localhost:"].into_iter().find_map(|host| text.strip_prefix(host));
+    if port.and_then(|port| port.parse::<u16>().ok()).is_none_or(|port| port == 0) {
+        let note = Note::new(
+            Mistake::BadText,
+            node.span,
+            format!("`{key}` must be an address on loopback with a port, such as \"127.0.0.1:8787\""),
+        );
+        report.add(note.help("let a proxy with TLS, or a tunnel, take what comes from outside and hand it on"));
+        return None;
+    }
+    Some(text)
 }
 
 fn read_route(node: &Node, report: &mut Report<'_>) -> Option<Route> {

@@ -564,6 +564,34 @@ pub static GITHUB: Part = Part {
             "Who does what; write `[[github.route]]` once for each rule, at most 100 times. The first one whose label an issue has decides.",
             "route = [{ label = \"docs\", role = \"review\" }]",
         ),
+        key(
+            "webhook",
+            Shape::Table(&WEBHOOK),
+            Absent::Otherwise("GitHub is only asked"),
+            "Where GitHub tells what has changed, so that nobody waits for the next `poll`. Holds from the next start on.",
+            "webhook = { listen = \"127.0.0.1:8787\" }",
+        ),
+    ],
+};
+
+/// `[github.webhook]`.
+pub static WEBHOOK: Part = Part {
+    heading: "[github.webhook]",
+    keys: &[
+        key(
+            "listen",
+            Shape::Text,
+            Absent::Required,
+            "The address that is listened at: `127.0.0.1:PORT`, `[::1]:PORT` or `localhost:PORT`. A proxy or tunnel in front of it takes what comes from outside.",
+            "listen = \"127.0.0.1:8787\"",
+        ),
+        key(
+            "secret_env",
+            Shape::Text,
+            Absent::Value("MIYABI_WEBHOOK_SECRET"),
+            "The variable of the supervisor's environment that holds the webhook's secret. No agent may have it in its `env`. A credential `webhook_secret` of the service manager goes before it.",
+            "listen = \"127.0.0.1:8787\"\nsecret_env = \"HOOK_SECRET\"",
+        ),
     ],
 };
 

@@ -13,6 +13,7 @@ use crate::model::task::{Assignee, RepositoryChoice, TaskSpec, Work};
 use crate::model::time::Timestamp;
 
 use super::command::{self, Command};
+use super::hint::Hints;
 use super::route::{self, Trust};
 use super::state::{Change, GithubFact};
 use super::{Asked, Call, GithubEffect, NotTaken, ROUND_MAX, Sync, fence, outbox};
@@ -53,7 +54,8 @@ impl Core {
                 round.under_way = None;
                 round.trouble = Some("the last round did not end in time".to_owned());
             }
-            if paused || round.under_way.is_some() || round.next > now {
+            let is_looking = self.github.hints.get(&name).is_some_and(Hints::is_looking);
+            if paused || is_looking || round.under_way.is_some() || round.next > now {
                 continue;
             }
             let reach = match &round.since {
@@ -70,7 +72,7 @@ impl Core {
         }
     }
 
-    fn discovery(&self, name: &RepositoryName, reach: Reach) -> Option<Discover> {
+    pub(super) fn discovery(&self, name: &RepositoryName, reach: Reach) -> Option<Discover> {
         let on_github = self.plan.repository(name)?.github.as_ref()?;
         let pulls = self
             .durable
@@ -207,7 +209,7 @@ impl Core {
         }
     }
 
-    fn take(&mut self, repository: &RepositorySpec, found: &Found, all: bool) {
+    pub(super) fn take(&mut self, repository: &RepositorySpec, found: &Found, all: bool) {
         let Some(on_github) = &repository.github else { return };
         let mut present = BTreeSet::new();
         for issue in &found.issues {

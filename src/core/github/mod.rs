@@ -6,13 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::model::github::{Discover, Found, Issue, IssueRef, Quota, Trouble, Write, WriteKind, Written};
+use crate::model::github::{Delivery, Discover, Found, Issue, IssueRef, Quota, Trouble, Write, WriteKind, Written};
 use crate::model::id::{RepositoryName, RepositorySlug, TaskId};
 use crate::model::request::RequestId;
 use crate::model::time::Timestamp;
 
 pub mod command;
 pub mod fence;
+mod hint;
 mod intake;
 pub mod outbox;
 mod publish;
@@ -25,6 +26,7 @@ mod view;
 
 use super::Core;
 use super::effect::Effect;
+use hint::Hints;
 use state::GithubFact;
 
 /// How long a round of discovery may take before it counts as lost.
@@ -42,6 +44,18 @@ pub enum GithubEffect {
         repository: RepositoryName,
         /// What is to be looked at.
         what: Discover,
+    },
+    /// Look at what a webhook has named. Ends as [`GithubEvent::LookedAt`].
+    LookAt {
+        /// The repository.
+        repository: RepositoryName,
+        /// What is to be looked at.
+        what: Discover,
+    },
+    /// Deliveries of webhooks were handled. No answer: what is not noted is handled once more.
+    Settle {
+        /// Their ids.
+        ids: Vec<String>,
     },
     /// Write something. Ends as [`GithubEvent::Written`]; asking twice writes once.
     Write {
@@ -81,6 +95,19 @@ pub enum GithubEvent {
         /// What is left of the quota, if that was said.
         quota: Option<Quota>,
     },
+    /// A webhook has named something. Told twice, it is looked at once more.
+    Hinted(Delivery),
+    /// What a webhook has named was looked at.
+    LookedAt {
+        /// The repository.
+        repository: RepositoryName,
+        /// When it was asked for.
+        asked: Timestamp,
+        /// What was found.
+        found: Result<Box<Found>, Trouble>,
+        /// What is left of the quota, if that was said.
+        quota: Option<Quota>,
+    },
     /// A write has ended.
     Written {
         /// The task that it is about.
@@ -105,6 +132,8 @@ pub enum GithubEvent {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Live {
     rounds: BTreeMap<RepositoryName, Round>,
+    /// What webhooks have named.
+    hints: BTreeMap<RepositoryName, Hints>,
     quota: Option<Quota>,
     /// Until when nothing may be asked, and why.
     paused: Option<(Timestamp, String)>,
@@ -211,6 +240,11 @@ impl Core {
                 self.note_quota(quota);
                 self.on_discovered(&repository, asked, found);
             }
+            GithubEvent::Hinted(delivery) => self.on_hinted(delivery),
+            GithubEvent::LookedAt { repository, asked, found, quota } => {
+                self.note_quota(quota);
+                self.on_looked_at(&repository, asked, found);
+            }
             GithubEvent::Written { task, kind, written, quota } => {
                 self.note_quota(quota);
                 self.on_written(&task, kind, written);
@@ -235,6 +269,7 @@ impl Core {
         if self.github.paused.as_ref().is_some_and(|(until, _)| *until <= self.now) {
             self.github.paused = None;
         }
+        self.begin_hints();
         self.begin_rounds();
         self.begin_rework();
         self.begin_catching_up();
@@ -256,7 +291,13 @@ impl Core {
             None => self.github.write_at,
         };
         let catching = self.github.catching.values().map(|again| (again.at, "a merged pull request is fetched"));
-        rounds.chain(catching).chain(write.map(|at| (at, "something is written to GitHub"))).min_by_key(|(at, _)| *at)
+        let hints = self.github.hints.values().filter_map(|hints| hints.due(paused));
+        let hints = hints.map(|at| (at, "what a webhook has named is looked at"));
+        rounds
+            .chain(catching)
+            .chain(hints)
+            .chain(write.map(|at| (at, "something is written to GitHub")))
+            .min_by_key(|(at, _)| *at)
     }
 
     fn paused_until(&self) -> Timestamp {

@@ -46,6 +46,8 @@ impl Core {
                 last_hour: within(HOUR),
                 troubles: again.chain(catching).collect(),
             },
+            // Whoever listens knows.
+            webhook: None,
             not_trusted: self.github.untrusted.values().map(shown).collect(),
             conflicts: self.github.conflicts.values().map(shown).chain(self.blocked_in_circles()).collect(),
             tasks: self

@@ -181,7 +181,7 @@ impl Client {
         let since = match (&what.reach, newest) {
             (_, Some(newest)) => newest,
             (Reach::Since(since), None) => since.clone(),
-            (Reach::All, None) => begun.to_string(),
+            (Reach::All | Reach::These(_), None) => begun.to_string(),
         };
         let mut actors = BTreeMap::new();
         let mut issues = Vec::with_capacity(raw.len());
@@ -213,6 +213,18 @@ impl Client {
                 let path =
                     format!("/repos/{slug}/issues?state=all&sort=updated&direction=asc&per_page=100&since={since}");
                 self.list(&path).await
+            }
+            Reach::These(numbers) => {
+                let mut found = Vec::with_capacity(numbers.len());
+                for number in numbers {
+                    match self.get::<RawIssue>(&format!("/repos/{slug}/issues/{number}")).await {
+                        Ok(issue) => found.push(issue),
+                        // Deleted or transferred: the next look at everything sees that it is gone.
+                        Err(Trouble::Refused { status: 301 | 404 | 410, .. }) => {}
+                        Err(trouble) => return Err(trouble),
+                    }
+                }
+                Ok(found)
             }
             Reach::All => {
                 // A list by several labels would have only issues with all of them.

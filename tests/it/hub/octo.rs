@@ -20,6 +20,9 @@ pub(super) const US: &str = "miyabi-bot";
 /// The time of everything that is there from the beginning.
 const BEGINNING: &str = "2026-01-01T00:00:00Z";
 
+/// The time of the newest change: whoever asks for what has changed since any time of a real clock is told of it.
+const NEWEST: &str = "2999-01-01T00:00:00Z";
+
 /// What happens to a request instead of its usual way.
 #[derive(Debug, Clone)]
 pub(super) enum Fault {
@@ -43,6 +46,8 @@ pub(super) struct Points {
     pub(super) names: Vec<String>,
     /// At which step it dies, once.
     pub(super) kill: Option<(usize, Side)>,
+    /// At which kind of step it dies, once.
+    pub(super) kill_named: Option<(String, Side)>,
     pub(super) dead: bool,
 }
 
@@ -54,6 +59,9 @@ impl Points {
         }
         self.names.push(name.to_owned());
         let index = self.names.len() - 1;
+        if let Some((_, side)) = self.kill_named.take_if(|(kind, _)| kind == name) {
+            self.kill = Some((index, side));
+        }
         self.dead = self.kill == Some((index, Side::Before));
         (!self.dead).then_some(index)
     }
@@ -116,7 +124,7 @@ impl Octo {
         let issue = json!({
             "number": number, "title": format!("Issue {number}"), "body": "Please say hello.", "state": "open",
             "labels": [{"name": "auto-code"}], "user": {"login": "alice"}, "author_association": "OWNER",
-            "created_at": BEGINNING, "updated_at": BEGINNING,
+            "created_at": BEGINNING, "updated_at": NEWEST,
         });
         self.state().issues.insert(number, issue);
     }
@@ -124,6 +132,11 @@ impl Octo {
     /// Counts the requests of a kind that came.
     pub(super) fn count(&self, method: &str, path: &str) -> usize {
         self.state().log.iter().filter(|(m, p, _)| m == method && p.contains(path)).count()
+    }
+
+    /// Counts how often the list of issues was asked for.
+    pub(super) fn lists(&self) -> usize {
+        self.state().log.iter().filter(|(_, path, _)| path == "/repos/octo/app/issues").count()
     }
 
     /// Puts a comment of anybody on an issue or pull request.
@@ -207,6 +220,16 @@ impl State {
                 };
                 (200, Value::Array(self.issues.values().filter(fits).cloned().collect()))
             }
+            ("GET", ["issues", issue]) if *issue != "comments" => match self.issues.get(&number(issue)) {
+                Some(issue) => (200, issue.clone()),
+                None if self.pulls.contains_key(&number(issue)) => {
+                    let pull = json!({
+                        "number": number(issue), "state": "open", "updated_at": BEGINNING, "pull_request": {},
+                    });
+                    (200, pull)
+                }
+                None => (404, json!({"message": "Not Found"})),
+            },
             ("GET", ["issues", "comments"]) => (200, Value::Array(self.comments.clone())),
             ("GET", ["issues", issue, "comments"]) => (200, Value::Array(self.on(number(issue)))),
             ("POST", ["issues", issue, "comments"]) => {

@@ -14,7 +14,7 @@ use miyabi::core::github::{GithubEffect, GithubEvent};
 use miyabi::core::state::{Durable, Phase, TaskRecord};
 use miyabi::io::github::client::Client;
 use miyabi::model::beat::{Activity, Beat};
-use miyabi::model::github::{Publish, Trouble, Write, WriteKind, Written};
+use miyabi::model::github::{Delivery, Publish, Trouble, Write, WriteKind, Written};
 use miyabi::model::id::{AgentId, EnvelopeId, Incarnation, RepositoryName, TaskId};
 use miyabi::model::order::WorkOrder;
 use miyabi::model::report::{CheckResult, Outcome, REPORT_SCHEMA, Report};
@@ -59,6 +59,8 @@ pub(super) struct World {
     /// When each write began, of all lives.
     pub(super) writes: Vec<(Timestamp, WriteKind)>,
     pub(super) kills: usize,
+    /// The deliveries of webhooks that were handled.
+    pub(super) settled: Vec<String>,
 }
 
 fn app() -> RepositoryName {
@@ -93,6 +95,7 @@ impl World {
             reports: BTreeMap::new(),
             writes: Vec::new(),
             kills: 0,
+            settled: Vec::new(),
         };
         world.look_around();
         world
@@ -108,6 +111,11 @@ impl World {
 
     pub(super) fn is_done(&self, number: u64) -> bool {
         matches!(self.record(number).map(|record| &record.phase), Some(Phase::Done { .. }))
+    }
+
+    /// A webhook names something.
+    pub(super) fn hint(&mut self, delivery: Delivery) {
+        self.inbox.push_back(Event::Github(Box::new(GithubEvent::Hinted(delivery))));
     }
 
     /// Kills the supervisor at once.
@@ -298,6 +306,14 @@ impl World {
             GithubEffect::Discover { repository, what } => {
                 let found = self.client.discover(&what).await.map(Box::new);
                 GithubEvent::Discovered { repository, asked: what.asked, found, quota: None }
+            }
+            GithubEffect::LookAt { repository, what } => {
+                let found = self.client.discover(&what).await.map(Box::new);
+                GithubEvent::LookedAt { repository, asked: what.asked, found, quota: None }
+            }
+            GithubEffect::Settle { ids } => {
+                self.settled.extend(ids);
+                return;
             }
             GithubEffect::Write { task, issue, write, .. } => {
                 let kind = write.kind();

@@ -30,7 +30,11 @@ impl Hub {
     fn around(server: Server, agents: usize) -> Self {
         let names = ["kaede", "sakura", "tsubaki", "botan", "momiji"];
         let team: Vec<(&str, &str, &str)> = names.iter().take(agents).map(|name| (*name, "codegen", WORK)).collect();
-        let mut root = Root::new(&team);
+        Self::of_team(server, &team)
+    }
+
+    fn of_team(server: Server, team: &[(&str, &str, &str)]) -> Self {
+        let mut root = Root::new(team);
         let remote = root.path("remote.git");
         root.git(&["clone", "-q", "--bare", ".", remote.to_str().unwrap()]);
         let config = fs::read_to_string(root.path("agents.toml")).unwrap();

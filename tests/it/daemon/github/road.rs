@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Hub;
-use super::server::{Held, Response, Trap};
+use super::server::{Held, Response, Server, Trap};
+use super::{Hub, WORK};
+use crate::aider::{Model, tool};
 
 #[test]
 fn an_issue_becomes_one_pull_request_and_one_comment_and_is_done_when_somebody_merges() {
@@ -284,6 +286,78 @@ fn a_review_that_requests_changes_sends_the_work_back_to_its_author() {
     assert_eq!(log.lines().count(), 2, "the round replaces the commit before it: {log}");
 }
 
+/// Lets GitHub's webhooks come to a supervisor that asks by itself only once an hour; the emulator signs and sends them.
+fn hooked(hub: &mut Hub) -> u16 {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let path = hub.root.path("agents.toml");
+    let config = fs::read_to_string(&path).unwrap();
+    let config =
+        config.replace("poll = \"300ms\"", "poll = \"1h\"").replace("reconcile = \"2s\"", "reconcile = \"1h\"");
+    let webhook = format!("\n[github.webhook]\nlisten = \"127.0.0.1:{port}\"\n");
+    fs::write(path, config + &webhook).unwrap();
+    hub.root.set_variable("MIYABI_WEBHOOK_SECRET", "secret-of-the-hook");
+    let hook = json!({"config": {
+        "url": format!("http://127.0.0.1:{port}/webhooks/github"), "secret": "secret-of-the-hook", "content_type": "json",
+    }, "events": ["*"], "active": true});
+    hub.server.json("alice", "POST", "/repos/alice/app/hooks", &hook);
+    port
+}
+
+#[test]
+fn a_webhook_begins_the_work_and_its_secret_reaches_nobody() {
+    let Some(mut hub) = Hub::new(1) else { return };
+    hooked(&mut hub);
+    hub.root.up();
+    hub.root.ok(&["github", "sync"]);
+    let issue = hub.server.issue("alice", "Say hello", "text");
+    hub.wait_published(issue);
+    hub.assert_once(issue);
+    let view = hub.root.json(&["github", "status"])["webhook"].clone();
+    assert!(view["received"].as_u64().unwrap() > 0 && view["trouble"].is_null(), "{view}");
+    assert!(hub.server.count("GET", "/issues?state=open") <= 2, "one at the start, one that the test has asked for");
+    hub.root.until("what was handled is remembered and nothing waits", || {
+        let count = |name: &str| fs::read_dir(hub.root.path("data/webhooks").join(name)).unwrap().count();
+        count("new") == 0 && count("done") > 0
+    });
+    let seen = fs::read_to_string(hub.root.path(&format!("data/env-of-{issue}"))).unwrap();
+    let own = fs::read_to_string(format!("/proc/{}/environ", hub.root.supervisor().id())).unwrap();
+    for text in [seen, own, hub.root.log()] {
+        assert!(!text.contains("secret-of-the-hook") && !text.contains("token-of-the-bot"), "{text}");
+    }
+}
+
+#[test]
+fn a_webhook_that_was_kept_and_not_handled_is_handled_by_the_next_supervisor() {
+    let Some(mut hub) = Hub::new(1) else { return };
+    hooked(&mut hub);
+    hub.root.up();
+    hub.root.ok(&["github", "sync"]);
+    let (told, reached) = mpsc::channel();
+    hub.server.set_trap("GET", "/repos/alice/app/issues/1", Trap::Hold(Held::Before, told));
+    let issue = hub.server.issue("alice", "Say hello", "text");
+    reached.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("it was not asked\n{}", hub.root.log()));
+    let folder = hub.root.path("data/webhooks/new");
+    let waiting = || fs::read_dir(&folder).unwrap().count();
+    assert!(waiting() > 0);
+    hub.root.kill_supervisor();
+    let asked = hub.server.count("GET", "/repos/alice/app/issues/1");
+    hub.root.up();
+    hub.root.until("it is settled", || waiting() == 0);
+    assert!(hub.server.count("GET", "/repos/alice/app/issues/1") > asked, "it was looked at again");
+    hub.wait_published(issue);
+    hub.assert_once(issue);
+}
+
+#[test]
+fn a_webhook_without_its_secret_is_a_clear_error() {
+    let Some(mut hub) = Hub::new(1) else { return };
+    hooked(&mut hub);
+    let output = hub.root.run(&["up"]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(4), "{text}");
+    assert!(text.contains("[github.webhook] needs its secret in MIYABI_WEBHOOK_SECRET"), "{text}");
+}
+
 #[test]
 fn an_answer_that_is_lost_after_the_write_was_done_does_not_double_it() {
     let Some(mut hub) = Hub::new(1) else { return };
@@ -341,10 +415,53 @@ fn a_pull_request_of_somebody_else_on_our_branch_is_left_alone() {
     assert_eq!(hub.server.pulls()[0]["title"], "mine");
 }
 
+/// What the scripted model answers to the two issues that aider works on, and to whatever else aider asks.
+const ANSWERS: &str = r#"{"fixtures": [
+    {"match": {"userMessage": "FizzBuzz in Python"}, "response": {"content": "fizzbuzz.py\n```\nprint('FizzBuzz')\n```\n"}},
+    {"match": {"userMessage": "FizzBuzz in shell"}, "response": {"content": "fizzbuzz.sh\n```\necho FizzBuzz\n```\n"}},
+    {"match": {}, "response": {"content": "feat: add a program"}}
+]}"#;
+
+/// Five agents, two of them the real aider, which talks to the scripted model.
+fn five_agents(server: Server, model: &Model, aider: &Path) -> Hub {
+    let scripted = format!(
+        "driver = \"aider\"\ncommand = [\"{}\", \"--model\", \"ollama_chat/scripted\", \"--edit-format\", \"whole\", \"--map-tokens\", \"0\"]\nenv = [\"OLLAMA_API_BASE\"]",
+        aider.display()
+    );
+    let team = [
+        ("kaede", "codegen", WORK),
+        ("sakura", "codegen", WORK),
+        ("tsubaki", "codegen", WORK),
+        ("botan", "python", scripted.as_str()),
+        ("momiji", "shell", scripted.as_str()),
+    ];
+    let mut hub = Hub::of_team(server, &team);
+    for agent in ["botan", "momiji"] {
+        hub.root.configure(&format!("[[github.route]]\nlabel = \"for-{agent}\"\nagent = \"{agent}\"\n"));
+    }
+    let home = hub.root.path("home");
+    fs::create_dir(&home).unwrap();
+    hub.root.set_variable("HOME", home.to_str().unwrap());
+    hub.root.set_variable("OLLAMA_API_BASE", &model.address);
+    hub
+}
+
 #[test]
 fn ten_issues_with_dependencies_and_five_agents_become_ten_pull_requests_in_order() {
-    let Some(mut hub) = Hub::new(5) else { return };
-    let issues: Vec<u64> = (1..=10).map(|n| hub.server.issue("alice", &format!("Issue {n}"), "text")).collect();
+    let Some(aider) = tool("MIYABI_TEST_AIDER", ".tools/aider/bin/aider") else { return };
+    let Some(llmock) = tool("MIYABI_TEST_LLMOCK", ".tools/node_modules/.bin/llmock") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let model = Model::start(&llmock, folder.path(), ANSWERS);
+    let Some(server) = Server::start() else { return };
+    let mut hub = five_agents(server, &model, &aider);
+    let title = |n| match n {
+        4 => "Print FizzBuzz in Python".to_owned(),
+        9 => "Print FizzBuzz in shell".to_owned(),
+        n => format!("Issue {n}"),
+    };
+    let issues: Vec<u64> = (1..=10).map(|n| hub.server.issue("alice", &title(n), "text")).collect();
+    hub.server.label("alice", issues[3], "for-botan");
+    hub.server.label("alice", issues[8], "for-momiji");
     // A diamond, a chain, and some that stand alone.
     for (issue, by) in [(1, 0), (2, 0), (3, 1), (3, 2), (5, 4), (6, 5)] {
         hub.server.block(issues[issue], issues[by]);
@@ -362,6 +479,11 @@ fn ten_issues_with_dependencies_and_five_agents_become_ten_pull_requests_in_orde
         assert_eq!(hub.root.task(&format!("repo/issue-{issue}"))["state"], "done");
     }
     assert_eq!(hub.server.pulls().len(), 10);
+    for (issue, agent, file) in [(issues[3], "botan", "fizzbuzz.py"), (issues[8], "momiji", "fizzbuzz.sh")] {
+        let body = hub.pull_of(issue).unwrap()["body"].as_str().unwrap().to_owned();
+        assert!(body.contains(&format!("(`{agent}`, aider")), "{body}");
+        assert!(fs::read_to_string(hub.root.path("repo").join(file)).unwrap().contains("FizzBuzz"));
+    }
     let order: Vec<Value> = hub
         .root
         .ok(&["--json", "events"])

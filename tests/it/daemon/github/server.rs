@@ -143,13 +143,13 @@ impl Server {
     pub(super) fn issue(&self, who: &str, title: &str, body: &str) -> u64 {
         let new = json!({"title": title, "body": body});
         let number = self.json(who, "POST", "/repos/alice/app/issues", &new)["number"].as_u64().unwrap();
-        self.label("alice", number);
+        self.label("alice", number, "auto-code");
         number
     }
 
-    pub(super) fn label(&self, who: &str, number: u64) {
+    pub(super) fn label(&self, who: &str, number: u64, label: &str) {
         let path = format!("/repos/alice/app/issues/{number}/labels");
-        self.json(who, "POST", &path, &json!({"labels": ["auto-code"]}));
+        self.json(who, "POST", &path, &json!({"labels": [label]}));
     }
 
     pub(super) fn comment(&self, who: &str, number: u64, body: &str) {
