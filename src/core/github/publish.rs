@@ -38,12 +38,16 @@ impl Core {
             }
             self.github.writing = None;
         }
+        let open = outbox::next_write(&self.durable.github.begun, &self.plan.github.pace, self.now);
+        let open = open.max(self.paused_until());
+        if open > self.now {
+            // What is to be written is made up only when something may be: that looks at every task that has changed.
+            self.github.write_at = (!self.github.dirty.is_empty()).then_some(open);
+            return;
+        }
         while let Some((ready, task, kind)) = self.next_due() {
-            let at = outbox::next_write(&self.durable.github.begun, &self.plan.github.pace, self.now)
-                .max(ready)
-                .max(self.paused_until());
-            if at > self.now {
-                self.github.write_at = Some(at);
+            if ready > self.now {
+                self.github.write_at = Some(ready);
                 return;
             }
             self.begin(&task, kind);

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::core::Core;
 use crate::core::state::{Phase, TaskRecord};
 use crate::model::github::PullState;
-use crate::model::id::{RunId, TaskId};
+use crate::model::id::{AgentId, RunId, TaskId};
 use crate::model::report::{CheckResult, Report};
 use crate::model::stage::StageKind;
 
@@ -136,11 +136,7 @@ pub(super) fn pull_body(core: &Core, task: &TaskId, record: &TaskRecord, on: &Ta
     if let Some((_, body)) = written(record).filter(|(_, body)| !body.is_empty()) {
         let _ = writeln!(text, "{body}\n");
     }
-    let (name, driver) = core
-        .plan()
-        .agent(&report.agent)
-        .map_or_else(|| (report.agent.to_string(), ""), |spec| (spec.name.clone(), spec.driver.as_str()));
-    let _ = writeln!(text, "Made by **{name}** (`{}`, {driver}), attempt {}.", report.agent, report.attempt);
+    let _ = writeln!(text, "Made by {}, attempt {}.", author(core, &report.agent), report.attempt);
     text.push_str(&details("Summary", &cut_end(&report.summary, SUMMARY_BYTES_MAX)));
     text.push_str(&checks(report));
     text.push_str(
@@ -150,6 +146,21 @@ pub(super) fn pull_body(core: &Core, task: &TaskId, record: &TaskRecord, on: &Ta
     );
     let _ = writeln!(text, "\n<sub>task `{task}`, run `{}`</sub>", record.run);
     redact(&text)
+}
+
+/// Names an agent with its program and, as far as its command says so, its model.
+fn author(core: &Core, agent: &AgentId) -> String {
+    let Some(spec) = core.plan().agent(agent) else { return format!("`{agent}`") };
+    let model = model_of(&spec.command).map_or_else(String::new, |model| format!(", model `{}`", one_line(model)));
+    format!("**{}** (`{agent}`, {}{model})", spec.name, spec.driver.as_str())
+}
+
+/// Finds the model that a command names, as most agents' programs are told of it.
+fn model_of(command: &[String]) -> Option<&str> {
+    command.iter().enumerate().find_map(|(at, word)| match word.as_str() {
+        "--model" | "-m" => command.get(at + 1).map(String::as_str),
+        word => word.strip_prefix("--model="),
+    })
 }
 
 /// Says in one line how a commit was proven.
@@ -208,4 +219,22 @@ fn cut_front(text: &str) -> String {
         from += 1;
     }
     text[from..].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::model_of;
+
+    #[test]
+    fn a_model_is_found_where_programs_are_told_of_it() {
+        let found = |command: &str| {
+            let command: Vec<String> = command.split(' ').map(str::to_owned).collect();
+            model_of(&command).map(str::to_owned)
+        };
+        assert_eq!(found("aider --model ollama_chat/qwen3 --map-tokens 0").as_deref(), Some("ollama_chat/qwen3"));
+        assert_eq!(found("claude --model=opus").as_deref(), Some("opus"));
+        assert_eq!(found("codex exec -m gpt-5").as_deref(), Some("gpt-5"));
+        assert_eq!(found("sh -c true --model"), None);
+        assert_eq!(found("aider --models x"), None);
+    }
 }

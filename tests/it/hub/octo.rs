@@ -14,6 +14,9 @@ use miyabi::model::secret::Secret;
 /// The one repository.
 pub(super) const REPOSITORY: &str = "octo/app";
 
+/// How many items a page has.
+const PAGE: usize = 100;
+
 /// Whose token the client has.
 pub(super) const US: &str = "miyabi-bot";
 
@@ -88,6 +91,8 @@ pub(super) struct State {
     pub(super) log: Vec<(String, String, u16)>,
     pub(super) points: Points,
     last_id: u64,
+    /// Its own address, for the links between pages.
+    address: String,
 }
 
 /// The server, and what it keeps.
@@ -101,7 +106,8 @@ struct Answering(Arc<Mutex<State>>);
 impl Octo {
     pub(super) async fn start() -> Self {
         let server = MockServer::start().await;
-        let state = Arc::new(Mutex::new(State { last_id: 1_000, ..State::default() }));
+        let state = State { last_id: 1_000, address: server.uri(), ..State::default() };
+        let state = Arc::new(Mutex::new(state));
         Mock::given(any()).respond_with(Answering(Arc::clone(&state))).mount(&server).await;
         Self { server, state }
     }
@@ -338,6 +344,17 @@ impl Respond for Answering {
                 (status, json!({"message": "Server Error"}))
             }
             None => state.act(&method, &path, &query, &body),
+        };
+        let said = match said {
+            Value::Array(items) => {
+                let page = query.get("page").and_then(|page| page.parse::<usize>().ok()).unwrap_or(1);
+                if items.len() > page * PAGE {
+                    let address = format!("{}{path}?state=open&per_page={PAGE}&page={}", state.address, page + 1);
+                    headers.push(("link", format!("<{address}>; rel=\"next\"")));
+                }
+                Value::Array(items.into_iter().skip((page - 1) * PAGE).take(PAGE).collect())
+            }
+            said @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => said,
         };
         state.log.push((method, path, status));
         if !state.points.leave(index) {

@@ -63,3 +63,13 @@ async fn a_wait_that_github_asks_for_stops_questions_and_writes_and_grows_when_n
     assert_eq!(waits, [60, 120, 240], "answered questions in between say nothing of writes");
     world.until("it goes on", |world| world.octo.state().pulls.len() == 1).await;
 }
+
+#[tokio::test]
+async fn five_thousand_open_issues_are_in_force_after_one_round_of_fifty_pages() {
+    let mut world = World::new(TEAM).await;
+    for number in 1..=5_000 {
+        world.octo.issue(number);
+    }
+    world.until("all are in force", |world| world.core().durable().tasks.len() == 5_000).await;
+    assert_eq!(world.octo.lists(), 50);
+}

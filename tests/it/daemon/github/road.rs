@@ -481,7 +481,7 @@ fn ten_issues_with_dependencies_and_five_agents_become_ten_pull_requests_in_orde
     assert_eq!(hub.server.pulls().len(), 10);
     for (issue, agent, file) in [(issues[3], "botan", "fizzbuzz.py"), (issues[8], "momiji", "fizzbuzz.sh")] {
         let body = hub.pull_of(issue).unwrap()["body"].as_str().unwrap().to_owned();
-        assert!(body.contains(&format!("(`{agent}`, aider")), "{body}");
+        assert!(body.contains(&format!("(`{agent}`, aider, model `ollama_chat/scripted`), attempt ")), "{body}");
         assert!(fs::read_to_string(hub.root.path("repo").join(file)).unwrap().contains("FizzBuzz"));
     }
     let order: Vec<Value> = hub
