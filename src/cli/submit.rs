@@ -30,7 +30,7 @@ pub struct Args {
     pub text: Option<String>,
     /// A file that says everything, in the form of a submission
     #[arg(long, value_name = "ORDER.json", conflicts_with_all = [
-        "run", "agent", "role", "repo", "checks", "needs", "priority", "timeout", "no_change", "key",
+        "run", "agent", "role", "repo", "checks", "needs", "priority", "timeout", "no_change", "key", "cache",
     ])]
     pub file: Option<PathBuf>,
     /// A shell command that the agent's runner executes itself
@@ -63,6 +63,12 @@ pub struct Args {
     /// Makes it an order that is never accepted twice: the same key gives the same task
     #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
+    /// Takes the result of an earlier order of the same kind on the same commit, if there is one
+    #[arg(long, conflicts_with = "no_cache")]
+    pub cache: bool,
+    /// Does the work although an earlier result is known
+    #[arg(long)]
+    pub no_cache: bool,
     /// Waits for the end: exit code 0 when it is done, 1 when not
     #[arg(long)]
     pub wait: bool,
@@ -74,10 +80,14 @@ pub struct Args {
 /// Exit code 4 for an order that makes no sense, 3 without a supervisor.
 pub fn run(context: &Context, args: Args) -> Result {
     let wait = args.wait;
-    let submission = match &args.file {
+    let no_cache = args.no_cache;
+    let mut submission = match &args.file {
         Some(file) => from_file(&context.environment.folder.join(file))?,
         None => from_arguments(args)?,
     };
+    if no_cache {
+        submission.cache = None;
+    }
     let client = context.client()?;
     let answer = accepted(client.ask(Call::Request(Request::Submit(Box::new(submission))))?)?;
     let Answer::Submitted { task, run, repeated } = answer else {
@@ -124,6 +134,7 @@ fn from_arguments(args: Args) -> Result<Submission> {
         timeout_ms: args.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
         priority: args.priority.map(Priority::try_from).transpose()?.unwrap_or_default(),
         key: args.key.map(SubmissionKey::new).transpose()?,
+        cache: args.cache.then_some(true),
         retry: None,
     })
 }

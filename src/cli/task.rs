@@ -35,8 +35,10 @@ pub enum Verb {
     #[command(after_help = "Example:\n  miyabi task why example/publish")]
     Why(One),
     /// Begins a new run of a task that failed, was cancelled, is parked, or is done
-    #[command(after_help = "Example:\n  miyabi task retry example/hello")]
-    Retry(One),
+    #[command(
+        after_help = "Examples:\n  miyabi task retry example/hello\n  miyabi task retry example/hello --no-cache"
+    )]
+    Retry(Again),
     /// Gives up a task; its running attempt is ended
     #[command(after_help = "Example:\n  miyabi task cancel example/hello")]
     Cancel(One),
@@ -74,6 +76,17 @@ pub struct One {
     pub id: String,
 }
 
+/// One task, once more.
+#[derive(Debug, clap::Args)]
+pub struct Again {
+    /// FILE/NAME, or the id that `submit` printed
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Does the work again although its result is known (`cache: true`)
+    #[arg(long)]
+    pub no_cache: bool,
+}
+
 /// Some tasks.
 #[derive(Debug, clap::Args)]
 pub struct Several {
@@ -107,7 +120,10 @@ pub fn run(context: &Context, verb: Verb) -> Result {
             let why: Why = client.ask(Call::Why { id: TaskId::new(one.id)? })?;
             out.show(&why, || draw_why(&why, out.color))?;
         }
-        Verb::Retry(one) => change(context, Request::TaskRetry { task: TaskId::new(one.id)? })?,
+        Verb::Retry(again) => {
+            let request = Request::TaskRetry { task: TaskId::new(again.id)?, no_cache: again.no_cache };
+            change(context, request)?;
+        }
         Verb::Cancel(one) => change(context, Request::TaskCancel { task: TaskId::new(one.id)? })?,
         Verb::Wait(some) => {
             let ids: std::result::Result<BTreeSet<TaskId>, _> = some.ids.into_iter().map(TaskId::new).collect();

@@ -49,6 +49,8 @@ pub enum Shape {
     Count(u32, u32),
     /// A number of a range.
     Factor(f64, f64),
+    /// `true` or `false`.
+    Flag,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// A list of these words.
@@ -73,7 +75,7 @@ pub struct Part {
 }
 
 /// Keys of later versions of dependency files: told apart from typing mistakes.
-pub(super) const LATER: [&str; 4] = ["issues", "external", "resolved_when", "cache"];
+pub(super) const LATER: [&str; 3] = ["issues", "external", "resolved_when"];
 
 /// Finds a key by its name or another way to write it.
 pub(super) fn find(keys: &'static [Key], written: &str) -> Option<&'static Key> {
@@ -97,6 +99,7 @@ pub fn parts(root: &'static Part) -> Vec<&'static Part> {
                 | Shape::Size
                 | Shape::Count(..)
                 | Shape::Factor(..)
+                | Shape::Flag
                 | Shape::Choice(_)
                 | Shape::Choices(_)
                 | Shape::Counts(..) => continue,

@@ -263,6 +263,18 @@ pub(super) fn factor(key: &str, range: RangeInclusive<f64>, node: &Node, report:
     None
 }
 
+/// Reads `true` or `false`.
+pub(super) fn flag(key: &str, node: &Node, report: &mut Report<'_>) -> Option<bool> {
+    match as_text(node).map(String::as_str) {
+        Some("true") => Some(true),
+        Some("false") => Some(false),
+        Some(_) | None => {
+            mismatch(key, "`true` or `false`", node, report);
+            None
+        }
+    }
+}
+
 /// Reads one word of several.
 pub(super) fn choice<T: Copy>(
     key: &str,

@@ -79,7 +79,7 @@ fn property(key: &Key, format: Format) -> Value {
 fn default(text: &str, shape: Shape) -> Value {
     let written = || serde_json::from_str(text).unwrap_or_else(|_| json!(text));
     match shape {
-        Shape::Count(..) | Shape::Factor(..) | Shape::Texts | Shape::Choices(_) => written(),
+        Shape::Count(..) | Shape::Factor(..) | Shape::Texts | Shape::Choices(_) | Shape::Flag => written(),
         Shape::Text
         | Shape::Slug
         | Shape::Duration
@@ -101,6 +101,7 @@ fn shape(shape: Shape, format: Format) -> Map<String, Value> {
         Shape::Size => json!({"type": "string", "pattern": "^[0-9]+(B|KiB|MiB|GiB|TiB)$"}),
         Shape::Count(min, max) => json!({"type": "integer", "minimum": min, "maximum": max}),
         Shape::Factor(min, max) => json!({"type": "number", "minimum": min, "maximum": max}),
+        Shape::Flag => json!({"type": "boolean"}),
         Shape::Choice(words) => json!({"enum": words}),
         Shape::Choices(words) => json!({"type": "array", "items": {"enum": words}}),
         Shape::Table(part) => Value::Object(object(part, format)),

@@ -96,6 +96,8 @@ pub enum Effect {
     /// Put a proven commit onto its target branch, or in a queue onto its newest commit first. Ends as `MergeEnded`; asking
     /// twice merges once.
     Merge(Merge),
+    /// Look which of some known results begins on the newest commit of a branch and is still there. Ends as `ResultFound`.
+    FindResult(FindResult),
     /// Ask or write something on GitHub.
     Github(Box<GithubEffect>),
     /// Answer a request.
@@ -164,4 +166,19 @@ pub enum Terms {
         /// The replayed commit that was checked meanwhile.
         rebased: Option<Rebased>,
     },
+}
+
+/// A look for an earlier result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FindResult {
+    /// The task.
+    pub task: TaskId,
+    /// Its run.
+    pub run: RunId,
+    /// The repository.
+    pub repository: RepositoryName,
+    /// The branch on whose newest commit the work would begin.
+    pub target: String,
+    /// The commits on which the known results begin, and their own, where they have one.
+    pub known: Vec<(String, Option<String>)>,
 }

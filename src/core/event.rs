@@ -120,6 +120,15 @@ pub enum Event {
         /// What became of it.
         result: MergeResult,
     },
+    /// The answer to [`super::effect::Effect::FindResult`].
+    ResultFound {
+        /// The task.
+        task: TaskId,
+        /// Its run.
+        run: RunId,
+        /// The commit on which the result begins; `None`: there is none.
+        base: Option<String>,
+    },
     /// The folder of dependency files was read.
     DagRead {
         /// Every file, in force or not.

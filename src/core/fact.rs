@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::github::state::GithubFact;
+use super::memo;
 use crate::model::agent::StallAnswer;
 use crate::model::alert::Alert;
 use crate::model::github::IssueRef;
@@ -134,6 +135,9 @@ pub enum Fact {
         run: RunId,
         /// The branch that its work will be merged into.
         target: Option<String>,
+        /// Whether the work is done again although an earlier result is known.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        no_cache: bool,
     },
     /// A task was given up.
     TaskCancelled {
@@ -245,6 +249,24 @@ pub enum Fact {
     /// An attempt's report was applied.
     ReportAccepted {
         /// The report.
+        report: Box<Report>,
+        /// What follows.
+        then: Then,
+    },
+    /// What a task's newest report proves is kept, for the same order later.
+    ResultKept {
+        /// The task.
+        task: TaskId,
+        /// What the result depends on.
+        origin: memo::Origin,
+    },
+    /// The earlier result of the same order was taken instead of an attempt.
+    ResultReused {
+        /// The task.
+        task: TaskId,
+        /// Its run.
+        run: RunId,
+        /// The report of the attempt that has proven it.
         report: Box<Report>,
         /// What follows.
         then: Then,
@@ -567,6 +589,8 @@ impl Fact {
             | Self::TaskCancelled { .. }
             | Self::SlaMissed { .. }
             | Self::RunScheduled { .. }
+            | Self::ResultKept { .. }
+            | Self::ResultReused { .. }
             | Self::MergeParked { .. } => self.tell_of_task(),
             Self::AttemptQueued { .. }
             | Self::AttemptStarted { .. }
@@ -652,6 +676,19 @@ impl Fact {
             }
             Self::SlaMissed { task, due } => {
                 Told::new("sla-missed", format!("{task} should have been done by {due}")).of_task(task)
+            }
+            Self::ResultKept { task, origin } => {
+                Told::new("result-kept", format!("the result of {task} by {} is kept", origin.agent)).of_task(task)
+            }
+            Self::ResultReused { task, report, then, .. } => {
+                let text = format!(
+                    "{task} takes the result of {} in run {}: {}{}",
+                    report.task,
+                    report.run,
+                    report.summary.lines().next().unwrap_or_default(),
+                    then.text()
+                );
+                Told::new("result-reused", text).of_task(task)
             }
             Self::MergeParked { task, reason } => {
                 Told::new("merge-parked", format!("{task} waits to be merged: {reason}")).of_task(task)

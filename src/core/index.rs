@@ -58,6 +58,8 @@ pub(super) struct Index {
     merging_in: BTreeMap<TaskId, (RepositoryName, (u64, u64, TaskId))>,
     /// Tasks under way whose files nobody else may touch.
     touching: BTreeSet<TaskId>,
+    /// Ready tasks that could take an earlier result.
+    reusing: BTreeSet<TaskId>,
     /// Tasks that have used up their attempts.
     dead: BTreeSet<TaskId>,
     /// Files of which nothing is begun, with the failed tasks that hold them up.
@@ -165,6 +167,9 @@ impl Index {
             }
             Entry::Merging | Entry::Elsewhere => {}
         }
+        if record.may_reuse() && matches!(entry, Entry::Ready { .. }) {
+            self.reusing.insert(task.clone());
+        }
         if matches!(record.phase, Phase::Failed { .. }) {
             self.dead.insert(task.clone());
         }
@@ -201,6 +206,7 @@ impl Index {
     fn forget(&mut self, task: &TaskId) {
         self.touching.remove(task);
         self.dead.remove(task);
+        self.reusing.remove(task);
         if let Some(due) = self.due_of.remove(task) {
             self.due.remove(&(due, task.clone()));
         }
@@ -308,6 +314,11 @@ impl Index {
     /// Returns the runs that have not ended in time, and when they should have.
     pub(super) fn overdue(&self, now: Timestamp) -> Vec<(Timestamp, TaskId)> {
         self.due.iter().take_while(|(due, _)| *due <= now).cloned().collect()
+    }
+
+    /// Returns the ready tasks that could take an earlier result, in the order of their ids.
+    pub(super) fn reusing(&self) -> impl Iterator<Item = &TaskId> {
+        self.reusing.iter()
     }
 
     /// Returns the tasks that have used up their attempts.

@@ -175,7 +175,8 @@ impl Core {
             target: target.clone(),
             commit: commit.clone(),
             base: base.clone(),
-            trailer: format!("{}/{}/{attempt_of_commit}", record.run, report.stage),
+            // A result that was taken from another run carries that one's.
+            trailer: format!("{}/{}/{attempt_of_commit}", report.run, report.stage),
             terms: self.terms(repository, record),
         };
         let deadline = self.now + MERGE_TIMEOUT;

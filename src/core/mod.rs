@@ -23,6 +23,7 @@ pub mod github;
 mod healing;
 mod index;
 pub mod liveness;
+pub mod memo;
 pub mod merging;
 mod progress;
 mod reload;
@@ -44,6 +45,7 @@ use fact::{Budget, DownCause, Fact, Recorded};
 use index::Index;
 use liveness::table::News;
 use liveness::{Live, Liveness, Pane};
+use memo::Seeking;
 use merging::{MergeRetry, MergeUnderWay};
 use reload::Files;
 use retiring::Retiring;
@@ -75,6 +77,7 @@ pub struct Core {
     retiring: BTreeMap<EnvelopeId, Retiring>,
     merges: BTreeMap<RepositoryName, MergeUnderWay>,
     merge_retries: BTreeMap<TaskId, MergeRetry>,
+    seeking: BTreeMap<TaskId, Seeking>,
     files: Files,
     faults: Vec<crate::model::fault::Fault>,
     branches: Branches,
@@ -107,6 +110,7 @@ impl Core {
             retiring: BTreeMap::new(),
             merges: BTreeMap::new(),
             merge_retries: BTreeMap::new(),
+            seeking: BTreeMap::new(),
             files: Files::new(),
             faults: Vec::new(),
             branches: Branches::new(),
@@ -212,6 +216,7 @@ impl Core {
             Event::RoomSeen(room) => self.on_room_seen(room),
             Event::ReportArrived { report, receipt } => self.on_report(&report, receipt),
             Event::MergeEnded { task, run, attempt, result } => self.on_merge_ended(&task, run, attempt, result),
+            Event::ResultFound { task, run, base } => self.on_result_found(&task, run, base.as_deref()),
             Event::DagRead { files, branches } => self.on_dag_read(files, &branches),
             Event::Asked { id, request, branches } => self.on_request(id, request, &branches),
             Event::PlanRead { id, plan, files, branches } => self.on_plan_read(id, *plan, files, &branches),
@@ -234,6 +239,7 @@ impl Core {
             self.wake_slas();
             self.wake_orders();
             self.wake_merges();
+            self.wake_seeking();
             self.wake_retiring();
         }
         self.steer();
@@ -261,12 +267,15 @@ impl Core {
             self.drain.filter(|deadline| *deadline > self.now).map(|deadline| (deadline, "the drain's patience ends"));
         let slas = self.index.next_overdue().map(|due| (due, "a run is late"));
         let recurring = self.index.next_recurring().map(|at| (at, "a task comes again"));
+        let seeking = self.seeking.values().filter_map(|seeking| seeking.until);
+        let seeking = seeking.map(|until| (until, "a look for an earlier result takes too long"));
         let moving = orders.chain(tasks).chain(retries).filter(|_| thawed);
         agents
             .chain(moving)
             .chain(slas)
             .chain(recurring)
             .chain(merges)
+            .chain(seeking)
             .chain(retiring)
             .chain(drain)
             .chain(self.github_wake())

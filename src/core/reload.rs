@@ -194,7 +194,7 @@ impl Core {
             Phase::Failed { .. } | Phase::Cancelled { .. } => {
                 self.record(Fact::TaskDeferred { task: task.clone(), spec, fingerprint });
                 let run = self.fresh_run();
-                self.record(Fact::TaskRetried { task, run, target });
+                self.record(Fact::TaskRetried { task, run, target, no_cache: false });
             }
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::model::id::{AgentId, TaskId};
 use crate::model::request::{Answer, RefusalKind, Request, RequestId, Submission};
-use crate::model::task::{Assignee, NoChange, RepositoryChoice, TaskSpec, Work};
+use crate::model::task::{Assignee, Cache, NoChange, RepositoryChoice, TaskSpec, Work};
 
 use super::Core;
 use super::dag;
@@ -25,7 +25,10 @@ impl Core {
                 None => return,
             },
             Request::Submit(submission) => self.submit(*submission, branches),
-            Request::TaskRetry { task } => self.task_retry(&task, branches),
+            Request::TaskRetry { task, no_cache } => {
+                let cache = if no_cache { Cache::Off } else { Cache::On };
+                self.task_retry(&task, cache, branches)
+            }
             Request::TaskCancel { task } => self.task_cancel(&task),
             Request::AgentRestart { agent } => self.agent_restart(&agent),
             Request::AgentPause { agent } => self.agent_pause(&agent),
@@ -132,11 +135,13 @@ impl Core {
             timeout: submission.timeout_ms.map(Duration::from_millis),
             retry: submission.retry.unwrap_or_default(),
             priority: submission.priority,
+            cache: if submission.cache == Some(true) { Cache::On } else { Cache::Off },
             ..TaskSpec::plain(assignee, work, repository)
         })
     }
 
-    pub(super) fn task_retry(&mut self, task: &TaskId, branches: &Branches) -> Answer {
+    /// Begins a new run; `cache` says whether it may take an earlier result.
+    pub(super) fn task_retry(&mut self, task: &TaskId, cache: Cache, branches: &Branches) -> Answer {
         let Some(record) = self.durable.tasks.get(task) else { return no_such_task(task) };
         match &record.phase {
             Phase::Queued => {
@@ -153,7 +158,8 @@ impl Core {
         let spec = record.pending.as_ref().map_or(&record.spec, |(spec, _)| spec);
         let target = target_of(spec, branches).or_else(|| record.target.clone());
         let run = self.fresh_run();
-        self.record(Fact::TaskRetried { task: task.clone(), run, target });
+        let no_cache = cache == Cache::Off;
+        self.record(Fact::TaskRetried { task: task.clone(), run, target, no_cache });
         self.schedule_now(task);
         Answer::Accepted { message: format!("{task} begins run {run}") }
     }

@@ -45,6 +45,7 @@ impl Core {
         if !self.index.has_ready() || self.holding().is_some() {
             return;
         }
+        self.seek_results();
         for (task, agent) in self.choose() {
             self.order(&task, &agent);
         }
@@ -84,7 +85,11 @@ impl Core {
                 // All behind it in the line wait for the same.
                 continue;
             }
-            let agent = if self.is_retiring(&turn.task) { None } else { self.pick(&turn.task, &candidates) };
+            let agent = if self.is_retiring(&turn.task) || self.is_sought(&turn.task) {
+                None
+            } else {
+                self.pick(&turn.task, &candidates)
+            };
             if let Some(agent) = agent.cloned() {
                 load.attempts += 1;
                 load.take(&turn.task, line.demand);
@@ -170,7 +175,7 @@ impl Core {
 
     /// Counts what is taken by attempts that are under way, by those of which it is not known that they have ended, and by
     /// work that is not merged yet.
-    fn load(&self) -> Load {
+    pub(super) fn load(&self) -> Load {
         let mut load = Load::default();
         for (_, task, _) in self.index.open_orders() {
             if let Some(record) = self.durable.tasks.get(task) {

@@ -172,6 +172,9 @@ pub struct TaskView {
     pub branch: Option<String>,
     /// The commit: the merged one, or the proven one where nothing is merged.
     pub commit: Option<String>,
+    /// The task whose earlier result was taken; absent: the work was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reused: Option<TaskId>,
     /// Its place in the merge queue of its repository, from 1; absent: it is in none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merge_place: Option<u32>,

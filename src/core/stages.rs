@@ -108,6 +108,7 @@ impl TaskRecord {
         self.merged = None;
         self.rebased = None;
         self.rebases = 0;
+        self.reused = None;
     }
 
     /// Notes what the run's commit has become on the newest commit of the target branch, where it is checked next.

@@ -14,6 +14,7 @@ use crate::model::time::Timestamp;
 use super::fact::{AttemptCause, Fact, Hold, Keyed, Origin, Recorded, Then};
 use super::github::state::{Ask, OnGithub};
 use super::healing;
+use super::memo::{Kept, Reused};
 
 mod agents;
 mod reports;
@@ -52,6 +53,9 @@ pub struct Durable {
     /// The tasks that were submitted with a key, and the hash of what was. They are as many as such tasks, for as long.
     #[serde(default)]
     pub keys: BTreeMap<SubmissionKey, (TaskId, String)>,
+    /// Proven results that may be taken again.
+    #[serde(default)]
+    pub results: BTreeMap<String, Kept>,
     /// Since when everything is frozen.
     #[serde(default)]
     pub frozen: Option<Timestamp>,
@@ -145,6 +149,12 @@ pub struct TaskRecord {
     /// How often that was done in this run.
     #[serde(default)]
     pub rebases: u32,
+    /// Whether the work of this run is done although an earlier result is known.
+    #[serde(default)]
+    pub no_cache: bool,
+    /// Whose result this run has taken.
+    #[serde(default)]
+    pub reused: Option<Reused>,
     /// How many attempts this run has had.
     pub attempt: u32,
     /// How many of them count as failures.
@@ -339,7 +349,7 @@ impl TaskRecord {
         }
     }
 
-    fn follow(&mut self, then: &Then, at: Timestamp, reason: &str, commit: Option<String>) {
+    pub(super) fn follow(&mut self, then: &Then, at: Timestamp, reason: &str, commit: Option<String>) {
         match then {
             Then::Stage { stage } => self.enter_stage(*stage),
             Then::Rework => {
@@ -445,6 +455,8 @@ impl Durable {
             | Fact::MergeParked { task, .. }
             | Fact::Rebased { task, .. }
             | Fact::Merged { task, .. } => self.apply_to_attempt(task, &recorded.fact, at),
+            Fact::ResultKept { task, origin } => self.keep_result(task, origin),
+            Fact::ResultReused { task, run, report, then } => self.reuse_result(task, *run, (report, then), at),
             Fact::ReportAccepted { report, then } => self.accept_report(report, then, at),
             Fact::ReworkAsked { task, run } => {
                 self.rework(task, *run)?;
@@ -493,6 +505,8 @@ impl Durable {
             turn: None,
             rebased: None,
             rebases: 0,
+            no_cache: false,
+            reused: None,
             attempt: 0,
             failures: 0,
             failed: BTreeMap::new(),
@@ -550,7 +564,7 @@ impl Durable {
                 record.sla_missed = true;
             }
             (
-                Fact::TaskRetried { run, target, .. },
+                Fact::TaskRetried { run, target, no_cache, .. },
                 Phase::Waiting { .. }
                 | Phase::Merging { .. }
                 | Phase::Done { .. }
@@ -558,6 +572,7 @@ impl Durable {
                 | Phase::Cancelled { .. },
             ) => {
                 record.begin_run();
+                record.no_cache = *no_cache;
                 if let Some(on) = self.github.tasks.get_mut(task) {
                     // It was said of what the run before has made.
                     on.asked.clear();
@@ -581,7 +596,7 @@ impl Durable {
     }
 
     /// Gives whoever begins to wait for its merge its turn, and takes it from whoever does not wait any more.
-    fn note_turn(&mut self, task: &TaskId) {
+    pub(super) fn note_turn(&mut self, task: &TaskId) {
         let Some(record) = self.tasks.get_mut(task) else { return };
         match (record.waits_for_merge(), record.turn) {
             (true, None) => {
@@ -709,6 +724,6 @@ impl TaskRecord {
     }
 }
 
-fn illegal(fact: &'static str, subject: &impl ToString, state: String) -> IllegalFact {
+pub(super) fn illegal(fact: &'static str, subject: &impl ToString, state: String) -> IllegalFact {
     IllegalFact { fact, subject: subject.to_string(), state }
 }

@@ -204,6 +204,7 @@ impl Core {
             ended_at,
             branch,
             commit,
+            reused: record.reused.as_ref().map(|reused| reused.task.clone()),
             merge_place: self.merge_place(task).map(|place| place.place),
             reason: self.reason(task, record, state),
             stuck: state == TaskState::Parked || (state == TaskState::Blocked && self.is_hopeless(task, record, 0)),
@@ -286,7 +287,10 @@ impl Core {
             Phase::Queued => self.stands_still(record).map(|still| {
                 format!("no progress for {}", crate::model::span::format(Duration::from_secs(still.as_secs())))
             }),
-            Phase::Done { .. } => None,
+            Phase::Done { .. } => record
+                .reused
+                .as_ref()
+                .map(|reused| format!("the result of {} in run {} was taken", reused.task, reused.run)),
         }
     }
 

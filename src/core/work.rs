@@ -207,7 +207,8 @@ impl Core {
         }
         let then = self.judge(report);
         let (agent, order) = (report.agent.clone(), report.order);
-        self.record(Fact::ReportAccepted { report: Box::new(report.clone()), then });
+        self.record(Fact::ReportAccepted { report: Box::new(report.clone()), then: then.clone() });
+        self.keep_result(&report.task, report, &then);
         self.note_strike(report);
         self.orders.remove(&report.task);
         self.push(Effect::AckReport { receipt });

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use crate::control::protocol::{ErrorKind, ReplyError, Status, Top};
 use crate::core::Core;
-use crate::core::effect::{Effect, Merge};
+use crate::core::effect::{Effect, FindResult, Merge};
 use crate::core::event::{Branches, Event, MergeResult, OrderPlace, PaneFound, Room};
 use crate::io::tmux::TmuxError;
 use crate::io::{freeze, git, resources};
@@ -133,6 +133,7 @@ impl Hands {
             Effect::ObeyFreeze => self.obey_freeze(tasks, core.plan()),
             Effect::Alert(alert) => alerts::tell(tasks, core.plan(), &self.environment, &alert),
             Effect::Merge(merge) => self.merge(tasks, merge, core.plan()),
+            Effect::FindResult(find) => self.find_result(tasks, find, core.plan()),
             Effect::Github(effect) => self.github.run(*effect, tasks, core.plan()),
             // The loop takes these out itself.
             Effect::Record(_) | Effect::Answer { .. } | Effect::Exit => {}
@@ -197,6 +198,23 @@ impl Hands {
                 answerer.value(&Top::new(usage, room.map(|room| (room.disk, room.memory))));
             }
             Err(error) => answerer.error(failed(with_causes(&error))),
+        });
+    }
+
+    /// Looks whether one of some known results can be taken; what cannot be found out is none.
+    fn find_result(&self, tasks: &mut Tasks, find: FindResult, plan: &Plan) {
+        let path = plan.repository(&find.repository).map(|repository| repository.path.clone());
+        let inputs = self.inputs.clone();
+        tasks.start("result", move |_| async move {
+            let FindResult { task, run, target, known, .. } = find;
+            let base = match path {
+                Some(path) => git::branch::find_base(&path, &target, &known).await.unwrap_or_else(|error| {
+                    tracing::warn!(%task, error = with_causes(&error), "an earlier result cannot be looked for");
+                    None
+                }),
+                None => None,
+            };
+            send(&inputs, Event::ResultFound { task, run, base }).await;
         });
     }
 

@@ -328,6 +328,7 @@ impl Supervisor {
                 | Effect::Nudge { .. }
                 | Effect::ObeyFreeze
                 | Effect::Alert(_)
+                | Effect::FindResult(_)
                 | Effect::Github(_)
                 | Effect::Merge(_)) => effects.push(other),
             }

@@ -15,6 +15,9 @@ pub enum Request {
     TaskRetry {
         /// Which task.
         task: TaskId,
+        /// Whether the work is done again although an earlier result is known.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        no_cache: bool,
     },
     /// Give up a task that is not done; its running attempt is ended.
     TaskCancel {
@@ -81,6 +84,9 @@ pub struct Submission {
     /// Makes the order one that is never accepted twice: whoever submits with the same key again gets the first one's task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<SubmissionKey>,
+    /// Whether an earlier result of the same order is taken; absent: it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<bool>,
     /// How often a failed attempt is repeated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]

@@ -57,8 +57,29 @@ pub struct TaskSpec {
     /// The stages that its runs go through; `None`: those of the workflow, if it is work of the usual kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stages: Option<Vec<StageKind>>,
+    /// Whether an earlier result of the same order is taken.
+    #[serde(default, skip_serializing_if = "Cache::is_off")]
+    pub cache: Cache,
     /// Where the work happens.
     pub repository: RepositoryChoice,
+}
+
+/// Whether an earlier result of the same order is taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cache {
+    /// The work is always done.
+    #[default]
+    Off,
+    /// What was proven before is taken, and what is proven is kept for later.
+    On,
+}
+
+impl Cache {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference to the field")]
+    fn is_off(&self) -> bool {
+        *self == Self::Off
+    }
 }
 
 impl TaskSpec {
@@ -82,6 +103,7 @@ impl TaskSpec {
             on_failure: OnFailure::default(),
             every: None,
             stages: None,
+            cache: Cache::Off,
             repository,
         }
     }

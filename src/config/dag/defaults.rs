@@ -16,7 +16,7 @@ use crate::model::fault_code::Mistake;
 use crate::model::id::{AgentId, PoolName, RepositoryName, Role};
 use crate::model::plan::Plan;
 use crate::model::stage::StageKind;
-use crate::model::task::{Assignee, NoChange, OnFailure, Priority, RepositoryChoice, RetryPolicy};
+use crate::model::task::{Assignee, Cache, NoChange, OnFailure, Priority, RepositoryChoice, RetryPolicy};
 
 /// The shortest time limit of an attempt.
 const TIMEOUT_MIN: Duration = Duration::from_millis(1);
@@ -41,6 +41,7 @@ pub(super) struct Defaults {
     pub(super) assignee: Known<Assignee>,
     pub(super) checks: Vec<String>,
     pub(super) no_change: Option<NoChange>,
+    pub(super) cache: Cache,
     pub(super) timeout: Option<Duration>,
     pub(super) stall: Option<Duration>,
     pub(super) on_stall: Option<StallAnswer>,
@@ -65,6 +66,7 @@ impl Defaults {
             assignee: default_role(plan),
             checks: Vec::new(),
             no_change: None,
+            cache: Cache::Off,
             timeout: None,
             stall: None,
             on_stall: None,
@@ -100,6 +102,8 @@ impl Defaults {
         let no_change = section.field("no_change", report, |key, node, report| {
             read::choice(key, &[("ok", NoChange::Ok), ("refused", NoChange::Refused)], node, report)
         });
+        let cache = section.field("cache", report, read::flag).value();
+        let cache = cache.map(|is_on| if is_on { Cache::On } else { Cache::Off });
         let timeout =
             section.field("timeout", report, |key, node, report| read::duration(key, TIMEOUT_MIN, node, report));
         let stall = section.field("stall", report, |key, node, report| read::duration(key, TIMEOUT_MIN, node, report));
@@ -118,6 +122,7 @@ impl Defaults {
             checks: checks
                 .map_or_else(|| self.checks.clone(), |checks| checks.into_iter().map(|item| item.text).collect()),
             no_change: no_change.value().or(self.no_change),
+            cache: cache.unwrap_or(self.cache),
             timeout: timeout.value().or(self.timeout),
             stall: stall.value().or(self.stall),
             on_stall: on_stall.value().or(self.on_stall),

@@ -88,6 +88,7 @@ fn read_one(
             RepositoryChoice::None => NoChange::Ok,
             RepositoryChoice::Named(_) => NoChange::Refused,
         }),
+        cache: own.cache,
         timeout: own.timeout,
         stall: own.stall,
         on_stall: own.on_stall,

@@ -84,6 +84,14 @@ const NO_CHANGE: Key = key(
     "no_change: ok",
 );
 
+const CACHE: Key = key(
+    "cache",
+    Shape::Flag,
+    Absent::Value("false"),
+    "Whether the proven result of an earlier run is taken instead of doing the work: of the same order, begun on the same commit, by an agent that is still defined as it was.",
+    "cache: true",
+);
+
 const STAGES: Key = key(
     "stages",
     Shape::Choices(&["code", "review", "pull-request", "deploy"]),
@@ -134,6 +142,7 @@ pub static DAG_DEFAULTS: Part = Part {
         ASSIGNED_ROLE,
         CHECK,
         NO_CHANGE,
+        CACHE,
         TASK_TIMEOUT,
         TASK_STALL,
         TASK_ON_STALL,
@@ -177,6 +186,7 @@ pub static TASK: Part = Part {
         ),
         from_file(CHECK),
         from_file(NO_CHANGE),
+        from_file(CACHE),
         from_file(TASK_TIMEOUT),
         from_file(TASK_STALL),
         from_file(TASK_ON_STALL),

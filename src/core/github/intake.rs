@@ -9,7 +9,7 @@ use crate::model::github::{Comment, Discover, Found, Issue, IssueRef, Pull, Pull
 use crate::model::id::{RepositoryName, TaskId};
 use crate::model::plan::RepositorySpec;
 use crate::model::request::{Answer, RequestId};
-use crate::model::task::{Assignee, RepositoryChoice, TaskSpec, Work};
+use crate::model::task::{Assignee, Cache, RepositoryChoice, TaskSpec, Work};
 use crate::model::time::Timestamp;
 
 use super::command::{self, Command};
@@ -343,7 +343,7 @@ impl Core {
         if came_back && still {
             let target = super::super::reload::target_of(&spec, &branches);
             let run = self.fresh_run();
-            self.record(Fact::TaskRetried { task: task.clone(), run, target });
+            self.record(Fact::TaskRetried { task: task.clone(), run, target, no_cache: false });
         }
     }
 
@@ -437,10 +437,10 @@ impl Core {
                     // Whoever comments knows the pull request and wants another one.
                     let target = self.durable.tasks.get(task).and_then(|record| record.target.clone());
                     let run = self.fresh_run();
-                    self.record(Fact::TaskRetried { task: task.clone(), run, target });
+                    self.record(Fact::TaskRetried { task: task.clone(), run, target, no_cache: false });
                     return (format!("{task} begins run {run}"), Change::Nothing);
                 }
-                (told(self.task_retry(task, &branches)), Change::Nothing)
+                (told(self.task_retry(task, Cache::On, &branches)), Change::Nothing)
             }
             Command::Cancel => {
                 let text = told(self.task_cancel(task));

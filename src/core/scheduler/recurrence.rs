@@ -68,7 +68,7 @@ impl Core {
                     continue;
                 }
                 let run = self.fresh_run();
-                self.record(Fact::TaskRetried { task: task.clone(), run, target });
+                self.record(Fact::TaskRetried { task: task.clone(), run, target, no_cache: false });
             }
             self.record(Fact::RunScheduled { task, at });
         }

@@ -591,7 +591,7 @@ fn a_task_that_comes_again_runs_at_its_times_also_across_a_restart() {
     let runs = office.facts[before..].iter().filter(|fact| matches!(fact, Fact::RunScheduled { .. })).count();
     assert_eq!(runs, 1);
     // Who asks for it gets it at once.
-    let request = Request::TaskRetry { task: id("hourly") };
+    let request = Request::TaskRetry { task: id("hourly"), no_cache: false };
     office.tell(Event::Asked { id: RequestId(1), request, branches: Branches::new() });
     assert_eq!(office.working(), ["f/hourly"]);
 }

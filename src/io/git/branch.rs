@@ -33,6 +33,32 @@ pub(super) async fn tip(git: &Git, branch: &str) -> Result<Option<String>, GitEr
     git.call(["rev-parse", "--verify", "--quiet", &format!("refs/heads/{branch}^{{commit}}")]).answer().await
 }
 
+/// Finds the first of some known commits that a branch ends with, and on which a commit was made that is still there.
+///
+/// # Errors
+/// Those of git.
+pub async fn find_base(
+    repository: &Path,
+    branch: &str,
+    known: &[(String, Option<String>)],
+) -> Result<Option<String>, GitError> {
+    let git = Git::at(repository);
+    let Some(newest) = tip(&git, branch).await? else { return Ok(None) };
+    for (base, commit) in known.iter().filter(|(base, _)| *base == newest) {
+        let is_there = match commit {
+            None => true,
+            Some(commit) => {
+                let found = format!("{commit}^{{commit}}");
+                git.call(["rev-parse", "--verify", "--quiet", &found]).answer().await?.is_some()
+            }
+        };
+        if is_there {
+            return Ok(Some(base.clone()));
+        }
+    }
+    Ok(None)
+}
+
 /// What became of a branch that was to be deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Deletion {

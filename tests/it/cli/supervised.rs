@@ -39,6 +39,7 @@ fn task(id: &str, state: TaskState) -> TaskView {
         branch: None,
         commit: None,
         merge_place: None,
+        reused: None,
         stuck: false,
         reason: None,
         issue: None,

@@ -141,7 +141,7 @@ tasks:
   self:   {run: x, needs: [self, idle, idle]}
   \"a b\":  {run: x}
   many:   {run: x, needs: idle, depends_on: idle}
-  later:  {run: x, cache: true}
+  later:  {run: x, cache: often}
   retry:
     run: x
     retry: {limit: 1000, interval: 1h, backoff: 0.5, max_intervall: 2h}

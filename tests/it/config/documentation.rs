@@ -184,6 +184,7 @@ fn value(key: &Key) -> String {
         Shape::Size => "amount".to_owned(),
         Shape::Count(min, max) => format!("whole number, {min} to {max}"),
         Shape::Factor(min, max) => format!("number, {min} to {max}"),
+        Shape::Flag => "`true`, `false`".to_owned(),
         Shape::Choice(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
         Shape::Choices(words) => {
             format!("list of {}", words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "))

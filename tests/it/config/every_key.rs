@@ -58,6 +58,7 @@ const fn nonsense(shape: Shape) -> &'static str {
         | Shape::Size
         | Shape::Count(..)
         | Shape::Factor(..)
+        | Shape::Flag
         | Shape::Choice(_)
         | Shape::Choices(_)
         | Shape::Table(_)

@@ -14,7 +14,7 @@ use miyabi::model::plan::MergeMode;
 use miyabi::model::report::{CheckResult, FailureKind, Outcome, Report};
 use miyabi::model::request::RequestId;
 use miyabi::model::stage::StageKind;
-use miyabi::model::task::{FailureClass, OnFailure};
+use miyabi::model::task::{Cache, FailureClass, OnFailure};
 use miyabi::model::time::Timestamp;
 
 use super::agent::repository_of;
@@ -34,6 +34,8 @@ pub(super) struct Checks {
     pub(super) spawns: u64,
     pub(super) programs: u64,
     pub(super) nudges: u64,
+    /// How often an earlier result was taken.
+    pub(super) reused: u64,
     /// Orders that could not be taken out of their mailboxes yet.
     pub(super) retire_failed: BTreeSet<EnvelopeId>,
     /// Alerts that the operator's program was told of, since they were raised.
@@ -236,6 +238,7 @@ impl World {
                 self.check_admission(task, agent);
                 self.check_stage(task, stage, agent);
             }
+            Fact::ResultReused { task, report, .. } => self.check_reuse(task, report),
             Fact::TaskAccepted { task, key: Some(Keyed { key, .. }), .. } if self.shadow.keys.contains_key(key) => {
                 self.checks.fail(format!("{task} is accepted with {key}, which was accepted before"));
             }
@@ -483,7 +486,7 @@ impl World {
 
     fn check_merged(&mut self, task: &TaskId, attempt: u32, commit: &str) {
         let Some(record) = self.shadow.tasks.get(task) else { return };
-        let run = record.run.to_string();
+        let run = made_in(record);
         let Some(repository) = repository_of(&record.spec.repository).cloned() else { return };
         let target = &self.git.repository(&repository).target;
         let found = target.iter().any(|landed| landed.id == commit && landed.trailer.starts_with(&run));
@@ -553,6 +556,27 @@ impl World {
         self.check_team();
     }
 
+    /// Only what was asked for is taken instead of work, and only what was proven.
+    fn check_reuse(&mut self, task: &TaskId, report: &Report) {
+        self.checks.reused += 1;
+        let Some(record) = self.shadow.tasks.get(task).cloned() else { return };
+        let is_proven = matches!(report.outcome, Outcome::Done | Outcome::NoChange)
+            && report.checks.iter().all(CheckResult::passed);
+        if record.spec.cache == Cache::Off || record.no_cache || !is_proven {
+            self.checks.fail(format!("{task} takes the result of {}: {report:?}", report.task));
+        }
+        for need in &record.spec.needs {
+            let is_met = self.shadow.tasks.get(need).is_some_and(|needed| match needed.phase {
+                Phase::Done { .. } => true,
+                Phase::Failed { .. } => needed.spec.on_failure == OnFailure::Continue,
+                Phase::Waiting { .. } | Phase::Queued | Phase::Merging { .. } | Phase::Cancelled { .. } => false,
+            });
+            if !is_met {
+                self.checks.fail(format!("{task} takes a result, and {need} is not done"));
+            }
+        }
+    }
+
     /// The operator knows of every dead task, unless there are very many.
     fn check_dead(&mut self) {
         const TOLD_MAX: usize = 20;
@@ -571,7 +595,7 @@ impl World {
             if !self.merges(&repository) {
                 continue;
             }
-            let run = record.run.to_string();
+            let run = made_in(&record);
             let target = &self.git.repository(&repository).target;
             let landed: Vec<&str> = target
                 .iter()
@@ -609,4 +633,9 @@ impl World {
             self.checks.fail("something was started although nothing happened");
         }
     }
+}
+
+/// Names the run that has made a task's commit: its own, or the one whose result it has taken.
+fn made_in(record: &TaskRecord) -> String {
+    record.reused.as_ref().map_or(record.run, |reused| reused.run).to_string()
 }

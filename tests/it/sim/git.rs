@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use miyabi::core::effect::{Merge, Terms};
+use miyabi::core::effect::{FindResult, Merge, Terms};
 use miyabi::core::event::MergeResult;
 use miyabi::core::state::Rebased;
 use miyabi::model::id::{RepositoryName, TaskId};
@@ -110,6 +110,14 @@ impl Git {
             return MergeResult::Rebased(rebased);
         }
         repository.land(merge, id, commit.part)
+    }
+
+    /// Finds which of some results begins on the newest commit.
+    pub(super) fn find_result(&mut self, find: &FindResult) -> Option<String> {
+        let head = self.head(&find.repository);
+        let repository = self.repository(&find.repository);
+        let is_there = |commit: &Option<String>| commit.as_ref().is_none_or(|id| repository.commit(id).is_some());
+        find.known.iter().find(|(base, commit)| *base == head && is_there(commit)).map(|(base, _)| base.clone())
     }
 
     /// Somebody else lets the target branch go on.

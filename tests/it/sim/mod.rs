@@ -71,6 +71,7 @@ fn run_worlds(seeds: impl Iterator<Item = u64>, make: fn(u64) -> World) {
                 total.done += summary.done;
                 total.tasks += summary.tasks;
                 total.spawns += summary.spawns;
+                total.reused += summary.reused;
             }
             Err(violation) => bad.push((seed, violation)),
         }

@@ -161,7 +161,10 @@ impl World {
         let request = match (self.rng.below(20), agent, task) {
             (0..=6, _, _) if tasks.len() < TASKS_MAX => self.submission(&tasks),
             (7 | 8, _, Some(task)) => Request::TaskCancel { task },
-            (9 | 10, _, Some(task)) => Request::TaskRetry { task },
+            (9 | 10, _, Some(task)) => {
+                let no_cache = self.keyed && self.queue_rng.chance(200_000);
+                Request::TaskRetry { task, no_cache }
+            }
             (11, Some(agent), _) => Request::AgentRestart { agent },
             (12, Some(agent), _) => Request::AgentPause { agent },
             (13 | 14, Some(agent), _) => Request::AgentResume { agent },
@@ -198,6 +201,7 @@ impl World {
         let key = SubmissionKey::new(format!("key-{}", self.submitted.len())).ok();
         let submission = Submission {
             key,
+            cache: (self.keyed && self.queue_rng.chance(500_000)).then_some(true),
             agent,
             role,
             prompt: Some("do it".to_owned()),

@@ -226,6 +226,7 @@ pub(super) fn spec(rng: &mut Rng, known: &[TaskId]) -> TaskSpec {
         on_failure: OnFailure::default(),
         every: None,
         stages: None,
+        cache: miyabi::model::task::Cache::Off,
         repository: rng.pick(&repositories).unwrap(),
     }
 }

@@ -227,6 +227,10 @@ impl World {
                 let after = if slow { self.rng.between(SECOND, 40 * SECOND) } else { self.rng.between(50, SECOND) };
                 self.soon(after, Happening::Slow { life, effect: Box::new(effect) });
             }
+            Effect::FindResult(find) => {
+                let base = self.git.find_result(&find);
+                self.news(life, Event::ResultFound { task: find.task, run: find.run, base });
+            }
             Effect::ClearRemains { .. } | Effect::Probe { .. } => {
                 let after = self.delay();
                 self.soon(after, Happening::Slow { life, effect: Box::new(effect) });
@@ -336,6 +340,7 @@ impl World {
             | Effect::Nudge { .. }
             | Effect::Alert(_)
             | Effect::Github(_)
+            | Effect::FindResult(_)
             | Effect::ObeyFreeze
             | Effect::AckReport { .. }
             | Effect::Answer { .. }

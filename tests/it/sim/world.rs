@@ -197,6 +197,7 @@ pub(super) struct Summary {
     pub(super) done: usize,
     pub(super) tasks: usize,
     pub(super) spawns: u64,
+    pub(super) reused: u64,
 }
 
 impl World {
@@ -322,6 +323,7 @@ impl World {
             done: self.shadow.tasks.values().filter(is_done).count(),
             tasks: self.shadow.tasks.len(),
             spawns: self.checks.spawns,
+            reused: self.checks.reused,
         }
     }
 
