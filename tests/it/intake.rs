@@ -8,7 +8,7 @@ use miyabi::core::effect::Effect;
 use miyabi::core::event::Event;
 use miyabi::core::github::{GithubEffect, GithubEvent};
 use miyabi::core::state::{Durable, Phase};
-use miyabi::model::github::{Association, Discover, Found, Issue, IssueRef, Reach};
+use miyabi::model::github::{Association, Delivery, Discover, Found, Issue, IssueRef, Reach};
 use miyabi::model::id::{RepositoryName, RepositorySlug, TaskId};
 use miyabi::model::time::Timestamp;
 
@@ -151,4 +151,26 @@ fn an_issue_waits_for_a_blocker_that_is_closed_until_its_work_is_on_our_branch()
     let last = asked(&mut core, at(7)).remove(0);
     answer(&mut core, &last, vec![blocked(&[])], at(8));
     assert_eq!(needs(&core), 0);
+}
+
+#[test]
+fn while_a_question_is_under_way_no_other_is_asked_so_that_an_older_answer_undoes_no_newer_one() {
+    let looks = |core: &mut Core| {
+        let effects = std::iter::from_fn(|| core.poll_effect());
+        let looks = effects.filter(
+            |effect| matches!(effect, Effect::Github(effect) if matches!(**effect, GithubEffect::LookAt { .. })),
+        );
+        looks.count()
+    };
+    let hint = |id: &str| {
+        let delivery = Delivery { id: id.to_owned(), slug: "octo/app".parse().unwrap(), numbers: vec![1] };
+        Event::Github(Box::new(GithubEvent::Hinted(delivery)))
+    };
+    let mut core = started();
+    let question = asked(&mut core, at(1)).remove(0);
+    core.handle_event(hint("a"), at(2));
+    assert_eq!(looks(&mut core), 0, "what it asks for may be older than the hint");
+    answer(&mut core, &question, vec![issue(1)], at(3));
+    assert_eq!(looks(&mut core), 1);
+    assert_eq!(asked(&mut core, at(70)), Vec::new(), "a poll waits for the look that is under way");
 }

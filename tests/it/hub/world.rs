@@ -318,6 +318,8 @@ impl World {
             GithubEffect::Write { task, issue, write, .. } => {
                 let kind = write.kind();
                 self.writes.push((self.now, kind));
+                let begun = self.journal.iter().filter(|fact| fact.contains("\"github\":\"write-begun\"")).count();
+                assert!(begun >= self.writes.len(), "a write that nobody would remember: {kind:?}");
                 let written = self.perform(issue, write).await;
                 GithubEvent::Written { task, kind, written, quota: None }
             }
