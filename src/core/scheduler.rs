@@ -191,7 +191,16 @@ impl Core {
             let Some(record) = self.durable.tasks.get(task) else { continue };
             match &record.phase {
                 Phase::Merging { parked: Some(_) } => load.unmerged(task, record, Rest::Parked),
-                Phase::Waiting { .. } if record.holds_change() => load.unmerged(task, record, Rest::BetweenStages),
+                // One that needs another task again, which was changed or retried meanwhile, lets its files go: that task may
+                // want just those, and each would wait for the other. So does one whose file is paused: until somebody acts,
+                // others would wait for nothing.
+                Phase::Waiting { .. }
+                    if record.holds_change()
+                        && self.index.is_unblocked(task, record)
+                        && self.index.paused_by(record).is_none() =>
+                {
+                    load.unmerged(task, record, Rest::BetweenStages);
+                }
                 Phase::Merging { parked: None } => load.unmerged(task, record, Rest::None),
                 Phase::Queued if record.holds_change() => load.unmerged(task, record, Rest::None),
                 // What an attempt takes is counted with it.

@@ -123,6 +123,13 @@ fn a_merge_queue_holds_what_must_hold_in_100_histories() {
     run_worlds(1..=100, World::queued);
 }
 
+/// Days that once found a mistake: work between two stages whose task came to need another one again kept the files that the other one
+/// needed, the same with a file that is paused, and a pane that was told to end while its supervisor died.
+#[test]
+fn days_that_were_bad_once_stay_good() {
+    run_worlds([231, 337, 373].into_iter(), World::healthy);
+}
+
 /// A sample in CI; `MIYABI_SIM_DAYS=0..10000 cargo nextest run sim::healthy` watches ten thousand days.
 #[test]
 fn healthy_but_slow_agents_are_never_restarted() {

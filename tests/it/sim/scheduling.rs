@@ -143,8 +143,19 @@ impl World {
     }
 
     fn files_violation(&self, task: &TaskId, record: &TaskRecord) -> Option<String> {
-        let under_way = |other: &TaskRecord| {
-            matches!(other.phase, Phase::Queued | Phase::Merging { .. }) || other.holds_change() && !other.is_settled()
+        let is_met = |need: &TaskId| {
+            self.shadow.tasks.get(need).is_some_and(|record| match record.phase {
+                Phase::Done { .. } => true,
+                Phase::Failed { .. } => record.spec.on_failure == OnFailure::Continue,
+                Phase::Waiting { .. } | Phase::Queued | Phase::Merging { .. } | Phase::Cancelled { .. } => false,
+            })
+        };
+        let under_way = |id: &TaskId, other: &TaskRecord| {
+            matches!(other.phase, Phase::Queued | Phase::Merging { .. })
+                || other.holds_change()
+                    && !other.is_settled()
+                    && (other.waits_for_merge() || other.spec.needs.iter().all(is_met))
+                    && self.paused_by(id).is_none()
         };
         let overlaps = |other: &TaskRecord| {
             record.spec.touches.iter().any(|mine| other.spec.touches.iter().any(|theirs| mine.overlaps(theirs)))
@@ -157,7 +168,7 @@ impl World {
                     && other.merged.is_none()
                     && record.merged.is_none()
                     && other.spec.repository == record.spec.repository
-                    && under_way(other)
+                    && under_way(id, other)
                     && overlaps(other)
             })
             .map(|(other, _)| format!("{other} is under way and could touch the same files"))
