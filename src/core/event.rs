@@ -227,6 +227,16 @@ pub struct Evidence {
     pub stopped: bool,
     /// Processor time of the runner and all its descendants, in clock ticks.
     pub cpu_ticks: u64,
+    /// When its program last put down an event, in milliseconds since 1970; 0: never.
+    pub told_ms: u64,
+}
+
+impl Evidence {
+    /// Says whether nothing was done between an earlier look and this one: no time was used, and no event was told.
+    #[must_use]
+    pub const fn is_still_since(&self, before: &Self) -> bool {
+        self.cpu_ticks == before.cpu_ticks && self.told_ms == before.told_ms
+    }
 }
 
 /// What became of a merge.

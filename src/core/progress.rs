@@ -47,6 +47,7 @@ impl Still {
         let from = &self.progress;
         from.output_bytes != to.output_bytes
             || from.git_ms != to.git_ms
+            || from.events != to.events
             || to.cpu_ms < from.cpu_ms
             || to.cpu_ms - from.cpu_ms >= CPU_STEP_MS
     }

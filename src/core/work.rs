@@ -167,10 +167,10 @@ impl Core {
 
     /// Notes that an agent's beat speaks of an order for the first time.
     pub(super) fn note_started(&mut self, agent: &AgentId, activity: &Activity) {
-        let Activity::Busy { order, .. } = activity else { return };
+        let Some(order) = activity.order() else { return };
         let Some((task, envelope)) = self.index.open_order(agent) else { return };
         let task = task.clone();
-        if envelope != *order {
+        if envelope != order {
             return;
         }
         let Some(current) = self.durable.tasks.get(&task).and_then(TaskRecord::current) else { return };

@@ -1,7 +1,7 @@
 //! Panes: starting, adopting, stopping runners, and clearing away what they leave.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -371,14 +371,23 @@ impl Panes {
 
     pub(super) fn probe(&self, tasks: &mut Tasks, agent: AgentId, incarnation: Incarnation, pid: u32) {
         let inputs = self.inputs.clone();
+        let events = self.layout.events(&agent);
         tasks.start("probe", move |_| async move {
             let seen = process::identify(pid).and_then(|process| process::evidence(&process));
             let evidence = seen.map(|seen| Evidence {
                 at: clock::now(),
                 stopped: matches!(seen.state, 'T' | 't'),
                 cpu_ticks: seen.cpu_ticks,
+                told_ms: changed_ms(&events),
             });
             send(&inputs, Event::Probed { agent, incarnation, evidence }).await;
         });
     }
+}
+
+/// Returns when something was last put into a folder, in milliseconds since 1970; 0 when that cannot be seen.
+fn changed_ms(folder: &Path) -> u64 {
+    let changed = std::fs::metadata(folder).and_then(|meta| meta.modified()).ok();
+    let since = changed.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

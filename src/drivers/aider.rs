@@ -53,7 +53,7 @@ pub fn start(agent: &AgentSpec, files: Files<'_>) -> Program {
     argv.extend(own);
     // Last, so that nothing can take its place.
     argv.extend(["--message-file".into(), files.prompt.as_os_str().to_owned()]);
-    Program { argv, env: Vec::new() }
+    Program::plain(argv)
 }
 
 /// Never fails by the exit code; remembers what was complained about for the case that nothing was changed.

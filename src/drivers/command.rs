@@ -14,7 +14,7 @@ pub fn start(agent: &AgentSpec) -> Result<Program, DriverError> {
     if agent.command.is_empty() {
         return Err(DriverError::NoCommand { agent: agent.id.to_string() });
     }
-    Ok(Program { argv: agent.command.iter().map(Into::into).collect(), env: Vec::new() })
+    Ok(Program::plain(agent.command.iter().map(Into::into).collect()))
 }
 
 /// Judges by the exit code.

@@ -8,5 +8,5 @@ use super::Program;
 #[must_use]
 pub fn start(miyabi: &Path, root: &Path) -> Program {
     let argv = [miyabi.into(), "-C".into(), root.into(), "status".into(), "--watch".into()].to_vec();
-    Program { argv, env: Vec::new() }
+    Program::plain(argv)
 }

@@ -1,14 +1,22 @@
 //! How each kind of agent program is started, handed its work, and judged. One file per driver; nothing here runs anything.
 
 pub mod aider;
+pub mod claude;
+pub mod codex;
 pub mod command;
 pub mod dashboard;
 pub mod echo;
+pub mod events;
+pub mod gemini;
+pub mod listener;
+pub mod opencode;
 pub mod prompt;
 pub mod registry;
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use crate::model::time::Timestamp;
 
 /// A program that is to be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +25,27 @@ pub struct Program {
     pub argv: Vec<OsString>,
     /// Variables beside those that every agent gets.
     pub env: Vec<(String, OsString)>,
+    /// Files of the attempt that are written before it starts.
+    pub files: Vec<(PathBuf, String)>,
+    /// What it reads from its standard input.
+    pub input: Input,
+}
+
+/// What a program reads from its standard input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// Nothing.
+    Nothing,
+    /// The prompt.
+    Prompt,
+}
+
+impl Program {
+    /// A program that needs nothing but its arguments.
+    #[must_use]
+    pub const fn plain(argv: Vec<OsString>) -> Self {
+        Self { argv, env: Vec::new(), files: Vec::new(), input: Input::Nothing }
+    }
 }
 
 /// How an order's prompt is worked off.
@@ -61,6 +90,13 @@ pub enum Verdict {
     Succeeded {
         /// What its output complained about; it tells why, if no commit is found.
         complaint: Option<String>,
+    },
+    /// A usage limit of its service is in force.
+    Limited {
+        /// When it will end, if known.
+        until: Option<Timestamp>,
+        /// What it said, in one line.
+        reason: String,
     },
     /// It failed.
     Failed {

@@ -126,7 +126,13 @@ fn sync(folder: &Path) -> io::Result<()> {
 pub fn spared(plan: &Plan) -> Vec<AgentId> {
     let shows = |driver| match driver {
         DriverKind::Dashboard => true,
-        DriverKind::Command | DriverKind::Echo | DriverKind::Aider => false,
+        DriverKind::Command
+        | DriverKind::Echo
+        | DriverKind::Aider
+        | DriverKind::Claude
+        | DriverKind::Codex
+        | DriverKind::Gemini
+        | DriverKind::Opencode => false,
     };
     plan.agents.iter().filter(|agent| shows(agent.driver)).map(|agent| agent.id.clone()).collect()
 }

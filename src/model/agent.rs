@@ -100,7 +100,13 @@ impl AgentSpec {
     #[must_use]
     pub fn takes_work(&self) -> bool {
         match self.driver {
-            DriverKind::Command | DriverKind::Echo | DriverKind::Aider => true,
+            DriverKind::Command
+            | DriverKind::Echo
+            | DriverKind::Aider
+            | DriverKind::Claude
+            | DriverKind::Codex
+            | DriverKind::Gemini
+            | DriverKind::Opencode => true,
             DriverKind::Dashboard => false,
         }
     }
@@ -143,13 +149,30 @@ pub enum DriverKind {
     Echo,
     /// The aider CLI.
     Aider,
+    /// Claude Code.
+    Claude,
+    /// The Codex CLI.
+    Codex,
+    /// The Gemini CLI.
+    Gemini,
+    /// OpenCode.
+    Opencode,
     /// Shows `miyabi status --watch` and is never given work.
     Dashboard,
 }
 
 impl DriverKind {
     /// All drivers, in the order of the documentation.
-    pub const ALL: [Self; 4] = [Self::Command, Self::Echo, Self::Aider, Self::Dashboard];
+    pub const ALL: [Self; 8] = [
+        Self::Command,
+        Self::Echo,
+        Self::Aider,
+        Self::Claude,
+        Self::Codex,
+        Self::Gemini,
+        Self::Opencode,
+        Self::Dashboard,
+    ];
 
     /// Returns the name as it is written in agents.toml.
     #[must_use]
@@ -158,6 +181,10 @@ impl DriverKind {
             Self::Command => "command",
             Self::Echo => "echo",
             Self::Aider => "aider",
+            Self::Claude => "claude",
+            Self::Codex => "codex",
+            Self::Gemini => "gemini",
+            Self::Opencode => "opencode",
             Self::Dashboard => "dashboard",
         }
     }

@@ -38,6 +38,14 @@ pub struct Progress {
     pub cpu_ms: u64,
     /// When the worktree's index, branch or commits last changed, in milliseconds since 1970; 0 without git.
     pub git_ms: u64,
+    /// How many events they have told of, by hooks or in their output.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub events: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What an agent is doing, as its runner sees it.
@@ -65,6 +73,12 @@ pub enum Activity {
         since: Timestamp,
         /// What is waited for.
         reason: String,
+        /// The order in hand.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        order: Option<EnvelopeId>,
+        /// Its task.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        task: Option<TaskId>,
     },
     /// A usage limit is in force; legitimate silence.
     Limited {
@@ -72,6 +86,12 @@ pub enum Activity {
         until: Option<Timestamp>,
         /// What the agent's CLI said.
         reason: String,
+        /// The order in hand.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        order: Option<EnvelopeId>,
+        /// Its task.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        task: Option<TaskId>,
     },
     /// Ended cleanly; the last beat of an incarnation.
     Stopped,
@@ -83,7 +103,18 @@ impl Activity {
     pub const fn task(&self) -> Option<&TaskId> {
         match self {
             Self::Busy { task, .. } => Some(task),
-            Self::Starting | Self::Idle | Self::WaitingForHuman { .. } | Self::Limited { .. } | Self::Stopped => None,
+            Self::WaitingForHuman { task, .. } | Self::Limited { task, .. } => task.as_ref(),
+            Self::Starting | Self::Idle | Self::Stopped => None,
+        }
+    }
+
+    /// Returns the order in hand.
+    #[must_use]
+    pub const fn order(&self) -> Option<EnvelopeId> {
+        match self {
+            Self::Busy { order, .. } => Some(*order),
+            Self::WaitingForHuman { order, .. } | Self::Limited { order, .. } => *order,
+            Self::Starting | Self::Idle | Self::Stopped => None,
         }
     }
 

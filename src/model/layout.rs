@@ -113,6 +113,12 @@ impl Layout {
         self.freeze().join("thawed.json")
     }
 
+    /// Returns the folder where an agent's program puts its events, e.g. by hooks.
+    #[must_use]
+    pub fn events(&self, agent: &AgentId) -> PathBuf {
+        self.run().join("events").join(agent.as_str())
+    }
+
     /// Returns the folder of heartbeat files.
     #[must_use]
     pub fn beats(&self) -> PathBuf {

@@ -20,6 +20,7 @@ pub mod plan;
 pub mod report;
 pub mod request;
 pub mod secret;
+pub mod signal;
 pub mod size;
 pub mod span;
 pub mod stage;

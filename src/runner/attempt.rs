@@ -12,6 +12,7 @@ use crate::model::report::{
     AgentReport, COMMENT_CHARS_MAX, COMMENTS_MAX, CheckResult, Comment, FailureKind, Outcome, REPORT_SCHEMA, Report,
     SUMMARY_CHARS_MAX,
 };
+use crate::model::signal::Signal;
 use crate::model::task::NoChange;
 use crate::model::time::Timestamp;
 
@@ -89,6 +90,8 @@ pub struct Attempt {
     pub checks: Vec<CheckResult>,
     /// Why it failed; the first reason stays.
     pub failure: Option<Failure>,
+    /// What its program said last of its state, and since when it says so.
+    pub heard: Option<(Signal, Timestamp)>,
     /// Whether the disk was full when something failed: then that is why.
     pub disk_was_full: bool,
 }
@@ -105,6 +108,7 @@ impl Attempt {
             ran: None,
             checks: Vec::new(),
             failure: None,
+            heard: None,
             disk_was_full: false,
         }
     }

@@ -96,7 +96,13 @@ impl Context {
 
     /// Returns the environment of an attempt's programs.
     pub(super) fn environment(&self, order: &WorkOrder, files: &AttemptFiles) -> Vec<(OsString, OsString)> {
-        let told = Files { order: &files.order, prompt: &files.prompt, inbox: &files.inbox, report: &files.report };
+        let told = Files {
+            order: &files.order,
+            prompt: &files.prompt,
+            inbox: &files.inbox,
+            report: &files.report,
+            events: &self.layout.events(&self.agent.id),
+        };
         let root = self.layout.root();
         environment::of_attempt(&self.environment, root, &self.agent, self.incarnation, order, told)
             .into_iter()

@@ -9,6 +9,7 @@ use super::attempt::short;
 use super::beat;
 use super::checks;
 use super::context::{Assignment, Context};
+use super::ears;
 use super::event::{Effect, Event, Pull, Trouble};
 use super::hints::{Hints, Topic};
 use super::machine::Machine;
@@ -93,8 +94,10 @@ impl Shell {
                     // Hints get lost; a beat without a look at the mark could be the last thing before a step begins.
                     self.machine.handle_event(self.freeze(), now)?;
                     self.machine.handle_timeout(now);
+                    self.listen();
                 }
                 Some(News::Hint(Topic::Leased)) => self.look(),
+                Some(News::Hint(Topic::Events)) => self.listen(),
                 Some(News::Hint(Topic::Freeze)) => self.machine.handle_event(self.freeze(), now)?,
                 Some(news) => {
                     let event = self.event(news)?;
@@ -111,7 +114,7 @@ impl Shell {
     fn event(&mut self, news: News) -> Result<Event, RunnerError> {
         Ok(match news {
             News::Event(event) => event,
-            News::Hint(Topic::New | Topic::Leased | Topic::Freeze) => Event::MailboxChanged,
+            News::Hint(Topic::New | Topic::Leased | Topic::Freeze | Topic::Events) => Event::MailboxChanged,
             News::Leased(Ok(None)) => Event::Leased(Ok(None)),
             News::Leased(Ok(Some(assignment))) => {
                 let order = Arc::clone(&assignment.order);
@@ -205,10 +208,10 @@ impl Shell {
         };
         let answer = self.answer(Event::Ran(Box::new(failed)));
         let Some(assignment) = self.assignment.clone() else { return };
-        let leash = self.tie();
+        let (leash, news) = (self.tie(), self.sender.clone());
         tracing::debug!(task, "the program starts");
         self.tasks.start("run", |_| async move {
-            let ran = work::run(&context, &assignment, leash).await;
+            let ran = work::run(&context, &assignment, leash, news).await;
             answer.give(Event::Ran(Box::new(ran))).await;
         });
     }
@@ -276,6 +279,21 @@ impl Shell {
             | Activity::Limited { .. }
             | Activity::Stopped => None,
         }
+    }
+
+    /// Hears what the agent's program has put into the folder of events. A hint may get lost, so every beat listens too.
+    fn listen(&mut self) {
+        if self.assignment.is_none() {
+            return;
+        }
+        let (context, sender) = (Arc::clone(&self.context), self.sender.clone());
+        self.tasks.start_blocking("listen", move || {
+            for signal in ears::take_events(&context.layout.events(&context.agent.id)) {
+                if context.progress.heard(&signal) {
+                    sender.blocking_send(News::Event(Event::Heard(signal))).ok();
+                }
+            }
+        });
     }
 
     /// Sees whether the order is still ours.

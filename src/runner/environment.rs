@@ -22,6 +22,7 @@ pub(super) struct Files<'a> {
     pub(super) prompt: &'a Path,
     pub(super) inbox: &'a Path,
     pub(super) report: &'a Path,
+    pub(super) events: &'a Path,
 }
 
 /// Puts together the environment of a program that works on an order.
@@ -44,11 +45,12 @@ pub(super) fn of_attempt(
     ] {
         environment.entry(name.into()).or_insert_with(|| value.into());
     }
-    let told: [(&str, OsString); 12] = [
+    let told: [(&str, OsString); 13] = [
         ("MIYABI_WORK_ORDER", files.order.into()),
         ("MIYABI_PROMPT", files.prompt.into()),
         ("MIYABI_INBOX", files.inbox.into()),
         ("MIYABI_REPORT", files.report.into()),
+        ("MIYABI_EVENTS", files.events.into()),
         ("MIYABI_AGENT", agent.id.as_str().into()),
         ("MIYABI_INCARNATION", incarnation.to_string().into()),
         ("MIYABI_ROOT", root.into()),

@@ -9,6 +9,7 @@ use crate::model::freeze::PastFreeze;
 use crate::model::id::EnvelopeId;
 use crate::model::order::WorkOrder;
 use crate::model::report::CheckResult;
+use crate::model::signal::Signal;
 use crate::model::time::Timestamp;
 
 /// Something went wrong in the shell; the text is for people.
@@ -29,6 +30,8 @@ pub enum Event {
     OrderGone(EnvelopeId),
     /// The answer to [`Effect::Prepare`].
     Prepared(Result<Prepared, Trouble>),
+    /// The program that runs tells of its state: it works, waits for somebody, or has nothing more to do.
+    Heard(Signal),
     /// The answer to [`Effect::Run`]; comes when the whole process group has ended.
     Ran(Box<Ran>),
     /// The answer to [`Effect::Commit`]; `None`: nothing differs from the base.
@@ -132,6 +135,7 @@ impl Event {
             | Self::Cleared
             | Self::Frozen(_)
             | Self::Thawed(_)
+            | Self::Heard(_)
             | Self::DiskFull
             | Self::StopRequested => false,
         }
@@ -146,6 +150,7 @@ impl Event {
             Self::Leased(_) => "leased",
             Self::OrderGone(_) => "order gone",
             Self::Prepared(_) => "prepared",
+            Self::Heard(_) => "heard",
             Self::Ran(_) => "ran",
             Self::Committed(_) => "committed",
             Self::Checked(_) => "checked",

@@ -21,6 +21,8 @@ pub(super) enum Topic {
     Leased,
     /// The operator's mark for a freeze may have come or gone.
     Freeze,
+    /// The agent's program may have put down an event.
+    Events,
 }
 
 /// Hears of changes for as long as it lives.
@@ -40,13 +42,14 @@ impl Hints {
     }
 
     /// Begins to watch the mailbox.
-    pub(super) fn of(post: &Post, freeze: PathBuf) -> Self {
+    pub(super) fn of(post: &Post, freeze: PathBuf, events: PathBuf) -> Self {
         // Full: a hint of some topic waits, and the next sweep finds what the dropped one meant.
         let (sender, topics) = mpsc::channel(WAITING_MAX);
         let folders = vec![
             (Topic::New, post.folder(Folder::New)),
             (Topic::Leased, post.folder(Folder::Leased)),
             (Topic::Freeze, freeze),
+            (Topic::Events, events),
         ];
         Self { watch: Some(watch::start(folders, sender.clone())), topics, _sender: sender }
     }

@@ -28,6 +28,7 @@ use crate::model::freeze::PastFreeze;
 use crate::model::id::{AgentId, Incarnation};
 use crate::model::order::WorkOrder;
 use crate::model::report::FailureKind;
+use crate::model::signal::Signal;
 use crate::model::span;
 use crate::model::time::Timestamp;
 use crate::model::watching::WatchFaults;
@@ -46,6 +47,9 @@ pub const CANCEL_GRACE: Duration = Duration::from_millis(500);
 
 /// The shortest distance of two beats, whatever is configured.
 const HEARTBEAT_MIN: Duration = Duration::from_millis(10);
+
+/// How long a program may stay after it has said that its turn is over. Some never end by themselves.
+pub const TURN_GRACE: Duration = Duration::from_secs(5);
 
 /// How many beats must be missed before we take it that the clock has leapt: a busy machine is late as well.
 const LEAP_BEATS: u32 = 2;
@@ -179,13 +183,14 @@ impl Machine {
     fn handle_stage_timeout(&mut self, mut attempt: Box<Attempt>, fate: Fate, stage: Stage, now: Timestamp) {
         let kill_at = now + self.settings.stop_timeout;
         let stage = match stage {
-            Stage::Running { until } if until <= now => {
+            Stage::Running { until, .. } if until <= now => {
                 attempt.fail(
                     FailureKind::TimedOut,
                     format!("the time limit of {} was reached", span::format(limit(&attempt.order))),
                 );
                 self.pull(stage, kill_at)
             }
+            Stage::Running { over_at: Some(at), .. } if at <= now => self.pull(stage, kill_at),
             Stage::Checking { until } if until <= now => {
                 let limit = span::format(limit(&attempt.order));
                 attempt.fail(FailureKind::TimedOut, format!("the checks did not end within {limit}"));
@@ -244,6 +249,8 @@ impl Machine {
             }
             // Hints: the thaw looks for what they announce.
             (Some(_), Event::MailboxChanged | Event::OrderGone(_)) => {}
+            // Said before it was suspended; it begins nothing.
+            (Some(_), event @ Event::Heard(_)) => return self.handle(event, now),
             (Some(_), event) => self.held.push_back(event),
             (None, event) => return self.handle(event, now),
         }
@@ -294,7 +301,9 @@ impl Machine {
                 return self.handle_working(attempt, fate, stage, event, now);
             }
             // Hints may come late, and after the end nothing matters any more.
-            (state @ (State::Starting | State::Idle { .. }), Event::OrderGone(_)) => self.state = state,
+            (state @ (State::Starting | State::Idle { .. }), Event::OrderGone(_) | Event::Heard(_)) => {
+                self.state = state;
+            }
             (State::Starting, Event::MailboxChanged) => self.state = State::Starting,
             // Taken out before they come here.
             (state @ (State::Starting | State::Idle { .. }), Event::Frozen(_) | Event::Thawed(_)) => self.state = state,
@@ -331,6 +340,12 @@ impl Machine {
                 let next = prepared(&mut attempt, result);
                 self.advance(attempt, fate, next, now);
             }
+            (Stage::Running { until, over_at }, Event::Heard(signal)) => {
+                let over_at = (signal == Signal::Over).then_some(over_at.unwrap_or(now + TURN_GRACE));
+                self.hear(attempt, fate, Stage::Running { until, over_at }, signal, now);
+            }
+            // It runs no longer.
+            (stage, Event::Heard(_)) => self.state = State::Working { attempt, fate, stage },
             (Stage::Running { .. } | Stage::EndingRun { .. }, Event::Ran(ran)) => {
                 let next = ran_to_its_end(&mut attempt, *ran);
                 self.advance(attempt, fate, next, now);
@@ -372,6 +387,20 @@ impl Machine {
         Ok(())
     }
 
+    /// Notes what the program says of its state, and beats when that changes what is shown.
+    fn hear(&mut self, attempt: Box<Attempt>, fate: Fate, stage: Stage, signal: Signal, now: Timestamp) {
+        self.state = State::Working { attempt, fate, stage };
+        let before = self.state.activity();
+        if let State::Working { attempt, .. } = &mut self.state
+            && attempt.heard.as_ref().is_none_or(|(before, _)| *before != signal)
+        {
+            attempt.heard = Some((signal, now));
+        }
+        if self.state.activity() != before {
+            self.beat(now);
+        }
+    }
+
     /// Becomes idle and asks for work.
     fn rest(&mut self, now: Timestamp) {
         self.state = State::Idle { asking: Asking::No, sweep_at: now + SWEEP };
@@ -411,7 +440,9 @@ impl Machine {
             (Fate::Cancelled, Next::Run | Next::Check(_) | Next::Report | Next::Clear) | (Fate::Live, Next::Clear) => {
                 (Stage::Clearing, Effect::Clear(order))
             }
-            (Fate::Live, Next::Run) => (Stage::Running { until: now + limit(&order) }, Effect::Run(order)),
+            (Fate::Live, Next::Run) => {
+                (Stage::Running { until: now + limit(&order), over_at: None }, Effect::Run(order))
+            }
             (Fate::Live, Next::Commit(base, purpose)) => {
                 let summary = attempt.ran.as_ref().and_then(|ran| ran.claim.summary.clone());
                 (Stage::Committing, Effect::Commit { order, base, purpose, summary })

@@ -9,6 +9,7 @@ mod checks;
 mod clearing;
 mod context;
 mod drive;
+mod ears;
 mod environment;
 pub mod event;
 mod hints;

@@ -5,8 +5,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
+use super::ears::Ears;
 use super::pane::Pane;
 use super::progress::Counters;
+use crate::drivers::events::Turn;
 use crate::model::report::OUTPUT_BYTES_MAX;
 
 /// The largest log file of an attempt; what comes later is only shown.
@@ -19,6 +21,7 @@ pub(super) struct Output {
     log: Option<Log>,
     tail: Tail,
     progress: Counters,
+    ears: Option<Ears>,
 }
 
 impl Output {
@@ -27,7 +30,7 @@ impl Output {
         let log = Log::open(log)
             .inspect_err(|error| tracing::warn!(path = %log.display(), %error, "cannot write the attempt's log"))
             .ok();
-        Self { pane, log, tail: Tail::default(), progress }
+        Self { pane, log, tail: Tail::default(), progress, ears: None }
     }
 
     /// Shows nothing but keeps the log: for lines that the pane gets in another form.
@@ -37,13 +40,36 @@ impl Output {
         }
     }
 
+    /// Lets what comes be heard as events; what is no event is shown as it is.
+    pub(super) fn listen(&mut self, ears: Option<Ears>) {
+        self.ears = ears;
+    }
+
     /// Takes a piece of output.
     pub(super) async fn take(&mut self, bytes: &[u8]) {
+        self.progress.printed(bytes.len());
+        match &mut self.ears {
+            None => self.show(bytes).await,
+            Some(ears) => {
+                let shown = ears.take(bytes).await;
+                self.show(&shown).await;
+            }
+        }
+    }
+
+    /// Ends the listening, and returns how the program's turn ended, if it said so.
+    pub(super) async fn end_listening(&mut self) -> Option<Turn> {
+        let mut ears = self.ears.take()?;
+        let shown = ears.finish().await;
+        self.show(&shown).await;
+        ears.turn()
+    }
+
+    async fn show(&mut self, bytes: &[u8]) {
         if let Some(log) = &mut self.log {
             log.write(bytes);
         }
         self.tail.push(bytes);
-        self.progress.printed(bytes.len());
         self.pane.show(bytes).await;
     }
 

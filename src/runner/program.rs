@@ -37,12 +37,14 @@ pub(super) struct Program {
     pub(super) dir: PathBuf,
     /// All of its environment.
     pub(super) env: Vec<(OsString, OsString)>,
+    /// The file that it reads as its input; nothing if there is none.
+    pub(super) input: Option<PathBuf>,
 }
 
 impl Program {
     /// A shell that runs a command.
     pub(super) fn shell(command: &str, dir: PathBuf, env: Vec<(OsString, OsString)>) -> Self {
-        Self { argv: vec!["sh".into(), "-c".into(), command.into()], dir, env }
+        Self { argv: vec!["sh".into(), "-c".into(), command.into()], dir, env, input: None }
     }
 }
 
@@ -111,13 +113,17 @@ fn start(program: &Program) -> io::Result<(Child, Pid, pipe::Receiver)> {
     let (name, arguments) = program.argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     // One pipe for both, so that what was written first is shown first.
     let (reader, writer) = io::pipe()?;
+    let input = match &program.input {
+        Some(path) => std::fs::File::open(path)?.into(),
+        None => Stdio::null(),
+    };
     let mut command = Command::new(name);
     command
         .args(arguments)
         .current_dir(&program.dir)
         .env_clear()
         .envs(program.env.iter().map(|(name, value)| (name, value)))
-        .stdin(Stdio::null())
+        .stdin(input)
         .stdout(writer.try_clone()?)
         .stderr(writer);
     let mut wrapped = CommandWrap::from(command);

@@ -2,22 +2,44 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
 
 use crate::io::process;
 use crate::model::beat::Progress;
+use crate::model::signal::Signal;
 
 /// Counts what programs print. Clones count together.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Counters {
     output_bytes: Arc<AtomicU64>,
+    events: Arc<AtomicU64>,
+    newest: Arc<Mutex<Option<Signal>>>,
 }
 
 impl Counters {
     pub(super) fn printed(&self, bytes: usize) {
         self.output_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Counts an event, and says whether it tells of another state than the one before.
+    pub(super) fn heard(&self, signal: &Signal) -> bool {
+        self.events.fetch_add(1, Ordering::Relaxed);
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = newest.as_ref() != Some(signal);
+        *newest = Some(signal.clone());
+        is_news
+    }
+
+    /// Forgets the state of a program that has ended.
+    pub(super) fn begin_anew(&self) {
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Says whether the program has said that its turn is over.
+    pub(super) fn is_over(&self) -> bool {
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) == Some(Signal::Over)
     }
 
     /// Looks at how far the programs in a worktree have come: some small reads, and nothing is started.
@@ -26,6 +48,7 @@ impl Counters {
             output_bytes: self.output_bytes.load(Ordering::Relaxed),
             cpu_ms: process::cpu_ms_below_us(),
             git_ms: git_ms(worktree),
+            events: self.events.load(Ordering::Relaxed),
         }
     }
 }

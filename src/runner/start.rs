@@ -200,6 +200,8 @@ async fn live(layout: Layout, launch: Launch, environment: BTreeMap<String, Stri
         Duty::Work => {
             let line = format!("{} ({}) waits for work", context.agent.name, context.agent.id);
             context.pane.say(Tone::Step, &line);
+            let events = context.layout.events(&context.agent.id);
+            make_folder(&events)?;
             context.post.open().map_err(|error| RunnerError::Spool { source: Box::new(error) })?;
             // Found before the first order is taken, so that none of ours is among them.
             for order in workplace::leftovers(&context) {
@@ -207,7 +209,7 @@ async fn live(layout: Layout, launch: Launch, environment: BTreeMap<String, Stri
             }
             let context_of_clearing = Arc::clone(&context);
             shell.tasks.start("clearing", |stop| clearing::keep(context_of_clearing, stop));
-            shell.hints = Hints::of(&context.post, context.layout.freeze());
+            shell.hints = Hints::of(&context.post, context.layout.freeze(), events);
         }
         Duty::Show => {
             let (context, program) = (Arc::clone(&context), dashboard::start(&program, context.layout.root()));

@@ -1,18 +1,21 @@
 //! The work itself: an order's files, its program, and what came of it.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
+use tokio::sync::mpsc;
 
 use super::attempt::{Failure, Ran};
 use super::context::{Assignment, AttemptFiles, Context};
+use super::drive::News;
+use super::ears::{self, Ears};
 use super::output::Output;
 use super::pane::Tone;
 use super::program::{self, Ended, Leash, Program};
 use super::verdict;
-use crate::drivers::{Files, Start, Verdict, prompt, registry};
+use crate::drivers::{Files, Input, Start, Verdict, prompt, registry};
 use crate::io::cgroup::Strikes;
 use crate::io::clock;
 use crate::io::git::commit;
@@ -26,7 +29,7 @@ use crate::model::task::Work;
 const CLAIM_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Works on an order to the end of its program.
-pub(super) async fn run(context: &Context, assignment: &Assignment, leash: Leash) -> Ran {
+pub(super) async fn run(context: &Context, assignment: &Assignment, leash: Leash, news: mpsc::Sender<News>) -> Ran {
     let order = &assignment.order;
     let files = context.files(order);
     let mut output = context.output(order);
@@ -38,7 +41,7 @@ pub(super) async fn run(context: &Context, assignment: &Assignment, leash: Leash
     let start = match &order.work {
         Work::Run(command) => {
             let dir = context.worktree(order);
-            Ok(Begin::Program(Program::shell(command, dir, context.environment(order, &files))))
+            Ok(Begin::Program(Program::shell(command, dir, context.environment(order, &files)), Vec::new()))
         }
         Work::Prompt(_) => {
             let places = Files { prompt: &files.prompt, folder: &files.folder };
@@ -50,7 +53,8 @@ pub(super) async fn run(context: &Context, assignment: &Assignment, leash: Leash
         Err(error) => return failed(FailureKind::NotStarted, error.to_string()),
     };
     let messages = lease_messages(context, assignment);
-    if let Err(error) = write_files(&files, &text, &messages).await {
+    context.progress.begin_anew();
+    if let Err(error) = write_files(context, &files, &text, &messages, &start).await {
         return failed(FailureKind::Infrastructure, format!("cannot write into {}: {error}", files.folder.display()));
     }
     tokio::task::block_in_place(|| context.post.note_submitted(&messages, clock::now()));
@@ -67,8 +71,11 @@ pub(super) async fn run(context: &Context, assignment: &Assignment, leash: Leash
                 ..Ran::default()
             }
         }
-        Begin::Program(program) => {
+        Begin::Program(program, _) => {
             let before = context.strikes();
+            if let Work::Prompt(_) = &order.work {
+                output.listen(Ears::new(context.agent.driver, context.progress.clone(), news));
+            }
             let ended = program::run(&program, context, leash, &mut output).await;
             judge(context, assignment, &files, (ended, before), &mut output).await
         }
@@ -87,7 +94,8 @@ async fn change(order: &WorkOrder) -> Result<String, String> {
 
 /// What an order begins with.
 enum Begin {
-    Program(Program),
+    /// A program, and the files that it needs.
+    Program(Program, Vec<(PathBuf, String)>),
     Answer(String),
 }
 
@@ -97,7 +105,12 @@ fn begin(context: &Context, assignment: &Assignment, files: &AttemptFiles, start
         Start::Program(program) => {
             let mut env = context.environment(&assignment.order, files);
             env.extend(program.env.into_iter().map(|(name, value)| (name.into(), value)));
-            Begin::Program(Program { argv: program.argv, dir: context.worktree(&assignment.order), env })
+            let input = match program.input {
+                Input::Nothing => None,
+                Input::Prompt => Some(files.prompt.clone()),
+            };
+            let dir = context.worktree(&assignment.order);
+            Begin::Program(Program { argv: program.argv, dir, env, input }, program.files)
         }
     }
 }
@@ -119,7 +132,20 @@ fn lease_messages(context: &Context, assignment: &Assignment) -> Vec<Leased> {
 }
 
 /// Writes what the program reads, beside the order.
-async fn write_files(files: &AttemptFiles, prompt: &str, messages: &[Leased]) -> io::Result<()> {
+async fn write_files(
+    context: &Context,
+    files: &AttemptFiles,
+    prompt: &str,
+    messages: &[Leased],
+    start: &Begin,
+) -> io::Result<()> {
+    let events = context.layout.events(&context.agent.id);
+    tokio::task::block_in_place(|| ears::forget_events(&events))?;
+    if let Begin::Program(_, own) = start {
+        for (path, text) in own {
+            tokio::fs::write(path, text).await?;
+        }
+    }
     tokio::fs::write(&files.prompt, prompt).await?;
     let mut inbox = Vec::new();
     for message in messages {
@@ -136,22 +162,31 @@ async fn judge(
     (ended, before): (Ended, Strikes),
     output: &mut Output,
 ) -> Ran {
+    let turn = output.end_listening().await;
     let mut ran = Ran { output: output.take_tail(), ..Ran::default() };
+    ran.exit_code = if let Ended::Exited(code) = &ended { Some(*code) } else { None };
+    let summary = turn.as_ref().and_then(|turn| turn.summary.clone());
     let fail = |kind, reason| Some(Failure { kind, reason });
+    let mut retry_at = None;
     match ended {
         Ended::NotStarted(reason) => ran.failure = fail(FailureKind::NotStarted, reason),
-        Ended::Killed(signal) => {
+        // Whoever has said that its turn is over is told to end; what it says of the turn counts.
+        Ended::Killed(signal) if turn.is_none() && !context.progress.is_over() => {
             ran.failure = fail(FailureKind::AgentCrashed, format!("the program was killed by signal {signal}"));
         }
-        Ended::Exited(code) => {
-            ran.exit_code = Some(code);
+        Ended::Exited(_) | Ended::Killed(_) => {
+            let code = ran.exit_code.unwrap_or(0);
             let driver = match &assignment.order.work {
                 Work::Prompt(_) => context.agent.driver,
                 Work::Run(_) => crate::model::agent::DriverKind::Command,
             };
-            match registry::judge(driver, code, &ran.output) {
+            match registry::judge(driver, code, &ran.output, turn.as_ref()) {
                 Verdict::Succeeded { complaint } => ran.complaint = complaint,
                 Verdict::Failed { reason } => ran.failure = fail(FailureKind::AgentFailed, reason),
+                Verdict::Limited { until, reason } => {
+                    ran.failure = fail(FailureKind::Limited, reason);
+                    retry_at = until;
+                }
             }
         }
     }
@@ -164,6 +199,8 @@ async fn judge(
         Err(reason) if ran.failure.is_none() => ran.failure = fail(FailureKind::AgentFailed, reason),
         Err(reason) => tracing::debug!(reason, "a failed program left no readable report either"),
     }
+    ran.claim.retry_at = ran.claim.retry_at.or(retry_at);
+    ran.claim.summary = ran.claim.summary.take().or(summary);
     if assignment.order.expects == Expects::Verdict && ran.claim.outcome.is_none() {
         verdict::read(&ran.output, &mut ran.claim);
     }

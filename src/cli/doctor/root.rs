@@ -115,6 +115,10 @@ fn programs(context: &Context, plan: &Plan) -> Vec<Finding> {
 fn program(agent: &AgentSpec) -> Option<&str> {
     let own = match agent.driver {
         DriverKind::Aider => Some("aider"),
+        DriverKind::Claude => Some("claude"),
+        DriverKind::Codex => Some("codex"),
+        DriverKind::Gemini => Some("gemini"),
+        DriverKind::Opencode => Some("opencode"),
         DriverKind::Command | DriverKind::Echo | DriverKind::Dashboard => None,
     };
     agent.command.first().map(String::as_str).or(own)

@@ -135,7 +135,10 @@ fn read_command(section: &Section<'_>, driver: &Field<DriverKind>, report: &mut 
             );
         }
         (DriverKind::Command, Field::Given(..) | Field::Broken)
-        | (DriverKind::Aider, Field::Given(..) | Field::Absent | Field::Broken)
+        | (
+            DriverKind::Aider | DriverKind::Claude | DriverKind::Codex | DriverKind::Gemini | DriverKind::Opencode,
+            Field::Given(..) | Field::Absent | Field::Broken,
+        )
         | (DriverKind::Echo | DriverKind::Dashboard, Field::Absent | Field::Broken) => {}
     }
     command

@@ -98,7 +98,7 @@ impl Core {
             return;
         }
         // A runner that is stopped cannot beat however busy its children are; one that waits for somebody uses no time.
-        if (before.stopped && seen.stopped) || (before.cpu_ticks == seen.cpu_ticks && !waits) {
+        if (before.stopped && seen.stopped) || (seen.is_still_since(&before) && !waits) {
             self.stop(agent, News::SecondSign, DownCause::Silent, Stop::Kill);
         } else {
             *first = Some(seen);

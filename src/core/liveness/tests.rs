@@ -80,7 +80,7 @@ fn seen() -> Seen {
 }
 
 fn evidence(seconds: i64) -> Evidence {
-    Evidence { at: at(seconds), stopped: false, cpu_ticks: 7 }
+    Evidence { at: at(seconds), stopped: false, cpu_ticks: 7, told_ms: 0 }
 }
 
 fn liveness(state: State) -> Liveness {
@@ -325,7 +325,7 @@ fn a_silent_agent_is_ended_within_its_timeout_and_a_second() {
         let effects: Vec<_> = std::iter::from_fn(|| core.poll_effect()).collect();
         for effect in effects {
             if let Effect::Probe { .. } = effect {
-                let evidence = Some(Evidence { at: due, stopped: false, cpu_ticks: 7 });
+                let evidence = Some(Evidence { at: due, stopped: false, cpu_ticks: 7, told_ms: 0 });
                 core.handle_event(Event::Probed { agent: kaede(), incarnation: FIRST, evidence }, due);
                 ended = (state_of(&core) == State::Stopping).then_some(due);
             }
@@ -333,6 +333,34 @@ fn a_silent_agent_is_ended_within_its_timeout_and_a_second() {
     }
     assert!(ended.unwrap() <= at(31), "{ended:?}");
     assert!(ended.unwrap() >= at(30), "{ended:?}");
+}
+
+/// Looks at a silent agent until somebody ends it, or for a minute; says whether it was ended.
+fn is_ended_when(look: impl Fn(Timestamp) -> Evidence) -> bool {
+    let mut core = core_in(State::Up, plan(RestartKind::Permanent, 5));
+    loop {
+        let (due, _) = core.poll_timeout().unwrap();
+        if due > at(90) {
+            return false;
+        }
+        core.handle_timeout(due);
+        let probes = std::iter::from_fn(|| core.poll_effect()).filter(|effect| matches!(effect, Effect::Probe { .. }));
+        for _ in 0..probes.count() {
+            let evidence = Some(look(due));
+            core.handle_event(Event::Probed { agent: kaede(), incarnation: FIRST, evidence }, due);
+        }
+        if state_of(&core) == State::Stopping {
+            return true;
+        }
+    }
+}
+
+#[test]
+fn events_of_its_program_are_a_sign_of_life_of_an_agent_that_does_not_beat() {
+    let telling = |due: Timestamp| Evidence { told_ms: u64::try_from(due.as_millis()).unwrap(), ..evidence(0) };
+    assert!(!is_ended_when(|due| Evidence { at: due, ..telling(due) }), "it tells of itself, and is left alone");
+    assert!(is_ended_when(|due| Evidence { at: due, told_ms: 5, ..evidence(0) }), "old events say nothing");
+    assert!(is_ended_when(|due| Evidence { at: due, stopped: true, ..telling(due) }), "a stopped runner hears none");
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub(super) enum Stage {
     Preparing,
     Running {
         until: Timestamp,
+        /// When a program is told to end that has said that its turn is over, and stays.
+        over_at: Option<Timestamp>,
     },
     /// The program of `Running` was told to end; `kill_at` is `None` once SIGKILL was sent.
     EndingRun {
@@ -88,7 +90,11 @@ impl Stage {
 
     pub(super) fn shift(&mut self, by: Duration) {
         match self {
-            Self::Running { until } | Self::Checking { until } => *until = *until + by,
+            Self::Running { until, over_at } => {
+                *until = *until + by;
+                *over_at = over_at.map(|at| at + by);
+            }
+            Self::Checking { until } => *until = *until + by,
             Self::EndingRun { kill_at: Some(at) }
             | Self::EndingCheck { kill_at: Some(at) }
             | Self::WaitingToDeliver { at, .. }
@@ -103,9 +109,10 @@ impl Stage {
         }
     }
 
-    pub(super) const fn timeout(&self) -> Option<(Timestamp, &'static str)> {
+    pub(super) fn timeout(&self) -> Option<(Timestamp, &'static str)> {
         match self {
-            Self::Running { until } => Some((*until, "time limit")),
+            Self::Running { until, over_at: Some(at) } if at < until => Some((*at, "the end after a turn")),
+            Self::Running { until, .. } => Some((*until, "time limit")),
             Self::Checking { until } => Some((*until, "time limit of the checks")),
             Self::EndingRun { kill_at: Some(at) } | Self::EndingCheck { kill_at: Some(at) } => Some((*at, "SIGKILL")),
             Self::WaitingToDeliver { at, .. } => Some((*at, "delivery")),

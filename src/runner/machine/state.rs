@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::stage::Stage;
 use crate::model::beat::Activity;
+use crate::model::signal::Signal;
 use crate::model::time::Timestamp;
 use crate::runner::attempt::Attempt;
 
@@ -51,12 +52,24 @@ impl State {
         match self {
             Self::Starting => Activity::Starting,
             Self::Idle { .. } => Activity::Idle,
-            Self::Working { attempt, stage, .. } => Activity::Busy {
-                order: attempt.order.id,
-                task: attempt.order.task.clone(),
-                since: attempt.since,
-                step: stage.step(),
-            },
+            Self::Working { attempt, stage, .. } => {
+                let (order, task) = (attempt.order.id, attempt.order.task.clone());
+                match (stage, &attempt.heard) {
+                    (Stage::Running { .. }, Some((Signal::Waiting { reason }, since))) => Activity::WaitingForHuman {
+                        since: *since,
+                        reason: reason.clone(),
+                        order: Some(order),
+                        task: Some(task),
+                    },
+                    (Stage::Running { .. }, Some((Signal::Limited { until, reason }, _))) => Activity::Limited {
+                        until: *until,
+                        reason: reason.clone(),
+                        order: Some(order),
+                        task: Some(task),
+                    },
+                    _ => Activity::Busy { order, task, since: attempt.since, step: stage.step() },
+                }
+            }
             Self::Stopped => Activity::Stopped,
         }
     }

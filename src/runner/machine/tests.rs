@@ -457,6 +457,47 @@ fn what_fails_on_a_full_disk_is_reported_as_that() {
 }
 
 #[test]
+fn what_the_program_says_of_its_state_is_what_the_heartbeat_says() {
+    let mut world = World::running(order());
+    let waiting = Event::Heard(Signal::Waiting { reason: "may I?".to_owned() });
+    let words = world.tell(waiting.clone());
+    assert!(words.len() == 1 && words[0].starts_with("beat WaitingForHuman"), "{words:?}");
+    assert!(words[0].contains("may I?") && words[0].contains("example/hello"), "{words:?}");
+    assert_eq!(world.tell(waiting), Vec::<String>::new(), "nothing has changed");
+    let limited = Signal::Limited { until: Some(at(9_000)), reason: "enough".to_owned() };
+    let words = world.tell(Event::Heard(limited));
+    assert!(words.len() == 1 && words[0].starts_with("beat Limited"), "{words:?}");
+    assert_eq!(world.tell(Event::Heard(Signal::Busy)), ["beat Running"]);
+    assert_eq!(world.tell(Event::Heard(Signal::Busy)), Vec::<String>::new());
+    world.tell(Event::Heard(Signal::Waiting { reason: "may I?".to_owned() }));
+    assert_eq!(world.tell(Event::Ran(Box::default())), ["beat Committing", "commit Proof"], "it waits no longer");
+    assert_eq!(world.tell(Event::Heard(Signal::Over)), Vec::<String>::new(), "late words change nothing");
+}
+
+#[test]
+fn a_program_that_stays_after_its_turn_is_told_to_end_and_has_not_failed() {
+    let mut world = World::running(order());
+    assert_eq!(world.tell(Event::Heard(Signal::Over)), Vec::<String>::new());
+    assert_eq!(world.wait(4_999), Vec::<String>::new());
+    world.tell(Event::Heard(Signal::Over));
+    assert_eq!(world.wait(1), ["signal Term"], "counted from the first word");
+    world.tell(Event::Ran(Box::default()));
+    world.tell(Event::Committed(Ok(Some(commit()))));
+    world.tell(Event::Checked(Ok(vec![passed()])));
+    assert_eq!(world.report().outcome, Outcome::Done);
+}
+
+#[test]
+fn a_program_that_goes_on_after_its_turn_is_left_alone() {
+    let mut world = World::running(order());
+    world.tell(Event::Heard(Signal::Over));
+    world.wait(4_000);
+    world.tell(Event::Heard(Signal::Busy));
+    assert_eq!(world.wait(55_000), Vec::<String>::new());
+    assert_eq!(world.wait(1_000), ["signal Term"], "its time limit holds");
+}
+
+#[test]
 fn a_freeze_that_came_and_went_between_two_looks_costs_nobody_its_time() {
     let mut world = World::running(order());
     world.wait(20_000);

@@ -88,6 +88,30 @@ fn what_computes_or_prints_is_not_stalled() {
 }
 
 #[test]
+fn a_program_that_only_tells_of_itself_is_not_stalled_and_one_that_waits_for_a_person_is_shown_so() {
+    let mut root = Root::new(&[("kaede", "codegen", "driver = \"echo\"\nstall = \"5s\"\non_stall = \"restart\"")]);
+    root.up();
+    let gate = root.path("gate").display().to_string();
+    // Each event costs a millisecond or two of processor time: those of a stall time are far from what counts as computing.
+    let run = format!(
+        "i=0; while [ $i -lt 35 ]; do i=$((i+1)); echo \"{{}}\" >$MIYABI_EVENTS/$i; sleep 0.2; done; \
+         echo \"{{\\\"state\\\": \\\"waiting\\\", \\\"reason\\\": \\\"may I?\\\"}}\" >$MIYABI_EVENTS/.w; mv $MIYABI_EVENTS/.w $MIYABI_EVENTS/w; \
+         until test -e {gate}; do sleep 0.05; done; echo x > x"
+    );
+    root.drop_file("s.yaml", &format!("tasks:\n  a:\n    run: |\n      {run}\n"));
+    root.until("kaede waits", || root.agent("kaede")["state"] == "waiting");
+    assert_eq!(root.count_events("attempt-stalled", "s/a"), 0, "its events were signs of life");
+    assert!(root.ok(&["status"]).contains("may I?"));
+    root.kill_supervisor();
+    root.up();
+    root.until("the wait is known again", || root.agent("kaede")["state"] == "waiting");
+    fs::write(&gate, "").unwrap();
+    root.wait_event("merged", "s/a");
+    assert_eq!(root.count_events("attempt-stalled", "s/a"), 0);
+    assert_eq!(root.task("s/a")["attempt"], 1);
+}
+
+#[test]
 fn a_crash_loop_is_an_alert_until_the_agent_is_resumed() {
     let lines = "driver = \"echo\"\nrestart = { intensity = 0 }";
     let mut root = Root::new(&[("kaede", "codegen", lines)]);

@@ -15,7 +15,6 @@ use miyabi::runner::event::{Effect, Event, Purpose, Trouble};
 use miyabi::runner::machine::{Duty, Machine, Settings};
 
 use super::git::Committed;
-use super::program::Wait;
 use super::world::{Clock, Happening, SECOND, World};
 
 /// A pane and the runner in it.
@@ -258,18 +257,13 @@ impl World {
             return;
         }
         let program = pane.program.and_then(|program| self.programs.get(&program));
-        let waits = program.and_then(|program| program.waits);
         let silences = program.is_some_and(|program| program.silences);
-        // The runner's machine knows no waiting yet, so the shell says it for it.
-        if let (Some(wait), Activity::Busy { step: Step::Running, since, .. }) = (waits, &beat.activity) {
-            let since = *since;
-            beat.activity = match wait {
-                Wait::Human => Activity::WaitingForHuman { since, reason: "may I?".to_owned() },
-                Wait::Limit => Activity::Limited { until: None, reason: "enough for today".to_owned() },
-            };
-            if let Some(pane) = self.panes.get_mut(&pid).filter(|_| silences) {
-                pane.slow_until = i64::MAX;
-            }
+        // Its runner waits with it.
+        if silences
+            && beat.activity.is_legitimately_silent()
+            && let Some(pane) = self.panes.get_mut(&pid)
+        {
+            pane.slow_until = i64::MAX;
         }
         beat.progress = match &beat.activity {
             Activity::Busy { step: Step::Running | Step::Checking, .. } => {

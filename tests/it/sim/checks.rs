@@ -318,7 +318,13 @@ impl World {
         // The supervisor may have died before it had made the pane whose number it had recorded.
         let had_pane = self.panes.values().any(|pane| pane.agent == *agent && pane.incarnation == incarnation);
         let never_made = *cause == DownCause::Lost && !had_pane;
-        if self.healthy && !asked_for && !never_made {
+        // Or it had told the pane to end, and died before it had seen that.
+        let was_told = *cause == DownCause::Lost
+            && self
+                .panes
+                .values()
+                .any(|pane| pane.agent == *agent && pane.incarnation == incarnation && pane.told_to_stop);
+        if self.healthy && !asked_for && !never_made && !was_told {
             self.checks.fail(format!("{agent}#{incarnation} was healthy and only slow: it {}", cause.text()));
         }
         match cause {
@@ -330,7 +336,7 @@ impl World {
                 let still = looks.len() >= 2
                     && looks
                         .windows(2)
-                        .any(|pair| matches!(pair, [a, b] if a.cpu_ticks == b.cpu_ticks || (a.stopped && b.stopped)));
+                        .any(|pair| matches!(pair, [a, b] if (a.cpu_ticks, a.told_ms) == (b.cpu_ticks, b.told_ms) || (a.stopped && b.stopped)));
                 if !still {
                     self.checks.fail(format!("{agent}#{incarnation} was ended without a second sign: {looks:?}"));
                 }

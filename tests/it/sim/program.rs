@@ -4,10 +4,16 @@ use miyabi::model::beat::Progress;
 use miyabi::model::id::{AgentId, EnvelopeId, Incarnation, RunId, StageName};
 use miyabi::model::order::WorkOrder;
 use miyabi::model::report::{AgentReport, CheckResult, FailureKind, Outcome};
+use miyabi::model::signal::Signal;
 use miyabi::runner::attempt::{Failure, Ran};
 use miyabi::runner::event::{Event, Pull};
 
+use crate::rng::Rng;
+
 use super::world::{Happening, MINUTE, SECOND, World};
+
+/// How far the events of a program that tells are apart.
+const EVENT_MS: u64 = 1_000;
 
 /// A program of an agent, or a check; it outlives its runner unless somebody ends it.
 #[derive(Debug, Clone)]
@@ -28,6 +34,8 @@ pub(super) struct Program {
     deaf: bool,
     /// Whether it prints and computes; one that hangs, or thinks in silence, does neither.
     visible: bool,
+    /// Whether all that is seen of it are its events: it burns nothing and prints nothing that counts.
+    tells: bool,
     /// Whether it was suspended, and how long that has lasted before.
     still: bool,
     frozen_for: i64,
@@ -62,9 +70,11 @@ impl Program {
     /// Returns what a heartbeat says of its progress.
     pub(super) fn progress(&self, now: i64) -> Progress {
         let lived = u64::try_from(self.lived(now)).unwrap();
+        let still = Progress { output_bytes: 1_000, cpu_ms: lived / 100_000, ..Progress::default() };
         match (self.visible, self.waits) {
-            (true, None) => Progress { output_bytes: 1_000 + lived / 100, cpu_ms: lived / 10, git_ms: 0 },
-            (false, _) | (_, Some(_)) => Progress { output_bytes: 1_000, cpu_ms: lived / 100_000, git_ms: 0 },
+            (true, None) if self.tells => Progress { events: lived / EVENT_MS, ..still },
+            (true, None) => Progress { output_bytes: 1_000 + lived / 100, cpu_ms: lived / 10, ..still },
+            (false, _) | (_, Some(_)) => still,
         }
     }
 
@@ -81,8 +91,14 @@ impl Program {
     pub(super) const fn burnt(&self, now: i64) -> i64 {
         match self.waits {
             Some(_) => 0,
+            None if self.tells => 0,
             None => (now - self.began) / 10,
         }
+    }
+
+    /// Returns when it last told of something; 0: it never does.
+    pub(super) fn told_ms(&self, now: i64) -> u64 {
+        if self.tells && !self.still { u64::try_from(now).unwrap() / EVENT_MS * EVENT_MS } else { 0 }
     }
 
     pub(super) fn order(&self) -> EnvelopeId {
@@ -154,6 +170,8 @@ impl World {
         let serial = self.checks.programs;
         self.checks.programs += 1;
         pane.program = Some(serial);
+        // Drawn apart, so that it moves no other draw.
+        let tells = visible && is_agent && Rng::new(self.seed ^ serial ^ 0x7e11).chance(250_000);
         let program = Program {
             owner: pid,
             agent: pane.agent.clone(),
@@ -167,6 +185,7 @@ impl World {
             silences,
             deaf,
             visible,
+            tells,
             still: self.mark.is_some(),
             frozen_for: 0,
             leaps: self.leaps,
@@ -174,6 +193,13 @@ impl World {
         };
         self.check_program(&program);
         self.programs.insert(serial, program);
+        if let Some(wait) = waits {
+            let signal = match wait {
+                Wait::Human => Signal::Waiting { reason: "may I?".to_owned() },
+                Wait::Limit => Signal::Limited { until: None, reason: "enough for today".to_owned() },
+            };
+            self.soon(10, Happening::RunnerHears { pid, event: Box::new(Event::Heard(signal)) });
+        }
         self.soon(lasts, Happening::ProgramEnds { program: serial });
     }
 

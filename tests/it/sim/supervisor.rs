@@ -378,7 +378,9 @@ impl World {
         let pane = self.panes.get(&pid).filter(|pane| pane.alive)?;
         let burnt: i64 =
             self.programs.values().filter(|program| program.owner == pid).map(|program| program.burnt(self.t)).sum();
-        Some(Evidence { at, stopped: pane.stopped, cpu_ticks: pane.burnt + u64::try_from(burnt).unwrap_or(0) })
+        let told = self.programs.values().filter(|program| program.owner == pid).map(|program| program.told_ms(self.t));
+        let told_ms = told.max().unwrap_or(0);
+        Some(Evidence { at, stopped: pane.stopped, cpu_ticks: pane.burnt + u64::try_from(burnt).unwrap_or(0), told_ms })
     }
 }
 
