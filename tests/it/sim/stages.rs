@@ -91,7 +91,9 @@ impl World {
 
     fn check_reviewer(&mut self, task: &TaskId, record: &TaskRecord, agent: &AgentId) {
         let newest = record.attempts.iter().rev().find(|attempt| attempt.stage == StageKind::Code.name());
-        let Some(author) = newest.map(|attempt| attempt.agent.clone()) else {
+        // Whoever takes an earlier result has not made an attempt of its own: the work is that of the run that has.
+        let earlier = record.reused.as_ref().and_then(|_| record.change()).map(|change| change.agent.clone());
+        let Some(author) = newest.map(|attempt| attempt.agent.clone()).or(earlier) else {
             return self.checks.fail(format!("{task} is to be reviewed, and nobody has made anything"));
         };
         let role = self.role_at(StageKind::Review);
