@@ -159,7 +159,7 @@ class Root:
         """Waits until that many tasks are done; a task that failed ends the bench."""
         def look():
             counts = (self.json("status") or {"tasks": {}})["tasks"]
-            bad = {state: counts.get(state, 0) for state in ("failed", "cancelled", "parked") if counts.get(state)}
+            bad = {state: counts.get(state, 0) for state in ("dead", "cancelled", "parked") if counts.get(state)}
             if bad:
                 sys.exit(f"not all tasks are done: {bad}")
             return counts.get("done", 0) >= count

@@ -82,11 +82,11 @@ tasks:
     repo: none
     retry: {limit: 0}
 YAML
-eventually 60 is_state night/eater failed
+eventually 60 is_state night/eater dead
 "$program" -C "$root" report night/eater | grep -q 'out of memory' || fail "$("$program" -C "$root" report night/eater)"
 
 echo "== who forks without end dies alone and is reported as such"
-eventually 60 is_state night/bomb failed
+eventually 60 is_state night/bomb dead
 "$program" -C "$root" report night/bomb | grep -q 'tasks limit' || fail "$("$program" -C "$root" report night/bomb)"
 "$program" -C "$root" events | grep -q 'out of memory' || fail "no event tells of the memory"
 "$program" -C "$root" events | grep -q 'tasks limit' || fail "no event tells of the forks"
