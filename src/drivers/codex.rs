@@ -1,11 +1,9 @@
 //! The `codex` driver: `codex exec --json`, judged by its own events.
 
-use std::ffi::OsString;
-
 use serde_json::Value;
 
 use super::events::{Told, text, tool};
-use super::{Input, Program};
+use super::{Input, Program, argv};
 use crate::model::agent::AgentSpec;
 
 /// The program.
@@ -17,10 +15,7 @@ const ARGUMENTS: [&str; 5] = ["exec", "--json", "--skip-git-repo-check", "--sand
 /// Starts Codex with the prompt as its input. Everything after the program in the agent's `command` is handed to it as well.
 #[must_use]
 pub fn start(agent: &AgentSpec) -> Program {
-    let mut own = agent.command.iter().map(OsString::from);
-    let mut argv = vec![own.next().unwrap_or_else(|| PROGRAM.into())];
-    argv.extend(ARGUMENTS.map(OsString::from));
-    argv.extend(own);
+    let mut argv = argv(agent, PROGRAM, &ARGUMENTS);
     // Last, so that nothing can take its place: the prompt comes as input.
     argv.push("-".into());
     Program { argv, env: Vec::new(), files: Vec::new(), input: Input::Prompt }

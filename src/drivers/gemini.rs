@@ -1,11 +1,9 @@
 //! The `gemini` driver: the Gemini CLI without a screen, judged by its own events.
 
-use std::ffi::OsString;
-
 use serde_json::Value;
 
 use super::events::{Told, text, tool};
-use super::{Input, Program};
+use super::{Input, Program, argv};
 use crate::model::agent::AgentSpec;
 
 /// The program.
@@ -17,10 +15,7 @@ const ARGUMENTS: [&str; 4] = ["--output-format", "stream-json", "--approval-mode
 /// Starts Gemini with the prompt as its input. Everything after the program in the agent's `command` is handed to it as well.
 #[must_use]
 pub fn start(agent: &AgentSpec) -> Program {
-    let mut own = agent.command.iter().map(OsString::from);
-    let mut argv = vec![own.next().unwrap_or_else(|| PROGRAM.into())];
-    argv.extend(ARGUMENTS.map(OsString::from));
-    argv.extend(own);
+    let argv = argv(agent, PROGRAM, &ARGUMENTS);
     // A worktree is a new folder each time; without this it would ask whether to trust it.
     let env = vec![("GEMINI_CLI_TRUST_WORKSPACE".to_owned(), "true".into())];
     Program { argv, env, files: Vec::new(), input: Input::Prompt }

@@ -16,6 +16,7 @@ pub mod registry;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use crate::model::agent::AgentSpec;
 use crate::model::time::Timestamp;
 
 /// A program that is to be run.
@@ -29,6 +30,16 @@ pub struct Program {
     pub files: Vec<(PathBuf, String)>,
     /// What it reads from its standard input.
     pub input: Input,
+}
+
+/// Puts a command line together: the agent's `command`, or a program where it has none, with a driver's arguments between the
+/// program and the user's own, which come later and so win.
+fn argv(agent: &AgentSpec, program: &str, arguments: &[&str]) -> Vec<OsString> {
+    let mut own = agent.command.iter().map(OsString::from);
+    let mut argv = vec![own.next().unwrap_or_else(|| program.into())];
+    argv.extend(arguments.iter().map(OsString::from));
+    argv.extend(own);
+    argv
 }
 
 /// What a program reads from its standard input.
