@@ -8,6 +8,7 @@ use super::failure::{Ended, Failure, Kind, Result};
 use super::output::{Form, count};
 use crate::config;
 use crate::model::fault_code::Family;
+use crate::model::plan::Plan;
 
 /// What to do with the configuration.
 #[derive(Debug, clap::Subcommand)]
@@ -51,6 +52,9 @@ pub fn run(context: &Context, verb: &Verb) -> Result {
 
 fn check(context: &Context) -> Result {
     let (text, parsed) = read_plan(&context.layout()?)?;
+    if let Ok(plan) = &parsed {
+        check_key(context, plan)?;
+    }
     match (parsed, context.out.form) {
         (Ok(plan), Form::Text) => {
             let agents = count(plan.agents.len(), "agent", "agents");
@@ -70,4 +74,12 @@ fn check(context: &Context) -> Result {
         }
     }
     Ok(Ended::Well)
+}
+
+/// Looks at the file with the app's key. Only the service manager may be able to read it, which then hands it over.
+fn check_key(context: &Context, plan: &Plan) -> Result<()> {
+    match context.environment.github(&plan.github) {
+        Err(error) if !error.is_kept() => Err(error.into()),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }

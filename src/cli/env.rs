@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
+use crate::io::github::connection::Credential;
+use crate::io::github::installation::{Key, KeyError};
+use crate::model::github::GithubSpec;
 use crate::model::secret::Secret;
 
 /// The variable that names the descriptor through which secrets were handed over.
@@ -32,6 +35,8 @@ pub struct Environment {
     pub github_api: Option<String>,
     /// The service manager's credential `github_token`, which nobody else sees.
     pub github_credential: Option<Secret>,
+    /// The service manager's credential `github_app_key`.
+    pub app_key_credential: Option<Secret>,
     /// The service manager's credential `webhook_secret`.
     pub webhook_credential: Option<Secret>,
     /// The secrets that an earlier self of this process took out of its environment, by their variables.
@@ -91,6 +96,23 @@ impl Environment {
     #[must_use]
     pub fn github_token(&self, variable: &str) -> Option<Secret> {
         self.github_credential.clone().or_else(|| self.secret(variable))
+    }
+
+    /// Returns what is shown to GitHub, if it is there: the app, or the token.
+    ///
+    /// # Errors
+    /// The key of the app cannot be used.
+    pub fn github(&self, spec: &GithubSpec) -> Result<Option<Credential>, KeyError> {
+        match &spec.app {
+            Some(app) => {
+                let key = match &self.app_key_credential {
+                    Some(credential) => Key::of_credential(credential)?,
+                    None => Key::read(&app.private_key_file)?,
+                };
+                Ok(Some(Credential::App(app.id, key)))
+            }
+            None => Ok(self.github_token(&spec.token_env).map(Credential::Token)),
+        }
     }
 
     /// Returns the secret of the webhooks, which is in a variable of this name unless it came in a safer way.
@@ -157,6 +179,7 @@ impl Environment {
             Some(text.trim().to_owned()).filter(|text| !text.is_empty()).map(Secret::new)
         };
         (self.github_credential, self.webhook_credential) = (read("github_token"), read("webhook_secret"));
+        self.app_key_credential = read("github_app_key");
         self
     }
 
@@ -171,6 +194,7 @@ impl Environment {
             log_format: text("MIYABI_LOG_FORMAT"),
             github_api: text("MIYABI_GITHUB_API"),
             github_credential: None,
+            app_key_credential: None,
             webhook_credential: None,
             handed: BTreeMap::new(),
             no_color: text("NO_COLOR").is_some(),

@@ -23,7 +23,7 @@ const SYSTEMD_RUNS: &str = "/run/systemd/system";
 #[command(
     after_help = "With `--user NAME` the machine's systemd runs it in that account; with `--user` alone your own systemd does, \
     without root.\nKeys for the agents go into /etc/miyabi-orchestra/environment (your own: ~/.config/miyabi-orchestra/environment), \
-    mode 0600, one\nNAME=VALUE a line; the supervisor's own GitHub token into github_token beside it.\n\n\
+    mode 0600, one\nNAME=VALUE a line; the supervisor's own GitHub token into github_token beside it,\nor the key of its GitHub App into github_app_key.\n\n\
     Examples:\n  sudo miyabi install --user \"$USER\" --root ~/project\n  \
     miyabi install --user --root ~/project\n  \
     miyabi install --user \"$USER\" --root ~/project --dry-run\n  sudo miyabi install --uninstall"

@@ -7,6 +7,7 @@ use super::env::Environment;
 use super::failure::{Ended, Failure, Kind, Result};
 use super::output::{Color, Tone, count};
 use crate::daemon::start::{self, Options, StartError};
+use crate::io::github::installation::KeyError;
 use crate::model::layout::Layout;
 use crate::telemetry::{self, Format, Logging, StandardError, TelemetryError};
 
@@ -18,23 +19,22 @@ pub fn run(context: &Context) -> Result {
     let layout = context.layout()?;
     // Read once more by the supervisor; here only so that a person sees every fault at once, before anything starts.
     let plan = context.plan()?;
-    let variable = &plan.github.token_env;
-    let token = context.environment.github_token(variable);
+    // With an app no variable holds a token of ours; one may be meant for an agent.
+    let variable = plan.github.app.is_none().then_some(plan.github.token_env.as_str());
     let hook = plan.github.webhook.as_ref().map(|webhook| webhook.secret_env.as_str());
-    let open: Vec<&str> = std::iter::once(variable.as_str())
-        .chain(hook)
-        .filter(|name| context.environment.all.contains_key(*name))
-        .collect();
+    let open: Vec<&str> =
+        variable.into_iter().chain(hook).filter(|name| context.environment.all.contains_key(*name)).collect();
     if !open.is_empty() {
         return Err(Failure::new(Kind::Failed, context.environment.begin_without(&open))
             .hint("secrets must not stay in the supervisor's environment; give them as credentials instead"));
     }
+    let github = context.environment.github(&plan.github)?;
     let webhook_secret = hook.and_then(|name| context.environment.webhook_secret(name));
     if let Some(name) = hook.filter(|_| webhook_secret.is_none()) {
         return Err(Failure::say(Kind::Invalid, format!("[github.webhook] needs its secret in {name}"))
             .hint("set it to the secret that GitHub's page for webhooks was given, or take the table out"));
     }
-    if token.is_some() || webhook_secret.is_some() {
+    if github.is_some() || webhook_secret.is_some() {
         // Nobody of the same user may look into this process any more; without that the rest is worth less.
         let quiet = rustix::process::DumpableBehavior::NotDumpable;
         rustix::process::set_dumpable_behavior(quiet).map_err(std::io::Error::from)?;
@@ -46,7 +46,7 @@ pub fn run(context: &Context) -> Result {
         root: layout.root().to_owned(),
         environment: context.environment.all.clone(),
         program: context.environment.program.clone(),
-        github_token: token.filter(|_| plan.uses_github()),
+        github: github.filter(|_| plan.uses_github()),
         webhook_secret: webhook_secret.filter(|_| plan.uses_github()),
     };
     let ended = runtime.block_on(start::run(options));
@@ -108,6 +108,22 @@ impl From<TelemetryError> for Failure {
             }
             TelemetryError::Twice(_) => Self::new(Kind::Failed, error),
         }
+    }
+}
+
+impl From<KeyError> for Failure {
+    fn from(error: KeyError) -> Self {
+        let hint = match &error {
+            KeyError::Read { .. } => {
+                "name the file that GitHub gave you in `private_key_file` of [github]; a service is given it as the credential github_app_key"
+                    .to_owned()
+            }
+            KeyError::Open { path, .. } => format!("whoever reads it is the app; `chmod 600 {}`", path.display()),
+            KeyError::NoKey { .. } => {
+                "the app's page on GitHub makes a new one under \"Private keys\"; keep the file as it comes".to_owned()
+            }
+        };
+        Self::new(Kind::Invalid, error).hint(hint)
     }
 }
 

@@ -73,7 +73,7 @@ fn read_plan(root: &Path, report: &mut Report<'_>) -> Option<Plan> {
         }
     };
     let agents = agent::read_all(&file, &defaults, report);
-    let github = github::read(&file, report);
+    let github = github::read(&file, root, report);
     let trigger = github.as_ref().map_or(TRIGGER_LABEL, |github| &github.trigger_label);
     let repositories = repository::read_all(&file, root, trigger, report);
     let workflow = workflow::read(&file, agents.as_deref(), report);

@@ -1,4 +1,4 @@
-//! Running the effects on GitHub: one client for the token, commits through the publisher's own clone.
+//! Running the effects on GitHub: commits through the publisher's own clone, all else through the API.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,15 +7,16 @@ use tokio::sync::mpsc;
 
 use crate::core::event::Event;
 use crate::core::github::{GithubEffect, GithubEvent};
+use crate::io::git::GitError;
 use crate::io::git::publish::{self, CaughtUp, Push, Pushed, Remote};
 use crate::io::github::client::Client;
+use crate::io::github::connection::{Connection, Credential};
 use crate::model::fault::with_causes;
-use crate::model::github::{API_URL, Publish, Trouble, Write, Written};
+use crate::model::github::{API_URL, Discover, Found, Publish, Quota, Trouble, Write, Written};
 use crate::model::github_view::WebhookView;
 use crate::model::id::{RepositoryName, RepositorySlug};
 use crate::model::layout::Layout;
 use crate::model::plan::{MergeMode, Plan};
-use crate::model::secret::Secret;
 use crate::tasks::Tasks;
 
 use super::hands::send;
@@ -25,11 +26,11 @@ use super::webhooks::Inbox;
 /// The way to GitHub.
 #[derive(Debug)]
 pub(super) struct Github {
-    token: Option<Secret>,
+    credential: Option<Credential>,
     layout: Layout,
     inputs: mpsc::Sender<Input>,
-    /// The client for the address that was asked last.
-    client: Mutex<Option<(String, Arc<Client>)>>,
+    /// The way to the address that was asked last.
+    connection: Mutex<Option<Connection>>,
     /// Where webhooks are received.
     inbox: Option<Inbox>,
 }
@@ -38,17 +39,25 @@ pub(super) struct Github {
 struct Place {
     clone: PathBuf,
     repository: PathBuf,
-    remote: Remote,
+    way: Way,
+}
+
+/// The way to a remote repository.
+#[derive(Debug, Clone)]
+pub(super) struct Way {
+    address: String,
+    /// Who has the token, if the address takes it.
+    client: Option<Arc<Client>>,
 }
 
 impl Github {
     pub(super) fn new(
-        token: Option<Secret>,
+        credential: Option<Credential>,
         layout: &Layout,
         inputs: mpsc::Sender<Input>,
         inbox: Option<Inbox>,
     ) -> Self {
-        Self { token, layout: layout.clone(), inputs, client: Mutex::default(), inbox }
+        Self { credential, layout: layout.clone(), inputs, connection: Mutex::default(), inbox }
     }
 
     /// Tells the loop once more of the webhooks that wait.
@@ -65,33 +74,31 @@ impl Github {
 
     /// Starts one effect.
     pub(super) fn run(&self, effect: GithubEffect, tasks: &mut Tasks, plan: &Plan) {
-        let (client, inputs) = (self.client(plan), self.inputs.clone());
+        let inputs = self.inputs.clone();
         match effect {
-            GithubEffect::Discover { repository, what } => tasks.start("github", move |_| async move {
-                let found = match &client {
-                    Ok(client) => client.discover(&what).await.map(Box::new),
-                    Err(trouble) => Err(trouble.clone()),
-                };
-                let (asked, quota) = (what.asked, client.ok().and_then(|client| client.quota()));
-                let event = GithubEvent::Discovered { repository, asked, found, quota };
-                send(&inputs, Event::Github(Box::new(event))).await;
-            }),
-            GithubEffect::LookAt { repository, what } => tasks.start("github", move |_| async move {
-                let found = match &client {
-                    Ok(client) => client.discover(&what).await.map(Box::new),
-                    Err(trouble) => Err(trouble.clone()),
-                };
-                let (asked, quota) = (what.asked, client.ok().and_then(|client| client.quota()));
-                let event = GithubEvent::LookedAt { repository, asked, found, quota };
-                send(&inputs, Event::Github(Box::new(event))).await;
-            }),
+            GithubEffect::Discover { repository, what } => {
+                let client = self.client(plan, &what.slug);
+                tasks.start("github", move |_| async move {
+                    let (asked, (found, quota)) = (what.asked, look(client, &what).await);
+                    let event = GithubEvent::Discovered { repository, asked, found, quota };
+                    send(&inputs, Event::Github(Box::new(event))).await;
+                });
+            }
+            GithubEffect::LookAt { repository, what } => {
+                let client = self.client(plan, &what.slug);
+                tasks.start("github", move |_| async move {
+                    let (asked, (found, quota)) = (what.asked, look(client, &what).await);
+                    let event = GithubEvent::LookedAt { repository, asked, found, quota };
+                    send(&inputs, Event::Github(Box::new(event))).await;
+                });
+            }
             GithubEffect::Settle { ids } => {
                 if let Some(inbox) = &self.inbox {
                     inbox.settle(ids);
                 }
             }
             GithubEffect::Write { task, repository, slug, issue, write } => {
-                let place = self.place(plan, &repository);
+                let (client, place) = (self.client(plan, &slug), self.place(plan, &repository));
                 tasks.start("github", move |_| async move {
                     let kind = write.kind();
                     let written = match (&client, place) {
@@ -107,15 +114,7 @@ impl Github {
                 let place = self.place(plan, &repository);
                 tasks.start("github", move |_| async move {
                     let result = match place {
-                        Some(place) => {
-                            let caught =
-                                publish::catch_up(&place.clone, &place.remote, &place.repository, &target).await;
-                            match caught {
-                                Ok(CaughtUp::Yes { commit }) => Ok(commit),
-                                Ok(CaughtUp::Parked { reason }) => Err(reason),
-                                Err(error) => Err(place.hide(&with_causes(&error))),
-                            }
-                        }
+                        Some(place) => place.catch_up(&target).await,
                         None => Err(missing(&repository).to_string()),
                     };
                     send(&inputs, Event::Github(Box::new(GithubEvent::CaughtUp { task, result }))).await;
@@ -124,21 +123,30 @@ impl Github {
         }
     }
 
-    fn client(&self, plan: &Plan) -> Result<Arc<Client>, Trouble> {
+    fn client(&self, plan: &Plan, slug: &RepositorySlug) -> Result<Arc<Client>, Trouble> {
         let refused = |reason: String| Trouble::Refused { status: 401, reason };
-        let token = self.token.clone().ok_or_else(|| {
-            refused(format!("there is no token; set {} for the supervisor and start it again", plan.github.token_env))
-        })?;
-        let mut held = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((api, client)) = held.as_ref()
-            && *api == plan.github.api_url
-        {
-            return Ok(Arc::clone(client));
-        }
-        let client = Client::new(token, &plan.github.api_url).map_err(|error| refused(with_causes(&error)))?;
-        let client = Arc::new(client);
-        *held = Some((plan.github.api_url.clone(), Arc::clone(&client)));
-        Ok(client)
+        let credential = match (&self.credential, &plan.github.app) {
+            (Some(credential @ Credential::Token(_)), None) => credential,
+            (Some(credential @ Credential::App(id, _)), Some(app)) if *id == app.id => credential,
+            (None, None) => {
+                let variable = &plan.github.token_env;
+                return Err(refused(format!(
+                    "there is no token; set {variable} for the supervisor and start it again"
+                )));
+            }
+            (Some(Credential::Token(_) | Credential::App(..)) | None, Some(_)) | (Some(Credential::App(..)), None) => {
+                return Err(refused(
+                    "[github] names somebody else since the start; start the supervisor again".to_owned(),
+                ));
+            }
+        };
+        let mut held = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = match held.take_if(|connection| connection.leads_to(&plan.github.api_url)) {
+            Some(connection) => Ok(connection),
+            None => Connection::new(credential.clone(), &plan.github.api_url),
+        };
+        let client = fresh.and_then(|fresh| held.insert(fresh).client(slug));
+        client.map_err(|error| refused(with_causes(&error)))
     }
 
     fn place(&self, plan: &Plan, name: &RepositoryName) -> Option<Place> {
@@ -149,29 +157,63 @@ impl Github {
         Some(Place {
             clone: self.layout.publisher(name),
             repository: repository.path.clone(),
-            remote: self.remote(plan, address),
+            way: self.way(plan, address),
         })
     }
 
-    /// Returns the remote repository whose branch a merge queue is about, and the publisher's clone for it; nothing if the local
-    /// branch is.
-    pub(super) fn queue_remote(&self, plan: &Plan, name: &RepositoryName) -> Option<(PathBuf, Remote)> {
+    /// Returns the way to the remote repository whose branch a merge queue is about, and the publisher's clone for it; nothing if
+    /// the local branch is.
+    pub(super) fn queue_way(&self, plan: &Plan, name: &RepositoryName) -> Option<(PathBuf, Way)> {
         let repository = plan.repository(name).filter(|repository| repository.merge == MergeMode::Queue)?;
         let address = repository.remote.clone()?;
-        Some((self.layout.publisher(name), self.remote(plan, address)))
+        Some((self.layout.publisher(name), self.way(plan, address)))
     }
 
-    fn remote(&self, plan: &Plan, address: String) -> Remote {
-        let home = web(&plan.github.api_url);
+    fn way(&self, plan: &Plan, address: String) -> Way {
         // The token is for GitHub alone, whatever `remote` says.
-        let token = self.token.clone().filter(|_| address.starts_with(&home));
-        Remote { address, token }
+        let path = address.strip_prefix(&web(&plan.github.api_url));
+        let slug = path.and_then(|path| RepositorySlug::new(path.strip_suffix(".git").unwrap_or(path)).ok());
+        let client = slug.and_then(|slug| self.client(plan, &slug).ok());
+        Way { address, client }
+    }
+}
+
+impl Way {
+    /// Takes what git needs to go there now.
+    pub(super) async fn remote(&self) -> Result<Remote, Trouble> {
+        let token = match &self.client {
+            Some(client) => Some(client.token().await?),
+            None => None,
+        };
+        Ok(Remote { address: self.address.clone(), token })
+    }
+
+    /// Makes a text of what went wrong there. Git does not tell a token that has ended from other trouble, so the next try has a
+    /// new one.
+    pub(super) async fn failed(&self, remote: &Remote, error: &GitError) -> String {
+        let text = with_causes(error);
+        let (Some(client), Some(token)) = (&self.client, &remote.token) else { return text };
+        client.doubt(token).await;
+        client.hide_in(&text)
     }
 }
 
 impl Place {
-    fn hide(&self, text: &str) -> String {
-        self.remote.token.as_ref().map_or_else(|| text.to_owned(), |token| token.hide_in(text))
+    async fn catch_up(&self, target: &str) -> Result<String, String> {
+        let remote = self.way.remote().await.map_err(|trouble| trouble.to_string())?;
+        match publish::catch_up(&self.clone, &remote, &self.repository, target).await {
+            Ok(CaughtUp::Yes { commit }) => Ok(commit),
+            Ok(CaughtUp::Parked { reason }) => Err(reason),
+            Err(error) => Err(self.way.failed(&remote, &error).await),
+        }
+    }
+}
+
+/// Looks once, and says what is left of the quota.
+async fn look(client: Result<Arc<Client>, Trouble>, what: &Discover) -> (Result<Box<Found>, Trouble>, Option<Quota>) {
+    match client {
+        Ok(client) => (client.discover(what).await.map(Box::new), client.quota()),
+        Err(trouble) => (Err(trouble), None),
     }
 }
 
@@ -217,7 +259,8 @@ async fn push(place: &Place, publish: &Publish) -> Result<(), Trouble> {
         branch: &publish.branch,
         ours: &publish.ours,
     };
-    match publish::push(&place.clone, &place.remote, push).await {
+    let remote = place.way.remote().await?;
+    match publish::push(&place.clone, &remote, push).await {
         Ok(Pushed::Done) => Ok(()),
         Ok(Pushed::Foreign { commit }) => Err(Trouble::Stopped {
             reason: format!(
@@ -226,7 +269,7 @@ async fn push(place: &Place, publish: &Publish) -> Result<(), Trouble> {
                 commit.get(..10).unwrap_or(&commit)
             ),
         }),
-        Err(error) => Err(Trouble::Unsure { reason: place.hide(&with_causes(&error)) }),
+        Err(error) => Err(Trouble::Unsure { reason: place.way.failed(&remote, &error).await }),
     }
 }
 

@@ -50,7 +50,7 @@ impl Hands {
     ) -> Self {
         let panes = Panes::new(options, layout, plan, inputs.clone(), desk.clone());
         let environment = options.environment.clone();
-        let github = Github::new(options.github_token.clone(), layout, inputs.clone(), webhooks);
+        let github = Github::new(options.github.clone(), layout, inputs.clone(), webhooks);
         Self { layout: layout.clone(), inputs, desk, panes, environment, github }
     }
 
@@ -220,12 +220,12 @@ impl Hands {
 
     fn merge(&self, tasks: &mut Tasks, merge: Merge, plan: &Plan) {
         let repository = plan.repository(&merge.repository).cloned();
-        let remote = self.github.queue_remote(plan, &merge.repository);
+        let way = self.github.queue_way(plan, &merge.repository);
         let inputs = self.inputs.clone();
         tasks.start("merge", move |_| async move {
             let (task, run, attempt) = (merge.task.clone(), merge.run, merge.attempt);
             let result = match repository {
-                Some(repository) => merging::merge(&repository, remote, merge).await,
+                Some(repository) => merging::merge(&repository, way, merge).await,
                 None => {
                     MergeResult::NotNow { reason: format!("repository {} is not in agents.toml", merge.repository) }
                 }

@@ -12,16 +12,26 @@ use crate::io::git::queue::{self, Proven, StepRequest, StepResult};
 use crate::model::fault::with_causes;
 use crate::model::plan::{MergeMode, RepositorySpec};
 
-/// Carries out a merge; `remote` is where the truth is, if that is not here.
-pub(super) async fn merge(repository: &RepositorySpec, remote: Option<(PathBuf, Remote)>, merge: Merge) -> MergeResult {
-    let hide = remote.as_ref().and_then(|(_, remote)| remote.token.clone());
-    match carry_out(repository, remote, merge).await {
+use super::github::Way;
+
+/// Carries out a merge; `way` leads to where the truth is, if that is not here.
+pub(super) async fn merge(repository: &RepositorySpec, way: Option<(PathBuf, Way)>, merge: Merge) -> MergeResult {
+    let remote = match &way {
+        Some((clone, way)) => match way.remote().await {
+            Ok(remote) => Some((clone.clone(), remote)),
+            Err(trouble) => return MergeResult::NotNow { reason: trouble.to_string() },
+        },
+        None => None,
+    };
+    match carry_out(repository, remote.clone(), merge).await {
         Ok(StepResult::Merge(result)) => told(result),
         Ok(StepResult::Rebased { commit, onto }) => MergeResult::Rebased(Rebased { commit, onto }),
-        Err(error) => {
-            let reason = with_causes(&error);
-            MergeResult::NotNow { reason: hide.map_or_else(|| reason.clone(), |token| token.hide_in(&reason)) }
-        }
+        Err(error) => MergeResult::NotNow {
+            reason: match (&way, &remote) {
+                (Some((_, way)), Some((_, remote))) => way.failed(remote, &error).await,
+                (Some(_) | None, _) => with_causes(&error),
+            },
+        },
     }
 }
 

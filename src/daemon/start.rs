@@ -13,6 +13,7 @@ use crate::core::Core;
 use crate::core::fact::{FACT_VERSION, Fact, Recorded};
 use crate::core::state::{Durable, IllegalFact, STATE_VERSION};
 use crate::io::clock;
+use crate::io::github::connection::Credential;
 use crate::io::journal::{Journal, JournalError, NewFact};
 use crate::io::lockfile::{self, LockError};
 use crate::io::tmux::TmuxError;
@@ -46,8 +47,8 @@ pub struct Options {
     pub root: PathBuf,
     /// The environment of the process.
     pub environment: BTreeMap<String, String>,
-    /// The token for GitHub; in no environment, so that nothing that is started inherits it.
-    pub github_token: Option<Secret>,
+    /// What is shown to GitHub; in no environment, so that nothing that is started inherits it.
+    pub github: Option<Credential>,
     /// The secret of GitHub's webhooks; in no environment either.
     pub webhook_secret: Option<Secret>,
     /// The `miyabi` program, absolute: what runs in the panes.

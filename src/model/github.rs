@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,9 @@ pub struct GithubSpec {
     pub api_url: String,
     /// The name of the variable with the token. The token itself is no part of the plan.
     pub token_env: String,
+    /// The app that is shown instead of a token.
+    #[serde(default)]
+    pub app: Option<AppSpec>,
     /// How often each repository is asked for what has changed.
     #[serde(with = "span")]
     pub poll: Duration,
@@ -49,6 +53,7 @@ impl Default for GithubSpec {
         Self {
             api_url: API_URL.to_owned(),
             token_env: TOKEN_ENV.to_owned(),
+            app: None,
             poll: Duration::from_secs(60),
             reconcile: Duration::from_secs(300),
             trust: Association::COLLABORATING.into(),
@@ -57,6 +62,25 @@ impl Default for GithubSpec {
             webhook: None,
         }
     }
+}
+
+/// The number of a GitHub App.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppId(pub u32);
+
+impl fmt::Display for AppId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The app that the supervisor is on GitHub.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppSpec {
+    /// Which one.
+    pub id: AppId,
+    /// The file with its key, absolute. The key itself is no part of the plan.
+    pub private_key_file: PathBuf,
 }
 
 /// `[github.webhook]`: where GitHub tells what has changed, before it is asked.

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test needs and does not get ends the test")]
 
+mod app;
 mod dialogue;
 mod documentation;
 mod graph;

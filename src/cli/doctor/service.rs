@@ -10,8 +10,11 @@ use super::Finding;
 use crate::control::protocol::{Call, Status, SupervisorState};
 use crate::io::clock;
 use crate::io::github::client::Client;
+use crate::io::github::connection::Credential;
+use crate::io::github::installation::{App, Key};
 use crate::io::github::rights::{self, Lack};
-use crate::model::github::{API_URL, Trouble};
+use crate::model::fault::with_causes;
+use crate::model::github::{API_URL, AppId, Trouble};
 use crate::model::id::RepositorySlug;
 use crate::model::plan::Plan;
 use crate::model::secret::Secret;
@@ -28,21 +31,30 @@ pub(super) fn look(context: &Context) -> Vec<Finding> {
     // A team that has GitHub in agents.toml is told of a missing token; for others a token is only looked at if it is there.
     let plan = context.layout().and_then(|layout| read_plan(&layout)).ok().and_then(|(_, plan)| plan.ok());
     let spec = plan.as_ref().map(|plan| plan.github.clone()).unwrap_or_default();
-    let api = context.environment.github_api.clone().or_else(|| (spec.api_url != API_URL).then_some(spec.api_url));
+    let api =
+        context.environment.github_api.clone().or_else(|| (spec.api_url != API_URL).then(|| spec.api_url.clone()));
     let uses_github = plan.as_ref().is_some_and(Plan::uses_github);
-    match context.environment.github_token(&spec.token_env) {
-        Some(token) => {
-            let repositories =
-                plan.iter().flat_map(|plan| &plan.repositories).filter_map(|repository| repository.github.as_ref());
-            let slugs: Vec<RepositorySlug> = repositories.map(|spec| spec.slug.clone()).collect();
-            findings.extend(github(token, api.as_deref().unwrap_or(API_URL), &slugs, &spec.token_env));
-        }
-        None if uses_github => findings.push(Finding::fail(
+    let api = api.as_deref().unwrap_or(API_URL);
+    let repositories = plan.iter().flat_map(|plan| &plan.repositories).filter_map(|spec| spec.github.as_ref());
+    let slugs: Vec<RepositorySlug> = repositories.map(|spec| spec.slug.clone()).collect();
+    match context.environment.github(&spec) {
+        Ok(Some(Credential::Token(token))) => findings.extend(github(token, api, &slugs, &spec.token_env)),
+        Ok(Some(Credential::App(id, key))) => findings.extend(app(id, key, api, &slugs)),
+        Ok(None) if uses_github => findings.push(Finding::fail(
             "github",
             format!("agents.toml names repositories on GitHub, and {} is not set", spec.token_env),
             format!("give the supervisor a token with the permissions {PERMISSIONS}"),
         )),
-        None => {}
+        Ok(None) => {}
+        Err(error) if error.is_kept() => findings.push(Finding::warn(
+            "github",
+            format!("{error}, so the app cannot be looked at"),
+            "fine if the service manager hands it over as the credential github_app_key; run this as somebody who can read it",
+        )),
+        Err(error) => {
+            let failure = Failure::from(error);
+            findings.push(Finding::fail("github", failure.message(), failure.hints.join("; ")));
+        }
     }
     findings
 }
@@ -101,7 +113,9 @@ fn github(token: Secret, api: &str, slugs: &[RepositorySlug], variable: &str) ->
         Ok(Ok((holder, lacks))) => {
             let left = client.quota().map(|quota| format!(", {} of {} calls left", quota.remaining, quota.limit));
             let message = format!("the token is that of {}{}", holder.login, left.unwrap_or_default());
-            std::iter::once(Finding::ok("github", message)).chain(lacks.into_iter().flat_map(of_repository)).collect()
+            std::iter::once(Finding::ok("github", message))
+                .chain(lacks.into_iter().flat_map(|lacks| of_repository("the token", lacks)))
+                .collect()
         }
         Ok(Err(Trouble::Refused { status: 401, .. })) => vec![Finding::fail(
             "github",
@@ -113,10 +127,40 @@ fn github(token: Secret, api: &str, slugs: &[RepositorySlug], variable: &str) ->
     }
 }
 
+/// Looks whether an app is who it says, and what it may do where.
+fn app(id: AppId, key: Key, api: &str, slugs: &[RepositorySlug]) -> Vec<Finding> {
+    let hint = "check the network; work without GitHub is not affected";
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return vec![Finding::warn("github", format!("cannot be asked: {error}"), hint)],
+    };
+    let asked = runtime.block_on(async {
+        let app = App::new(id, key, api).map_err(|error| Trouble::Unsure { reason: with_causes(&error) })?;
+        let asking = async {
+            let name = app.name().await?;
+            Ok::<_, Trouble>((name, rights::lacks_of(&app, slugs).await?))
+        };
+        tokio::time::timeout(GITHUB_TIME_MAX, asking)
+            .await
+            .unwrap_or_else(|_| Err(Trouble::Unsure { reason: "no answer in time".to_owned() }))
+    });
+    match asked {
+        Ok((name, lacks)) => std::iter::once(Finding::ok("github", format!("the app is {name}")))
+            .chain(lacks.into_iter().flat_map(|lacks| of_repository("the app", lacks)))
+            .collect(),
+        Err(Trouble::Refused { status: 401 | 404, .. }) => vec![Finding::fail(
+            "github",
+            format!("GitHub does not accept the key as that of app {id}"),
+            "compare `app_id` with the app's page on GitHub, make a new key there, and set this machine's clock",
+        )],
+        Err(trouble) => vec![Finding::warn("github", trouble.to_string(), hint)],
+    }
+}
+
 /// Tells what a token may not do in a repository, one finding for each permission.
-fn of_repository((slug, lacks): (RepositorySlug, Vec<Lack>)) -> Vec<Finding> {
+fn of_repository(who: &str, (slug, lacks): (RepositorySlug, Vec<Lack>)) -> Vec<Finding> {
     if lacks.is_empty() {
-        return vec![Finding::ok("github", format!("the token may do in {slug} what it must"))];
+        return vec![Finding::ok("github", format!("{who} may do in {slug} what it must"))];
     }
     lacks
         .into_iter()
@@ -124,7 +168,7 @@ fn of_repository((slug, lacks): (RepositorySlug, Vec<Lack>)) -> Vec<Finding> {
             Finding::fail(
                 "github",
                 format!("missing for {slug}: {}", lack.permission),
-                format!("it is needed {}; change the token, or who has it, on GitHub", lack.purpose),
+                format!("it is needed {}; change {who}, or what it was given, on GitHub", lack.purpose),
             )
         })
         .collect()

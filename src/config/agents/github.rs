@@ -1,6 +1,7 @@
 //! `[github]`.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use super::super::keys;
@@ -11,7 +12,9 @@ use super::super::source::Span;
 use super::super::tree::{Node, Value};
 use crate::model::agent::AgentSpec;
 use crate::model::fault_code::Mistake;
-use crate::model::github::{Association, GithubSpec, Pace, Route, TRIGGER_LABEL, WEBHOOK_SECRET_ENV, WebhookSpec};
+use crate::model::github::{
+    AppId, AppSpec, Association, GithubSpec, Pace, Route, TRIGGER_LABEL, WEBHOOK_SECRET_ENV, WebhookSpec,
+};
 use crate::model::id::{AgentId, Role};
 use crate::model::task::{Assignee, Priority};
 
@@ -33,7 +36,7 @@ pub(super) struct Github {
 }
 
 /// Reads `[github]`; nothing if something in it is wrong.
-pub(super) fn read(file: &Section<'_>, report: &mut Report<'_>) -> Option<Github> {
+pub(super) fn read(file: &Section<'_>, root: &Path, report: &mut Report<'_>) -> Option<Github> {
     let built_in = GithubSpec::default();
     let Some(entry) = file.entry("github") else {
         return Some(Github { spec: built_in, trigger_label: TRIGGER_LABEL.to_owned(), token_span: Span::FILE });
@@ -41,6 +44,7 @@ pub(super) fn read(file: &Section<'_>, report: &mut Report<'_>) -> Option<Github
     let section = Section::open(&entry.key, &entry.node, entry.key_span, keys::agents::GITHUB.keys, report);
     let api_url = section.field("api_url", report, address);
     let token_env = section.field("token_env", report, variable);
+    let app = read_app(&section, &token_env, root, report);
     let poll = section.field("poll", report, |key, node, report| read::duration(key, POLL_MIN, node, report));
     let reconcile = section.field("reconcile", report, |key, node, report| read::duration(key, POLL_MIN, node, report));
     let trigger_label = section.field("trigger_label", report, label);
@@ -71,6 +75,7 @@ pub(super) fn read(file: &Section<'_>, report: &mut Report<'_>) -> Option<Github
         spec: GithubSpec {
             api_url: api_url.or(built_in.api_url)?,
             token_env: token_env.or(built_in.token_env)?,
+            app: app?,
             poll: poll.or(built_in.poll)?,
             reconcile: reconcile.or(built_in.reconcile.max(poll.or(built_in.poll)?))?,
             trust: trust.or(built_in.trust)?,
@@ -91,11 +96,48 @@ pub(super) fn keep_token_from(agents: &[AgentSpec], github: &Github, report: &mu
             report.add(note.help("whoever knows it can pretend to be GitHub"));
         }
     }
+    if github.spec.app.is_some() {
+        // No variable holds anything of ours then.
+        return;
+    }
     let name = &github.spec.token_env;
     for agent in agents.iter().filter(|agent| agent.env.contains(name)) {
         let message = format!("`{name}` holds the supervisor's token and must not be in the `env` of {}", agent.id);
         let help = "give the agent a token of its own under another name, or name another `token_env`";
         report.add(Note::new(Mistake::Contradiction, github.token_span, message).help(help));
+    }
+}
+
+/// Reads `app_id` and `private_key_file`; `Some(None)` when there are none.
+fn read_app(
+    section: &Section<'_>,
+    token_env: &Field<String>,
+    root: &Path,
+    report: &mut Report<'_>,
+) -> Option<Option<AppSpec>> {
+    let id = section.field("app_id", report, |key, node, report| read::count(key, 1..=u32::MAX, node, report));
+    let file = section
+        .field("private_key_file", report, |key, node, report| super::repository::read_path(key, node, root, report));
+    if let (Some(app), Some(_)) = (id.span().or(file.span()), token_env.span()) {
+        let note = Note::new(Mistake::Exclusive, app, "GitHub is shown a token or an app, not both");
+        report.add(note.help("take out `token_env`, or `app_id` and `private_key_file`"));
+        return None;
+    }
+    match (id, file) {
+        (Field::Absent, Field::Absent) => Some(None),
+        (Field::Given(id, _), Field::Given(private_key_file, _)) => {
+            Some(Some(AppSpec { id: AppId(id), private_key_file }))
+        }
+        (Field::Given(..), Field::Absent) => {
+            let help = "an app proves itself with its key; write `private_key_file = \"app.pem\"`";
+            section.missing("the app", "private_key_file", help, report);
+            None
+        }
+        (Field::Absent, Field::Given(..)) => {
+            section.missing("the app", "app_id", "the app's page on GitHub shows it; write `app_id = 12345`", report);
+            None
+        }
+        (Field::Broken, _) | (_, Field::Broken) => None,
     }
 }
 

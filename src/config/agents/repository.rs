@@ -140,7 +140,8 @@ fn read_github(
     Some(Some(RepositoryOnGithub { slug, labels, pull_request }))
 }
 
-fn read_path(key: &str, node: &Node, root: &Path, report: &mut Report<'_>) -> Option<PathBuf> {
+/// Reads a path; a relative one begins at the folder of agents.toml.
+pub(super) fn read_path(key: &str, node: &Node, root: &Path, report: &mut Report<'_>) -> Option<PathBuf> {
     let text = read::text(key, node, report)?;
     if text.starts_with('~') {
         let note = Note::new(Mistake::BadText, node.span, "`~` is not expanded: no shell reads this file");

@@ -509,6 +509,20 @@ pub static GITHUB: Part = Part {
             "token_env = \"MIYABI_GITHUB_TOKEN\"",
         ),
         key(
+            "app_id",
+            Shape::Count(1, u32::MAX),
+            Absent::Otherwise("`token_env` counts"),
+            "The number of the GitHub App that the supervisor is; with `private_key_file`, and instead of `token_env`.",
+            "app_id = 12345",
+        ),
+        key(
+            "private_key_file",
+            Shape::Text,
+            Absent::Otherwise("`token_env` counts"),
+            "The app's private key as GitHub gives it, a file that nobody else may read (mode 0600); a relative path begins at the folder of agents.toml. A credential `github_app_key` of the service manager goes before it.",
+            "private_key_file = \"/etc/miyabi-orchestra/github_app_key\"",
+        ),
+        key(
             "poll",
             Shape::Duration,
             Absent::Value("1m"),

@@ -1,27 +1,18 @@
-//! Asking GitHub: conditional questions, what is left of the quota, and what a refusal means.
+//! Asking GitHub: conditional questions, and what is left of the quota.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use http_body_util::{BodyExt, Limited};
-use octocrab::Octocrab;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
-use crate::io::clock;
-use crate::model::fault::with_causes;
+use super::installation::Installation;
+use super::wire::{Answered, Call, Wire, parse, quota, refused};
 use crate::model::github::{Quota, Trouble};
+use crate::model::id::RepositorySlug;
 use crate::model::secret::Secret;
-use crate::model::time::Timestamp;
-
-/// How long one call may take.
-const CALL_MAX: Duration = Duration::from_secs(60);
-
-/// The largest answer that is read, in bytes.
-const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// How many answers are kept for conditional questions.
 const KEPT_MAX: usize = 2_000;
@@ -32,19 +23,23 @@ const KEPT_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How many pages of one list are read.
 const PAGES_MAX: usize = 500;
 
-/// How much of an error's text is kept, in characters.
-const REASON_CHARS_MAX: usize = 300;
-
-/// One token's way to GitHub.
+/// The way to GitHub of one token, or of one installation of an app.
 #[derive(Debug)]
 pub struct Client {
-    octocrab: Octocrab,
-    /// The address of the API, without a slash at its end.
-    api: String,
-    token: Secret,
+    wire: Wire,
+    access: Access,
     kept: Mutex<Kept>,
     quota: Mutex<Option<Quota>>,
     login: OnceCell<String>,
+}
+
+/// What is shown to GitHub.
+#[derive(Debug)]
+enum Access {
+    /// The token of a person or machine user.
+    Token(Secret),
+    /// The tokens that an app is given, each for an hour.
+    Installation(Arc<Installation>),
 }
 
 /// Answers that may be asked for again with "only if it has changed".
@@ -70,20 +65,25 @@ struct Page {
 }
 
 impl Client {
-    /// Sets up a client.
+    /// Sets up a client for a token.
     ///
     /// # Errors
     /// The address is none, or no connection can be set up.
     pub fn new(token: Secret, api: &str) -> Result<Self, super::GithubError> {
-        let octocrab = super::connect(token.expose(), Some(api))?;
-        Ok(Self {
-            octocrab,
-            api: api.trim_end_matches('/').to_owned(),
-            token,
-            kept: Mutex::default(),
-            quota: Mutex::default(),
-            login: OnceCell::new(),
-        })
+        Self::with(Access::Token(token), api)
+    }
+
+    /// Sets up a client for an installation of an app.
+    ///
+    /// # Errors
+    /// The address is none, or no connection can be set up.
+    pub fn of_installation(installation: Arc<Installation>, api: &str) -> Result<Self, super::GithubError> {
+        Self::with(Access::Installation(installation), api)
+    }
+
+    fn with(access: Access, api: &str) -> Result<Self, super::GithubError> {
+        let (kept, quota) = (Mutex::default(), Mutex::default());
+        Ok(Self { wire: Wire::new(api)?, access, kept, quota, login: OnceCell::new() })
     }
 
     /// Returns what is left of the quota, as GitHub said last.
@@ -102,9 +102,53 @@ impl Client {
             login: String,
         }
         self.login
-            .get_or_try_init(|| async { self.get::<User>("/user").await.map(|user| user.login) })
+            .get_or_try_init(|| async {
+                match &self.access {
+                    Access::Token(_) => self.get::<User>("/user").await.map(|user| user.login),
+                    Access::Installation(installation) => installation.login().await,
+                }
+            })
             .await
             .map(String::as_str)
+    }
+
+    /// Returns what git is to show to GitHub now.
+    ///
+    /// # Errors
+    /// An app is given no token.
+    pub async fn token(&self) -> Result<Secret, Trouble> {
+        match &self.access {
+            Access::Token(token) => Ok(token.clone()),
+            Access::Installation(installation) => installation.token().await,
+        }
+    }
+
+    /// Notes that a token may be worth nothing any more; says whether the next one is another.
+    pub async fn doubt(&self, token: &Secret) -> bool {
+        match &self.access {
+            Access::Token(_) => false,
+            Access::Installation(installation) => {
+                installation.doubt(token).await;
+                true
+            }
+        }
+    }
+
+    /// Names a repository of those that this is for.
+    pub(super) fn find_by(&self, slug: &RepositorySlug) {
+        match &self.access {
+            Access::Token(_) => {}
+            Access::Installation(installation) => installation.find_by(slug),
+        }
+    }
+
+    /// Takes the tokens out of a text.
+    #[must_use]
+    pub fn hide_in(&self, text: &str) -> String {
+        match &self.access {
+            Access::Token(token) => token.hide_in(text),
+            Access::Installation(installation) => installation.hide_in(text),
+        }
     }
 
     /// Reads one thing. When it has not changed since it was read last, that costs nothing of the quota.
@@ -133,73 +177,42 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, Trouble> {
-        // What is written must never hold the token, wherever it came from.
+        // What is written must never hold a token, wherever it came from.
         let text = serde_json::to_string(body).map_err(|error| Trouble::Unsure { reason: error.to_string() })?;
-        let body: serde_json::Value = serde_json::from_str(&self.token.hide_in(&text))
+        let body: serde_json::Value = serde_json::from_str(&self.hide_in(&text))
             .map_err(|error| Trouble::Unsure { reason: error.to_string() })?;
-        let (status, _, body) = self.ask(method, path, Some(&body)).await?;
-        if status.is_success() { parse(&body) } else { Err(refused(status, &body).of(path)) }
+        self.ask(Call { method, path, body: Some(&body), known: None }).await?.parsed(path)
     }
 
-    /// Asks once and returns whatever is answered, unless that is to wait.
-    pub(super) async fn ask(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<&serde_json::Value>,
-    ) -> Result<(StatusCode, HeaderMap, Vec<u8>), Trouble> {
-        let call = async {
-            let request = http::request::Builder::new().method(method).uri(path);
-            let request = self.octocrab.build_request(request, body).map_err(|error| unsure(&error))?;
-            self.octocrab.execute(request).await.map_err(|error| unsure(&error))
-        };
-        let response = in_time(call).await?;
-        self.read(response).await
+    /// Asks and returns whatever is answered, unless that is to wait.
+    pub(super) async fn ask(&self, call: Call<'_>) -> Result<Answered, Trouble> {
+        let token = self.token().await?;
+        let mut answered = self.wire.call(&token, call.clone()).await?;
+        // Nothing is done for a token that is refused, so that this is no second try of a write.
+        if answered.status == StatusCode::UNAUTHORIZED && self.doubt(&token).await {
+            answered = self.wire.call(&self.token().await?, call).await?;
+        }
+        if let Some(quota) = quota(&answered.headers) {
+            *self.quota.lock().unwrap_or_else(PoisonError::into_inner) = Some(quota);
+        }
+        answered.at_once()
     }
 
     async fn page(&self, path: &str) -> Result<Page, Trouble> {
         let kept = self.kept(path);
-        let mut headers = HeaderMap::new();
-        if let Some(kept) = &kept {
-            headers.insert(http::header::IF_NONE_MATCH, kept.etag.clone());
-        }
-        let call = async { self.octocrab._get_with_headers(path, Some(headers)).await.map_err(|error| unsure(&error)) };
-        let response = in_time(call).await?;
-        let (status, headers, body) = self.read(response).await?;
-        match (status, kept) {
+        let known = kept.as_ref().map(|kept| kept.etag.clone());
+        let answered = self.ask(Call { known, ..Call::get(path) }).await?;
+        match (answered.status, kept) {
             (StatusCode::NOT_MODIFIED, Some(kept)) => Ok(Page { body: kept.body, next: kept.next }),
             (status, _) if status.is_success() => {
-                let next = self.next(&headers)?;
-                if let Some(etag) = headers.get(http::header::ETAG) {
-                    self.keep(path, etag.clone(), &body, next.clone());
+                let next = self.next(&answered.headers)?;
+                if let Some(etag) = answered.headers.get(http::header::ETAG) {
+                    self.keep(path, etag.clone(), &answered.body, next.clone());
                 }
-                Ok(Page { body, next })
+                Ok(Page { body: answered.body, next })
             }
-            (status, _) => Err(refused(status, &body).of(path)),
+            (status, _) => Err(refused(status, &answered.body).of(path)),
         }
-    }
-
-    /// Reads an answer's body and what it says of the quota.
-    async fn read<B>(&self, response: http::Response<B>) -> Result<(StatusCode, HeaderMap, Vec<u8>), Trouble>
-    where
-        B: http_body::Body,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
-        let (parts, body) = response.into_parts();
-        let body = async {
-            let collected = Limited::new(body, BODY_BYTES_MAX).collect().await;
-            collected.map_err(|error| Trouble::Unsure { reason: format!("the answer breaks off: {error}") })
-        };
-        let body = in_time(body).await?.to_bytes().to_vec();
-        if let Some(quota) = quota(&parts.headers) {
-            *self.quota.lock().unwrap_or_else(PoisonError::into_inner) = Some(quota);
-        }
-        if !parts.status.is_success()
-            && let Some(trouble) = limit(parts.status, &parts.headers, &body, clock::now())
-        {
-            return Err(trouble);
-        }
-        Ok((parts.status, parts.headers, body))
     }
 
     /// Returns the path of the next page. It must lie on the same server: whoever it names is given the token.
@@ -209,7 +222,7 @@ impl Client {
             let mut fields = part.split(';').map(str::trim);
             let address = fields.next().and_then(|field| field.strip_prefix('<')?.strip_suffix('>'));
             if let (Some(address), true) = (address, fields.any(|field| field == "rel=\"next\"")) {
-                return match address.strip_prefix(&self.api) {
+                return match address.strip_prefix(&self.wire.api) {
                     Some(path) if path.starts_with('/') => Ok(Some(path.to_owned())),
                     Some(_) | None => {
                         Err(Trouble::Unsure { reason: format!("the next page lies on another server: {address}") })
@@ -244,102 +257,4 @@ impl Client {
             kept.bytes -= old.body.len();
         }
     }
-}
-
-async fn in_time<T>(call: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
-    match tokio::time::timeout(CALL_MAX, call).await {
-        Ok(result) => result,
-        Err(_) => Err(Trouble::Unsure { reason: format!("no answer within {} s", CALL_MAX.as_secs()) }),
-    }
-}
-
-pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Trouble> {
-    serde_json::from_slice(body)
-        .map_err(|error| Trouble::Unsure { reason: format!("the answer cannot be understood: {error}") })
-}
-
-fn unsure(error: &octocrab::Error) -> Trouble {
-    Trouble::Unsure { reason: short(&with_causes(error)) }
-}
-
-pub(super) fn refused(status: StatusCode, body: &[u8]) -> Trouble {
-    let reason = reason(body);
-    if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
-        Trouble::Unsure { reason: format!("it answers {status}: {reason}") }
-    } else {
-        Trouble::Refused { status: status.as_u16(), reason }
-    }
-}
-
-/// Sees whether an answer means that too much was asked, and until when nothing may be asked.
-fn limit(status: StatusCode, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Option<Trouble> {
-    if status != StatusCode::FORBIDDEN && status != StatusCode::TOO_MANY_REQUESTS {
-        return None;
-    }
-    let reason = reason(body);
-    if let Some(seconds) = number(headers, "retry-after") {
-        return Some(Trouble::Limited { until: Some(now + Duration::from_secs(seconds)), reason });
-    }
-    if number(headers, "x-ratelimit-remaining") == Some(0)
-        && let Some(quota) = quota(headers)
-    {
-        return Some(Trouble::Limited { until: Some(quota.reset), reason });
-    }
-    // A secondary limit may come without any header: only its text tells it from a missing permission.
-    let text = reason.to_lowercase();
-    let secondary = text.contains("rate limit") || text.contains("abuse") || text.contains("too quickly");
-    (secondary || status == StatusCode::TOO_MANY_REQUESTS).then_some(Trouble::Limited { until: None, reason })
-}
-
-fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
-    headers.get(name)?.to_str().ok()?.trim().parse().ok()
-}
-
-fn quota(headers: &HeaderMap) -> Option<Quota> {
-    let small = |name: &str| number(headers, name).and_then(|number| u32::try_from(number).ok());
-    let reset = i64::try_from(number(headers, "x-ratelimit-reset")?).ok()?;
-    Some(Quota {
-        limit: small("x-ratelimit-limit")?,
-        remaining: small("x-ratelimit-remaining")?,
-        reset: Timestamp::from_millis(reset.saturating_mul(1_000)),
-    })
-}
-
-fn reason(body: &[u8]) -> String {
-    #[derive(Deserialize)]
-    struct Said {
-        message: String,
-        #[serde(default)]
-        errors: Vec<serde_json::Value>,
-    }
-    match serde_json::from_slice::<Said>(body) {
-        Ok(said) if said.errors.is_empty() => short(&said.message),
-        Ok(said) => {
-            let errors: Vec<String> = said
-                .errors
-                .iter()
-                .map(|error| {
-                    error.get("message").and_then(|text| text.as_str()).map_or_else(|| error.to_string(), str::to_owned)
-                })
-                .collect();
-            short(&format!("{}: {}", said.message, errors.join("; ")))
-        }
-        Err(_) => short(String::from_utf8_lossy(body).trim()),
-    }
-}
-
-fn short(text: &str) -> String {
-    text.chars().take(REASON_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-/// Writes a text so that it can stand in an address.
-pub(super) fn encoded(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut out, byte| {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-        out
-    })
 }

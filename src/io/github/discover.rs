@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::client::{Client, encoded};
+use super::client::Client;
+use super::wire::encoded;
 use crate::io::clock;
 use crate::model::github::{
     Actor, Association, Comment, Discover, Found, Issue, IssueRef, LineComment, Pull, PullState, Reach, Review, Trouble,

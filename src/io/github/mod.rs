@@ -3,11 +3,12 @@
 //! Nothing here repeats a call by itself: whether and when to ask again is the core's to decide.
 
 pub mod client;
+pub mod connection;
 mod discover;
+pub mod installation;
 pub mod rights;
+mod wire;
 mod write;
-
-use octocrab::Octocrab;
 
 /// Why GitHub could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -24,15 +25,4 @@ pub enum GithubError {
     /// The client cannot be built on this machine.
     #[error("no connection to GitHub can be set up")]
     Setup(#[source] Box<octocrab::Error>),
-}
-
-fn connect(token: &str, api: Option<&str>) -> Result<Octocrab, GithubError> {
-    // octocrab is built without its feature `retry`: its repeats would also send writes twice.
-    let mut builder = Octocrab::builder().personal_token(token.to_owned());
-    if let Some(api) = api {
-        builder = builder
-            .base_uri(api)
-            .map_err(|source| GithubError::Address { api: api.to_owned(), source: Box::new(source) })?;
-    }
-    builder.build().map_err(|source| GithubError::Setup(Box::new(source)))
 }

@@ -4,7 +4,9 @@ use http::{HeaderMap, Method, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::client::{Client, parse, refused};
+use super::client::Client;
+use super::installation::{About, App};
+use super::wire::{Answered, Call, parse, refused};
 use crate::model::github::Trouble;
 use crate::model::id::RepositorySlug;
 
@@ -63,7 +65,7 @@ const fn is_there() -> bool {
 /// # Errors
 /// [`Trouble::Refused`] with 401 when GitHub does not accept the token.
 pub async fn holder(client: &Client) -> Result<Holder, Trouble> {
-    let (status, headers, body) = client.ask(Method::GET, "/user", None).await?;
+    let Answered { status, headers, body } = client.ask(Call::get("/user")).await?;
     if !status.is_success() {
         return Err(refused(status, &body));
     }
@@ -87,14 +89,14 @@ pub async fn lacks(
 ) -> Result<Vec<(RepositorySlug, Vec<Lack>)>, Trouble> {
     let mut found = Vec::new();
     for slug in repositories.iter().take(REPOSITORIES_MAX) {
-        found.push((slug.clone(), lacks_of(client, holder, slug).await?));
+        found.push((slug.clone(), lacks_of_token(client, holder, slug).await?));
     }
     Ok(found)
 }
 
-async fn lacks_of(client: &Client, holder: &Holder, slug: &RepositorySlug) -> Result<Vec<Lack>, Trouble> {
+async fn lacks_of_token(client: &Client, holder: &Holder, slug: &RepositorySlug) -> Result<Vec<Lack>, Trouble> {
     let lack = |permission: &str, purpose| vec![Lack { permission: permission.to_owned(), purpose }];
-    let (status, _, body) = client.ask(Method::GET, &format!("/repos/{slug}"), None).await?;
+    let Answered { status, body, .. } = client.ask(Call::get(&format!("/repos/{slug}"))).await?;
     if status == StatusCode::NOT_FOUND || status == StatusCode::FORBIDDEN {
         return Ok(lack("access to the repository", "to see that it exists"));
     }
@@ -115,6 +117,40 @@ async fn lacks_of(client: &Client, holder: &Holder, slug: &RepositorySlug) -> Re
         Some(scopes) => Ok(lacking_scopes(scopes, repository.private)),
         None => lacking_permissions(client, slug).await,
     }
+}
+
+/// What an app needs, and what for.
+const APP_NEEDS: [(&str, &str, &str); 4] = [
+    ("issues", "Issues: read and write", "to read issues and to comment on them"),
+    ("pull_requests", "Pull requests: read and write", "to open pull requests"),
+    ("contents", "Contents: read and write", "to push branches"),
+    ("statuses", "Commit statuses: read and write", "to show the checks on a commit"),
+];
+
+/// Finds what an app may not do in repositories: GitHub names the permissions of each installation.
+///
+/// # Errors
+/// Those of the calls; where the app is not installed, that is what is lacking.
+pub async fn lacks_of(app: &App, repositories: &[RepositorySlug]) -> Result<Vec<(RepositorySlug, Vec<Lack>)>, Trouble> {
+    let mut found = Vec::new();
+    for slug in repositories.iter().take(REPOSITORIES_MAX) {
+        found.push((slug.clone(), lacks_of_installation(app.find(slug).await?.as_ref())));
+    }
+    Ok(found)
+}
+
+fn lacks_of_installation(found: Option<&About>) -> Vec<Lack> {
+    let lack = |permission: &str, purpose| Lack { permission: permission.to_owned(), purpose };
+    let Some(about) = found else { return vec![lack("an installation of the app", "to do anything there")] };
+    if about.suspended_at.is_some() {
+        return vec![lack("an installation that is not suspended", "to do anything there")];
+    }
+    let may = |name: &str| about.permissions.get(name).is_some_and(|word| word == "write" || word == "admin");
+    APP_NEEDS
+        .into_iter()
+        .filter(|(name, ..)| !may(name))
+        .map(|(_, permission, purpose)| lack(permission, purpose))
+        .collect()
 }
 
 fn lacking_scopes(scopes: &[String], private: bool) -> Vec<Lack> {
@@ -145,7 +181,8 @@ async fn lacking_permissions(client: &Client, slug: &RepositorySlug) -> Result<V
     ];
     let mut lacks = Vec::new();
     for (path, permission, purpose) in tries {
-        let (status, _, body) = client.ask(Method::POST, &path, Some(&json!({}))).await?;
+        let call = Call { method: Method::POST, path: &path, body: Some(&json!({})), known: None };
+        let Answered { status, body, .. } = client.ask(call).await?;
         if status == StatusCode::FORBIDDEN || status == StatusCode::NOT_FOUND {
             lacks.push(Lack { permission: permission.to_owned(), purpose });
         } else if status.is_server_error() {

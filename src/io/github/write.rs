@@ -4,8 +4,9 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::client::{Client, encoded};
+use super::client::Client;
 use super::discover::{RawPull, RawUser};
+use super::wire::encoded;
 use crate::model::github::{Closed, Publish, Pull, PullRequestKind, Trouble};
 use crate::model::id::RepositorySlug;
 

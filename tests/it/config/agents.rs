@@ -277,6 +277,15 @@ fn a_repository_on_github_is_read_with_its_defaults() {
 }
 
 #[test]
+fn an_app_takes_the_place_of_the_token() {
+    let text = format!("{ONE}[github]\napp_id = 4711\nprivate_key_file = \"keys/app.pem\"\n")
+        .replace("SECRET", "GITHUB_TOKEN");
+    let app = parse_agents(&text).expect("with an app the variable is free for agents").github.app.unwrap();
+    assert_eq!(app.id.to_string(), "4711");
+    assert!(app.private_key_file.is_absolute() && app.private_key_file.ends_with("keys/app.pem"), "{app:?}");
+}
+
+#[test]
 fn what_contradicts_itself_about_github_is_told() {
     for (text, expected) in [
         ("[github]\ntoken_env = \"SECRET\"\n", "must not be in the `env` of a"),
@@ -285,6 +294,11 @@ fn what_contradicts_itself_about_github_is_told() {
         ("[[repository]]\npath = \"p\"\ngithub = \"../app\"\n", "write it as owner/name"),
         ("[[repository]]\npath = \"p\"\ngithub = \"a/b/c\"\n", "write it as owner/name"),
         ("[github]\napi_url = \"ftp://x\"\n", "must be an address"),
+        ("[github]\napp_id = 1\nprivate_key_file = \"k\"\ntoken_env = \"T\"\n", "a token or an app, not both"),
+        ("[github]\nprivate_key_file = \"k\"\ntoken_env = \"T\"\n", "a token or an app, not both"),
+        ("[github]\napp_id = 1\n", "has no `private_key_file`"),
+        ("[github]\nprivate_key_file = \"k\"\n", "has no `app_id`"),
+        ("[github]\napp_id = 0\nprivate_key_file = \"k\"\n", "`app_id`"),
         ("[github]\npoll = \"10m\"\nreconcile = \"1m\"\n", "must not be shorter than `poll`"),
         ("[github]\nroute = [{ label = \"x\", role = \"r\", agent = \"a\" }]\n", "not both"),
         ("[github]\ntrust = [\"EVERYBODY\"]\n", "cannot name `EVERYBODY`"),

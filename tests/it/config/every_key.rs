@@ -22,6 +22,9 @@ fn agents_with(part: &Part, key: &Key, line: &str) -> String {
         "restart" => format!("{}[defaults.restart]\n{line}\n", agent("")),
         "[[repository]]" if key.name == "path" => format!("{}[[repository]]\n{line}\n", agent("")),
         "[[repository]]" => format!("{}[[repository]]\npath = \"p\"\n{line}\n", agent("")),
+        // Neither is anything without the other.
+        "[github]" if key.name == "app_id" => format!("{}[github]\n{line}\nprivate_key_file = \"k\"\n", agent("")),
+        "[github]" if key.name == "private_key_file" => format!("{}[github]\n{line}\napp_id = 1\n", agent("")),
         heading @ ("[scheduler]" | "[workflow]") => {
             // Both name the role of another agent.
             let reviewer = agent("").replace("\"a\"", "\"b\"").replace("\"r\"", "\"review\"");
