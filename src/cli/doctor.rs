@@ -3,6 +3,7 @@
 mod machine;
 mod root;
 mod service;
+mod webhook;
 
 use serde::Serialize;
 

@@ -95,6 +95,9 @@ pub struct WebhookSpec {
 /// Where GitHub's webhooks are received.
 pub const WEBHOOK_PATH: &str = "/webhooks/github";
 
+/// The events that a webhook must tell of so that nothing waits for a poll.
+pub const WEBHOOK_EVENTS: [&str; 4] = ["issues", "issue_comment", "pull_request", "pull_request_review"];
+
 /// The variable that holds the secret of the webhook when nobody names another.
 pub const WEBHOOK_SECRET_ENV: &str = "MIYABI_WEBHOOK_SECRET";
 

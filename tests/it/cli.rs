@@ -14,3 +14,4 @@ mod roots;
 mod service;
 mod supervised;
 mod support;
+mod webhook;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::context::{Context, read_plan};
 use super::super::failure::{Failure, Kind};
 use super::super::when;
-use super::Finding;
+use super::{Finding, webhook};
 use crate::control::protocol::{Call, Status, SupervisorState};
 use crate::io::clock;
 use crate::io::github::client::Client;
@@ -37,7 +37,9 @@ pub(super) fn look(context: &Context) -> Vec<Finding> {
     let api = api.as_deref().unwrap_or(API_URL);
     let repositories = plan.iter().flat_map(|plan| &plan.repositories).filter_map(|spec| spec.github.as_ref());
     let slugs: Vec<RepositorySlug> = repositories.map(|spec| spec.slug.clone()).collect();
-    match context.environment.github(&spec) {
+    let shown = context.environment.github(&spec);
+    let credential = shown.as_ref().ok().cloned().flatten();
+    match shown {
         Ok(Some(Credential::Token(token))) => findings.extend(github(token, api, &slugs, &spec.token_env)),
         Ok(Some(Credential::App(id, key))) => findings.extend(app(id, key, api, &slugs)),
         Ok(None) if uses_github => findings.push(Finding::fail(
@@ -55,6 +57,9 @@ pub(super) fn look(context: &Context) -> Vec<Finding> {
             let failure = Failure::from(error);
             findings.push(Finding::fail("github", failure.message(), failure.hints.join("; ")));
         }
+    }
+    if let Some(webhook) = spec.webhook.as_ref().filter(|_| uses_github) {
+        findings.extend(webhook::look(context, webhook, credential, api, &slugs));
     }
     findings
 }
@@ -127,24 +132,27 @@ fn github(token: Secret, api: &str, slugs: &[RepositorySlug], variable: &str) ->
     }
 }
 
+/// Asks GitHub something, in some time.
+pub(super) fn asked<T>(asking: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
+    let unsure = |reason: String| Trouble::Unsure { reason };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| unsure(error.to_string()))?;
+    runtime.block_on(async {
+        tokio::time::timeout(GITHUB_TIME_MAX, asking)
+            .await
+            .unwrap_or_else(|_| Err(unsure("no answer in time".to_owned())))
+    })
+}
+
 /// Looks whether an app is who it says, and what it may do where.
 fn app(id: AppId, key: Key, api: &str, slugs: &[RepositorySlug]) -> Vec<Finding> {
     let hint = "check the network; work without GitHub is not affected";
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return vec![Finding::warn("github", format!("cannot be asked: {error}"), hint)],
-    };
-    let asked = runtime.block_on(async {
+    let found = asked(async {
         let app = App::new(id, key, api).map_err(|error| Trouble::Unsure { reason: with_causes(&error) })?;
-        let asking = async {
-            let name = app.name().await?;
-            Ok::<_, Trouble>((name, rights::lacks_of(&app, slugs).await?))
-        };
-        tokio::time::timeout(GITHUB_TIME_MAX, asking)
-            .await
-            .unwrap_or_else(|_| Err(Trouble::Unsure { reason: "no answer in time".to_owned() }))
+        let name = app.name().await?;
+        Ok((name, rights::lacks_of(&app, slugs).await?))
     });
-    match asked {
+    match found {
         Ok((name, lacks)) => std::iter::once(Finding::ok("github", format!("the app is {name}")))
             .chain(lacks.into_iter().flat_map(|lacks| of_repository("the app", lacks)))
             .collect(),

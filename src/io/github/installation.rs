@@ -220,7 +220,7 @@ impl App {
         if answered.status == StatusCode::NOT_FOUND { Ok(None) } else { answered.parsed(&path).map(Some) }
     }
 
-    async fn ask(&self, call: Call<'_>) -> Result<Answered, Trouble> {
+    pub(super) async fn ask(&self, call: Call<'_>) -> Result<Answered, Trouble> {
         let proof = self.key.proof(self.id, (self.clock)())?;
         self.wire.call(&proof, call).await?.at_once()
     }

@@ -5,6 +5,7 @@
 pub mod client;
 pub mod connection;
 mod discover;
+pub mod hooks;
 pub mod installation;
 pub mod rights;
 mod wire;

@@ -128,3 +128,35 @@ fn the_doctor_says_when_the_key_is_not_that_of_the_app() {
     assert_eq!(told(&output), ["GitHub does not accept the key as that of app 4711"]);
     assert!(!text(&output.stdout).contains("eyJ"), "no proof is shown");
 }
+
+#[test]
+fn the_doctor_looks_at_the_webhook_of_the_app() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let config =
+        json!({"url": "https://hooks.example.org/webhooks/github", "content_type": "json", "secret": "********"});
+    let answers = [
+        ("/app", 200, json!({"slug": "our-miyabi", "events": ["issues", "issue_comment", "pull_request"]})),
+        ("/app/hook/config", 200, config),
+        ("/app/hook/deliveries", 200, json!([{"status_code": 502, "status": "Bad Gateway", "event": "issues"}])),
+    ];
+    let server = server(&runtime, &answers);
+    let root = root();
+    root.write(
+        "agents.toml",
+        &TEAM.replace(
+            "[[repository]]\npath = \"app\"",
+            "[github.webhook]\nlisten = \"127.0.0.1:1\"\n[[repository]]\npath = \"app\"",
+        ),
+    );
+    key(&root, 0o600);
+    let mut command = root.command(&["--json", "doctor"]);
+    command.env("MIYABI_GITHUB_API", server.uri()).env("MIYABI_WEBHOOK_SECRET", "0123456789abcdef0123456789abcdef");
+    let findings: Vec<Value> = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+    let said: Vec<&str> = findings
+        .iter()
+        .filter(|finding| finding["check"] == "webhook")
+        .map(|finding| finding["message"].as_str().unwrap())
+        .collect();
+    assert!(said.contains(&"the webhook of the app does not tell of: pull_request_review"), "{said:?}");
+    assert!(said.contains(&"the last delivery of the app was answered with 502 Bad Gateway"), "{said:?}");
+}
