@@ -192,8 +192,14 @@ fn measure(args: &Args, case: Case, folder: &Path) -> Row {
             rustix::fs::sync();
             rate
         };
-        row.raw.push(one(Role::Raw));
-        row.ours.push(one(Role::Ours));
+        // In turns first and second: what the one before left to the disk slows the other down.
+        if round % 2 == 0 {
+            row.raw.push(one(Role::Raw));
+            row.ours.push(one(Role::Ours));
+        } else {
+            row.ours.push(one(Role::Ours));
+            row.raw.push(one(Role::Raw));
+        }
         if case.with_peers {
             for (peer, address) in args.peers() {
                 row.peers.entry(peer.name()).or_default().push(peers::threads(

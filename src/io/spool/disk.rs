@@ -3,21 +3,32 @@
 //! Nothing else in this module names `std::fs` or `rustix` (`tests/it/boundaries.rs` sees to it), so whoever passes
 //! another [`Disk`] to [`super::Spool::with_disk`] sees every step, in order, and can refuse it, delay it, or lose it.
 
-use std::ffi::OsString;
+use std::cell::RefCell;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Debug;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags, flock, renameat_with, statvfs};
-use rustix::io::Errno;
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RawDir, RenameFlags, flock, renameat_with, statvfs};
+use rustix::io::{Errno, retry_on_intr};
 
 use crate::model::time::Timestamp;
 
 /// How often a lock is taken again because its file was removed meanwhile.
 const LOCKS_MAX: usize = 16;
+
+/// How many bytes of names one system call lists: some 100 of the longest.
+const LISTING_BYTES: usize = 32 * 1024;
+
+thread_local! {
+    /// Where names are listed to; made once, because every lease lists three folders.
+    static LISTING: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(LISTING_BYTES));
+}
 
 /// The pauses between two tries to lock a file: from the first to the longest.
 const LOCK_PAUSE_MIN: Duration = Duration::from_micros(30);
@@ -277,24 +288,46 @@ impl Disk for RealDisk {
     }
 
     fn names(&self, folder: &Path) -> io::Result<Vec<OsString>> {
-        std::fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect()
+        let file = open_to_read(folder, OFlags::DIRECTORY)?;
+        LISTING.with_borrow_mut(|buffer| {
+            let mut entries = RawDir::new(file, buffer.spare_capacity_mut());
+            let mut names = Vec::new();
+            while let Some(entry) = entries.next() {
+                let entry = entry?;
+                let name = entry.file_name().to_bytes();
+                if name != b"." && name != b".." {
+                    names.push(OsStr::from_bytes(name).to_owned());
+                }
+            }
+            Ok(names)
+        })
     }
 
     fn read(&self, path: &Path, bytes_max: usize) -> io::Result<Content> {
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
-            .open(path)?;
+        let file = File::from(open_to_read(path, OFlags::NOFOLLOW | OFlags::NONBLOCK)?);
         let facts = file.metadata()?;
         if !facts.is_file() {
             return Ok(Content::NotAFile);
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(facts.len()).unwrap_or(bytes_max).min(bytes_max) + 1);
-        file.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
-        if bytes.len() > bytes_max {
-            bytes.truncate(bytes_max);
-            return Ok(Content::Cut(bytes));
+        // One call gives all that there was at that moment, and says that no more has come. A call that gives less is no end.
+        let expected = usize::try_from(facts.len()).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; expected.min(bytes_max) + 1];
+        let mut length = 0;
+        loop {
+            let more = retry_on_intr(|| rustix::io::pread(&file, &mut bytes[length..], length as u64))?;
+            length += more;
+            if more == 0 || length == expected {
+                break;
+            }
+            if length > bytes_max {
+                bytes.truncate(bytes_max);
+                return Ok(Content::Cut(bytes));
+            }
+            if length == bytes.len() {
+                bytes.resize((2 * length).min(bytes_max + 1), 0);
+            }
         }
+        bytes.truncate(length);
         Ok(Content::Whole(bytes))
     }
 
@@ -377,6 +410,17 @@ impl Disk for RealDisk {
         // and some file systems write them out at once.
         let length = bytes.len() as u64;
         if file.metadata()?.len() > length { file.set_len(length) } else { Ok(()) }
+    }
+}
+
+/// Opens something to read it, and leaves no trace of that: the time of the last reading would be one more block that the
+/// next wait for the disk waits for. Only an owner may ask for this.
+fn open_to_read(path: &Path, how: OFlags) -> io::Result<OwnedFd> {
+    let how = how | OFlags::RDONLY | OFlags::CLOEXEC;
+    let open = |how| retry_on_intr(|| rustix::fs::open(path, how, Mode::empty()));
+    match open(how | OFlags::NOATIME) {
+        Err(Errno::PERM) => Ok(open(how)?),
+        other => Ok(other?),
     }
 }
 
