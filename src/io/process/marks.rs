@@ -39,6 +39,7 @@ pub fn marked(marks: &[(&str, &str)]) -> Result<Vec<ProcessId>, ProcessError> {
 pub async fn end_marked(marks: &[(String, String)], grace: Duration) -> Result<usize, ProcessError> {
     let marks = Arc::new(Marks::new(marks.iter().map(|(name, value)| (name.as_str(), value.as_str())))?);
     let first = look(&marks).await?;
+    let seen_clean = u32::from(first.is_empty());
     for process in &first {
         send(process, Signal::TERM);
         send(process, Signal::CONT);
@@ -46,7 +47,7 @@ pub async fn end_marked(marks: &[(String, String)], grace: Duration) -> Result<u
     wait_for_all(&first, grace).await;
 
     let mut ended: BTreeSet<ProcessId> = first.into_iter().collect();
-    match tokio::time::timeout(KILL_PATIENCE, kill_all(&marks, &mut ended)).await {
+    match tokio::time::timeout(KILL_PATIENCE, kill_all(&marks, &mut ended, seen_clean)).await {
         Ok(done) => done.map(|()| ended.len()),
         Err(_) => {
             let left = look(&marks).await?;
@@ -55,20 +56,30 @@ pub async fn end_marked(marks: &[(String, String)], grace: Duration) -> Result<u
     }
 }
 
-/// Finds what carries the marks, on a thread on which nobody waits: all of /proc is read for it.
+/// Finds what carries the marks, on a thread on which nobody waits: all of /proc is looked through for it.
 async fn look(marks: &Arc<Marks>) -> Result<Vec<ProcessId>, ProcessError> {
     let marks = Arc::clone(marks);
-    tasks::blocking(move || Ok(marks.family_in(&ProcessTable::read()?))).await
+    tasks::blocking(move || {
+        // Mostly there is nothing, and then who is whose child needs not be known.
+        if marks.are_carried()? { Ok(marks.family_in(&ProcessTable::read()?)) } else { Ok(Vec::new()) }
+    })
+    .await
 }
 
-/// Kills until nothing that carries the marks is found any more.
-async fn kill_all(marks: &Arc<Marks>, ended: &mut BTreeSet<ProcessId>) -> Result<(), ProcessError> {
-    let mut clean_looks = 0;
+/// Kills until nothing that carries the marks is found any more, after some looks in a row that found nothing.
+async fn kill_all(
+    marks: &Arc<Marks>,
+    ended: &mut BTreeSet<ProcessId>,
+    mut clean_looks: u32,
+) -> Result<(), ProcessError> {
     // A process that forks and ends while we look can hide its child from one look, but hardly from two.
     while clean_looks < 2 {
         let killing = Arc::clone(marks);
         // The whole of /proc is read between the look and the signals: no work for a thread that others wait for.
         let left = tasks::blocking(move || {
+            if !killing.are_carried()? {
+                return Ok(Vec::new());
+            }
             let table = ProcessTable::read()?;
             let left = killing.family_in(&table);
             // A signal to a group reaches all its members in one step, so that those who fork as quickly as they can do not
@@ -125,10 +136,19 @@ impl Marks {
         if !fs::metadata(&folder).is_ok_and(|metadata| metadata.uid() == self.user) {
             return false;
         }
-        let Ok(environment) = fs::read(format!("{folder}/environ")) else { return false };
-        let carried: BTreeSet<&[u8]> = environment.split(|byte| *byte == 0).collect();
         // The last look proves that the environment belongs to this process and not to a later one of its number.
-        self.entries.iter().all(|entry| carried.contains(entry.as_slice())) && is_alive(process)
+        self.are_in_environment_of(process.pid) && is_alive(process)
+    }
+
+    fn are_in_environment_of(&self, pid: u32) -> bool {
+        let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return false };
+        self.entries.iter().all(|entry| environment.split(|byte| *byte == 0).any(|other| other == entry.as_slice()))
+    }
+
+    /// Says whether any process but ours carries the marks, whoever it is: one small read for each that has an environment.
+    fn are_carried(&self) -> Result<bool, ProcessError> {
+        let us = std::process::id();
+        Ok(super::all_pids()?.into_iter().any(|pid| pid != us && self.are_in_environment_of(pid)))
     }
 
     /// Returns the processes that carry the marks and all that run below them, except us and those above us.
