@@ -326,9 +326,13 @@ impl Drop for Root {
             drop(child.wait());
         }
         drop(self.tmux(&["kill-server"]));
-        let marks = [("MIYABI_ROOT".to_owned(), self.folder.path().display().to_string())];
+        // A tmux server that was just being started when its supervisor was killed did not hear that yet.
+        let folders = [("TMUX_TMPDIR", self.path("tmux")), ("MIYABI_ROOT", self.folder.path().to_owned())];
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        drop(runtime.block_on(miyabi::io::process::end_marked(&marks, Duration::ZERO)));
+        for (name, folder) in folders {
+            let marks = [(name.to_owned(), folder.display().to_string())];
+            drop(runtime.block_on(miyabi::io::process::end_marked(&marks, Duration::ZERO)));
+        }
         if let Some(mut holder) = self.disk.take() {
             drop(holder.kill());
             drop(holder.wait());
