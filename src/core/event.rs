@@ -1,6 +1,7 @@
 //! Events: something happened outside.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::github::GithubEvent;
 use super::state::Rebased;
@@ -223,6 +224,8 @@ pub enum OrderPlace {
 pub struct Evidence {
     /// When it was seen.
     pub at: Timestamp,
+    /// The same on a clock that nobody sets and that stands still while the machine is suspended, as the runner's timers do.
+    pub awake: Duration,
     /// Whether the runner is stopped by a signal or a tracer.
     pub stopped: bool,
     /// Processor time of the runner and all its descendants, in clock ticks.

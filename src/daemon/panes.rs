@@ -376,6 +376,7 @@ impl Panes {
             let seen = process::identify(pid).and_then(|process| process::evidence(&process));
             let evidence = seen.map(|seen| Evidence {
                 at: clock::now(),
+                awake: clock::awake(),
                 stopped: matches!(seen.state, 'T' | 't'),
                 cpu_ticks: seen.cpu_ticks,
                 told_ms: changed_ms(&events),

@@ -1,7 +1,7 @@
 //! The only door through which time and randomness enter.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use ulid::{Generator, Ulid};
 
@@ -26,6 +26,15 @@ pub fn now() -> Timestamp {
     let nanos = after(*newest, wall, monotonic);
     *newest = Some((nanos, monotonic));
     Timestamp::from_millis(nanos / 1_000_000)
+}
+
+/// Returns how long this process has been awake since it first asked: nobody sets this clock, and it stands still while the
+/// machine is suspended.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the door")]
+pub fn awake() -> Duration {
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    FIRST.get_or_init(Instant::now).elapsed()
 }
 
 fn after(newest: Option<(i64, Instant)>, wall: i64, monotonic: Instant) -> i64 {
@@ -58,7 +67,6 @@ pub fn fresh_run_id() -> RunId {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
 
     use super::*;
 

@@ -94,7 +94,8 @@ impl Core {
             return;
         };
         // The same look, told twice, is no second sign; neither is one that follows at once, or comes before its time.
-        if seen.at.since(before.at) < gap || !is_overdue {
+        // What lies between them must have passed for the runner too: the clock may have leapt since the first.
+        if seen.awake.saturating_sub(before.awake) < gap || !is_overdue {
             return;
         }
         // A runner that is stopped cannot beat however busy its children are; one that waits for somebody uses no time.

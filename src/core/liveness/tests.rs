@@ -79,8 +79,13 @@ fn seen() -> Seen {
     Seen { at: at(0), pid: 10, sequence: 3 }
 }
 
+/// A clock that never leapt.
+fn awake(at: Timestamp) -> Duration {
+    Duration::from_millis(u64::try_from(at.as_millis()).unwrap())
+}
+
 fn evidence(seconds: i64) -> Evidence {
-    Evidence { at: at(seconds), stopped: false, cpu_ticks: 7, told_ms: 0 }
+    Evidence { at: at(seconds), awake: awake(at(seconds)), stopped: false, cpu_ticks: 7, told_ms: 0 }
 }
 
 fn liveness(state: State) -> Liveness {
@@ -325,7 +330,7 @@ fn a_silent_agent_is_ended_within_its_timeout_and_a_second() {
         let effects: Vec<_> = std::iter::from_fn(|| core.poll_effect()).collect();
         for effect in effects {
             if let Effect::Probe { .. } = effect {
-                let evidence = Some(Evidence { at: due, stopped: false, cpu_ticks: 7, told_ms: 0 });
+                let evidence = Some(Evidence { at: due, awake: awake(due), stopped: false, cpu_ticks: 7, told_ms: 0 });
                 core.handle_event(Event::Probed { agent: kaede(), incarnation: FIRST, evidence }, due);
                 ended = (state_of(&core) == State::Stopping).then_some(due);
             }
@@ -356,11 +361,41 @@ fn is_ended_when(look: impl Fn(Timestamp) -> Evidence) -> bool {
 }
 
 #[test]
+fn a_clock_that_leaps_twice_within_a_moment_does_not_make_two_looks_at_an_agent_two_signs() {
+    let mut core = core_in(State::Up, plan(RestartKind::Permanent, 5));
+    for leap in 1..20_i64 {
+        let (now, awake) = (at(leap * 3_600), Duration::from_secs(u64::try_from(leap).unwrap()));
+        core.handle_timeout(now);
+        let evidence = Some(Evidence { at: now, awake, ..evidence(0) });
+        core.handle_event(Event::Probed { agent: kaede(), incarnation: FIRST, evidence }, now);
+        let expected = if awake - Duration::from_secs(1) < Duration::from_millis(6_250) {
+            State::Suspect
+        } else {
+            State::Stopping
+        };
+        assert_eq!(state_of(&core), expected, "after {awake:?}");
+        if expected == State::Stopping {
+            return;
+        }
+    }
+    panic!("it is silent, and nobody sees it");
+}
+
+#[test]
 fn events_of_its_program_are_a_sign_of_life_of_an_agent_that_does_not_beat() {
     let telling = |due: Timestamp| Evidence { told_ms: u64::try_from(due.as_millis()).unwrap(), ..evidence(0) };
-    assert!(!is_ended_when(|due| Evidence { at: due, ..telling(due) }), "it tells of itself, and is left alone");
-    assert!(is_ended_when(|due| Evidence { at: due, told_ms: 5, ..evidence(0) }), "old events say nothing");
-    assert!(is_ended_when(|due| Evidence { at: due, stopped: true, ..telling(due) }), "a stopped runner hears none");
+    assert!(
+        !is_ended_when(|due| Evidence { at: due, awake: awake(due), ..telling(due) }),
+        "it tells of itself, and is left alone"
+    );
+    assert!(
+        is_ended_when(|due| Evidence { at: due, awake: awake(due), told_ms: 5, ..evidence(0) }),
+        "old events say nothing"
+    );
+    assert!(
+        is_ended_when(|due| Evidence { at: due, awake: awake(due), stopped: true, ..telling(due) }),
+        "a stopped runner hears none"
+    );
 }
 
 #[test]

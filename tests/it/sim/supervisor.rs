@@ -380,7 +380,9 @@ impl World {
             self.programs.values().filter(|program| program.owner == pid).map(|program| program.burnt(self.t)).sum();
         let told = self.programs.values().filter(|program| program.owner == pid).map(|program| program.told_ms(self.t));
         let told_ms = told.max().unwrap_or(0);
-        Some(Evidence { at, stopped: pane.stopped, cpu_ticks: pane.burnt + u64::try_from(burnt).unwrap_or(0), told_ms })
+        let cpu_ticks = pane.burnt + u64::try_from(burnt).unwrap_or(0);
+        let awake = std::time::Duration::from_millis(u64::try_from(self.t).unwrap());
+        Some(Evidence { at, awake, stopped: pane.stopped, cpu_ticks, told_ms })
     }
 }
 
