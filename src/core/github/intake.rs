@@ -139,7 +139,7 @@ impl Core {
         found: Result<Box<Found>, Trouble>,
     ) {
         let now = self.now;
-        let wait = outbox::poll_wait(self.plan.github.poll, self.github.quota.as_ref(), now);
+        let wait = outbox::poll_wait(self.plan.github.poll, self.quota_of(name), now);
         let reconcile = self.plan.github.reconcile;
         let Some(repository) = self.plan.repository(name).cloned() else { return };
         let Some(round) = self.github.rounds.get_mut(name) else { return };
@@ -153,7 +153,10 @@ impl Core {
                 // Somebody may have asked for everything meanwhile.
                 let overtaken = !all && round.next_all <= now;
                 round.next = if overtaken { now } else { now + wait };
-                round.since = Some(found.since.clone());
+                // Where nothing is open there is nothing newer to go by either, and the same question again is free.
+                if !(all && found.issues.is_empty() && round.since.is_some()) {
+                    round.since = Some(found.since.clone());
+                }
                 if all {
                     round.next_all = now + reconcile;
                     round.open = found.issues.len();

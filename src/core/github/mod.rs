@@ -134,7 +134,8 @@ pub(super) struct Live {
     rounds: BTreeMap<RepositoryName, Round>,
     /// What webhooks have named.
     hints: BTreeMap<RepositoryName, Hints>,
-    quota: Option<Quota>,
+    /// What is left of each quota: an app has one for each owner of repositories, a token has one.
+    quotas: BTreeMap<String, Quota>,
     /// Until when nothing may be asked, and why.
     paused: Option<(Timestamp, String)>,
     /// How often in a row a question, and a write, was answered with a wish to wait.
@@ -237,16 +238,17 @@ impl Core {
     pub(super) fn on_github(&mut self, event: GithubEvent) {
         match event {
             GithubEvent::Discovered { repository, asked, found, quota } => {
-                self.note_quota(quota);
+                self.note_quota(Some(&repository), quota);
                 self.on_discovered(&repository, asked, found);
             }
             GithubEvent::Hinted(delivery) => self.on_hinted(delivery),
             GithubEvent::LookedAt { repository, asked, found, quota } => {
-                self.note_quota(quota);
+                self.note_quota(Some(&repository), quota);
                 self.on_looked_at(&repository, asked, found);
             }
             GithubEvent::Written { task, kind, written, quota } => {
-                self.note_quota(quota);
+                let repository = self.repository_of(&task).map(|repository| repository.name.clone());
+                self.note_quota(repository.as_ref(), quota);
                 self.on_written(&task, kind, written);
             }
             GithubEvent::CaughtUp { task, result } => self.on_caught_up(&task, result),
@@ -304,10 +306,27 @@ impl Core {
         self.github.paused.as_ref().map_or(Timestamp::EPOCH, |(until, _)| *until)
     }
 
-    fn note_quota(&mut self, quota: Option<Quota>) {
-        if let Some(quota) = quota {
-            self.github.quota = Some(quota);
+    fn note_quota(&mut self, repository: Option<&RepositoryName>, quota: Option<Quota>) {
+        if let (Some(purse), Some(quota)) = (repository.and_then(|name| self.purse_of(name)), quota) {
+            self.github.quotas.insert(purse, quota);
         }
+    }
+
+    /// Names the quota that a repository's calls are counted in.
+    fn purse_of(&self, name: &RepositoryName) -> Option<String> {
+        let slug = &self.plan.repository(name)?.github.as_ref()?.slug;
+        let owner = slug.as_str().split('/').next().unwrap_or_default().to_lowercase();
+        Some(if self.plan.github.app.is_some() { owner } else { String::new() })
+    }
+
+    /// Returns what is left for a repository's calls.
+    fn quota_of(&self, name: &RepositoryName) -> Option<&Quota> {
+        self.github.quotas.get(&self.purse_of(name)?)
+    }
+
+    /// Returns the quota of which the least is left.
+    fn scarcest_quota(&self) -> Option<Quota> {
+        self.github.quotas.values().min_by_key(|quota| quota.remaining).copied()
     }
 
     /// Stops asking for as long as GitHub wants it.

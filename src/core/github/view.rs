@@ -35,7 +35,7 @@ impl Core {
         let catching = catching.map(|(task, again)| trouble("the merge", task, &again.reason));
         GithubView {
             api_url: self.plan.github.api_url.clone(),
-            quota: self.github.quota,
+            quota: self.scarcest_quota(),
             paused_until: self.github.paused.as_ref().map(|(until, _)| *until),
             paused_reason: self.github.paused.as_ref().map(|(_, reason)| reason.clone()),
             repositories: repositories.collect(),

@@ -6,6 +6,7 @@ mod hints;
 mod kills;
 mod octo;
 mod pace;
+mod quota;
 mod rounds;
 mod webhooks;
 mod world;
