@@ -9,13 +9,13 @@ use super::output::{Form, count};
 use crate::config;
 use crate::control::protocol::Call;
 use crate::core::dag as graph;
-use crate::core::snapshot::{TaskState, TaskView};
-use crate::model::fault::Fault;
+use crate::core::snapshot::TaskView;
+use crate::model::fault::{Fault, Place};
 use crate::model::fault_code::{Code, Family};
 use crate::model::id::TaskId;
 use crate::model::layout::Layout;
 use crate::model::plan::Plan;
-use crate::model::task::TaskFile;
+use crate::model::task::{EdgeSource, TaskFile};
 
 /// How many dependency files are read at most.
 const FILES_MAX: usize = 10_000;
@@ -29,8 +29,10 @@ pub enum Verb {
     /// Explains the code of a fault, with an example; without a code it lists all
     #[command(after_help = "Examples:\n  miyabi dag explain DAG031\n  miyabi dag explain")]
     Explain(ExplainArgs),
-    /// Draws the graph of all tasks, with their states when a supervisor runs
-    #[command(after_help = "Examples:\n  miyabi dag show\n  miyabi dag show --format dot | dot -Tsvg > graph.svg")]
+    /// Draws the graph of all tasks and issues, with their states, and what GitHub says, when a supervisor runs
+    #[command(
+        after_help = "Examples:\n  miyabi dag show\n  miyabi dag show --origins\n  miyabi dag show --format dot | dot -Tsvg > graph.svg"
+    )]
     Show(ShowArgs),
 }
 
@@ -56,6 +58,9 @@ pub struct ShowArgs {
     /// The form of the drawing
     #[arg(long, value_enum, default_value_t = DrawFormat::Text)]
     pub format: DrawFormat,
+    /// Name also the place in a file where each need is written
+    #[arg(long)]
+    pub origins: bool,
 }
 
 /// The form of a drawing.
@@ -77,7 +82,7 @@ pub fn run(context: &Context, verb: &Verb) -> Result {
     match verb {
         Verb::Check(args) => check(context, args),
         Verb::Explain(args) => explain(context, args, Family::Dag),
-        Verb::Show(args) => show(context, args.format),
+        Verb::Show(args) => show(context, args),
     }
 }
 
@@ -153,23 +158,29 @@ fn check(context: &Context, args: &CheckArgs) -> Result {
     let asked = |file: &str| shown.is_empty() || shown.contains(file);
     let faults: Vec<Fault> = read.faults.iter().filter(|fault| concerns(fault, &asked)).cloned().collect();
     let faulty: BTreeSet<&String> = faults.iter().map(|fault| &fault.place.file).collect();
-    let counts: BTreeMap<&str, usize> = read
+    let counts: BTreeMap<&str, (usize, usize)> = read
         .files
         .iter()
         .filter(|file| asked(&file.path) && !faulty.contains(&file.path))
-        .map(|file| (file.path.as_str(), file.nodes.len()))
+        .map(|file| (file.path.as_str(), (file.nodes.len(), file.issues.len())))
         .collect();
     if context.out.form == Form::Json {
-        let files: Vec<_> =
-            counts.iter().map(|(path, tasks)| serde_json::json!({"path": path, "tasks": tasks})).collect();
+        let files: Vec<_> = counts
+            .iter()
+            .map(|(path, (tasks, issues))| serde_json::json!({"path": path, "tasks": tasks, "issues": issues}))
+            .collect();
         context.out.json(&serde_json::json!({ "valid": faults.is_empty(), "files": files, "faults": faults }))?;
     }
     if !faults.is_empty() {
         return Err(context.faulty(&faults, &read.texts).hint("the last good version of a file stays in force"));
     }
     if context.out.form == Form::Text {
-        for (path, tasks) in counts {
-            context.out.line(&format!("{path} is valid: {}", count(tasks, "task", "tasks")))?;
+        for (path, (tasks, issues)) in counts {
+            let issues = match issues {
+                0 => String::new(),
+                issues => format!(", {}", count(issues, "issue", "issues")),
+            };
+            context.out.line(&format!("{path} is valid: {}{issues}", count(tasks, "task", "tasks")))?;
         }
         if read.files.is_empty() {
             context.out.note(&format!("there are no dependency files in {}", layout.dag().display()));
@@ -215,7 +226,7 @@ pub fn explain(context: &Context, args: &ExplainArgs, family: Family) -> Result 
     Ok(Ended::Well)
 }
 
-fn show(context: &Context, format: DrawFormat) -> Result {
+fn show(context: &Context, args: &ShowArgs) -> Result {
     let layout = context.layout()?;
     let read = read(&layout, &context.plan()?, &[])?;
     if !read.faults.is_empty() {
@@ -223,30 +234,90 @@ fn show(context: &Context, format: DrawFormat) -> Result {
     }
     // Without a supervisor the graph is drawn without states; that is worth no message.
     let tasks: Vec<TaskView> = context.client()?.ask(Call::Tasks).unwrap_or_default();
-    let states: BTreeMap<TaskId, TaskState> = tasks.into_iter().map(|task| (task.id, task.state)).collect();
-    let nodes: Vec<graph::DrawNode> = read
-        .files
-        .iter()
-        .flat_map(|file| &file.nodes)
-        .map(|node| graph::DrawNode {
-            id: node.id.clone(),
-            needs: node.spec.needs.clone(),
-            state: states.get(&node.id).map(|state| state.as_str().to_owned()),
-        })
-        .collect();
+    let edges = edges(&read.files, &tasks);
     if context.out.form == Form::Json {
-        let list: Vec<_> = nodes
+        let list: Vec<_> = edges
             .iter()
-            .map(|node| serde_json::json!({ "id": node.id, "needs": node.needs, "state": node.state }))
+            .map(|node| {
+                let needs: Vec<&TaskId> = node.needs.iter().map(|need| &need.id).collect();
+                let from: BTreeMap<&TaskId, Vec<String>> =
+                    node.needs.iter().map(|need| (&need.id, need.origins(true))).collect();
+                serde_json::json!({ "id": node.id, "needs": needs, "from": from, "state": node.state })
+            })
             .collect();
         context.out.json(&list)?;
         return Ok(Ended::Well);
     }
-    let format = match format {
+    let nodes: Vec<graph::DrawNode> = edges.into_iter().map(|node| node.drawn(args.origins)).collect();
+    let format = match args.format {
         DrawFormat::Text => graph::Format::Text,
         DrawFormat::Mermaid => graph::Format::Mermaid,
         DrawFormat::Dot => graph::Format::Dot,
     };
     context.out.text(&graph::draw(&nodes, format))?;
     Ok(Ended::Well)
+}
+
+/// A task or an issue, with everything that is known of what it needs.
+struct Node {
+    id: TaskId,
+    needs: Vec<Need>,
+    state: Option<String>,
+}
+
+/// A need, and who says so.
+struct Need {
+    id: TaskId,
+    place: Option<Place>,
+    said: BTreeSet<EdgeSource>,
+}
+
+impl Need {
+    fn origins(&self, places: bool) -> Vec<String> {
+        let place = self.place.as_ref().filter(|_| places).map(ToString::to_string);
+        place.into_iter().chain(self.said.iter().map(|source| source.text().to_owned())).collect()
+    }
+}
+
+impl Node {
+    fn drawn(self, places: bool) -> graph::DrawNode {
+        let label =
+            |need: &Need| Some((need.id.clone(), need.origins(places).join("; "))).filter(|(_, it)| !it.is_empty());
+        let labels = self.needs.iter().filter_map(label).collect();
+        let needs = self.needs.into_iter().map(|need| need.id).collect();
+        graph::DrawNode { id: self.id, needs, state: self.state, labels }
+    }
+}
+
+/// Puts together what the files and the supervisor say.
+fn edges(files: &[TaskFile], tasks: &[TaskView]) -> Vec<Node> {
+    let views: BTreeMap<&TaskId, &TaskView> = tasks.iter().map(|task| (&task.id, task)).collect();
+    let node = |id: &TaskId, needs: &[TaskId], places: &[Place], kind: Option<&str>| {
+        let view = views.get(id);
+        let mut all: Vec<Need> = needs
+            .iter()
+            .zip(places)
+            .map(|(need, place)| Need { id: need.clone(), place: Some(place.clone()), said: BTreeSet::new() })
+            .collect();
+        for (need, said) in view.iter().flat_map(|view| &view.said) {
+            match all.iter_mut().find(|known| known.id == *need) {
+                Some(known) => known.said.clone_from(said),
+                None => all.push(Need { id: need.clone(), place: None, said: said.clone() }),
+            }
+        }
+        let state = view.map(|view| view.state.as_str()).or(kind).map(str::to_owned);
+        Node { id: id.clone(), needs: all, state }
+    };
+    let mut nodes = Vec::new();
+    for file in files {
+        nodes.extend(file.nodes.iter().map(|it| node(&it.id, &it.spec.needs, &it.needs_places, None)));
+        nodes.extend(file.issues.iter().map(|it| {
+            let kind = it.spec.external.then_some("external");
+            node(&it.id, &it.spec.needs, &it.needs_places, kind)
+        }));
+    }
+    let listed: BTreeSet<TaskId> = nodes.iter().map(|node| node.id.clone()).collect();
+    let others = tasks.iter().filter(|task| task.issue.is_some() && !listed.contains(&task.id));
+    nodes.extend(others.map(|task| node(&task.id, &[], &[], None)));
+    nodes
 }

@@ -8,7 +8,7 @@ use super::failure::{Ended, Failure, Kind, Result, accepted};
 use super::output::{Color, Form, Tone, one_line};
 use super::table::{Cell, Table};
 use super::{report, task_messages, task_wait, when};
-use crate::control::protocol::{AttemptState, AttemptView, Call, TaskDetail, Why};
+use crate::control::protocol::{AttemptState, AttemptView, Call, EdgeView, TaskDetail, Why};
 use crate::core::snapshot::{TaskState, TaskView};
 use crate::io::clock;
 use crate::model::id::{StageName, TaskId};
@@ -184,7 +184,7 @@ fn show(detail: &TaskDetail, now: Timestamp, color: Color, width: Option<usize>)
         ("reason", task.reason.clone().unwrap_or_default()),
         ("agent", task.agent.as_ref().map(ToString::to_string).unwrap_or_default()),
         ("role", task.role.as_ref().map(ToString::to_string).unwrap_or_default()),
-        ("needs", names(&task.needs)),
+        ("needs", needs(detail)),
         ("waits for", names(&detail.blocked_by)),
         ("priority", task.priority.to_string()),
         ("due", task.due.map(|due| due.to_string()).unwrap_or_default()),
@@ -207,6 +207,12 @@ fn show(detail: &TaskDetail, now: Timestamp, color: Color, width: Option<usize>)
         text.push_str(&report::details(report, color));
     }
     text
+}
+
+/// Shows what a task needs, each with the place where it is written.
+fn needs(detail: &TaskDetail) -> String {
+    let shown = |edge: &EdgeView| format!("{} ({})", edge.need, edge.from.join("; "));
+    detail.edges.iter().map(shown).collect::<Vec<_>>().join(", ")
 }
 
 /// Shows the stages of a run, the one that it is at, and how often reviews have asked for changes.

@@ -177,6 +177,7 @@ fn tables<'n>(file: &Section<'n>, name: &'static str, max: usize, report: &mut R
         | Value::Plain(_)
         | Value::Integer(_)
         | Value::Float(_)
+        | Value::Bool(_)
         | Value::Other(_)
         | Value::Null
         | Value::Broken) => {

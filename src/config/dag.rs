@@ -5,27 +5,33 @@
 
 mod defaults;
 mod every;
+mod issue;
 mod policy;
+mod reference;
 mod task;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use self::defaults::Defaults;
+use self::reference::References;
 use super::keys;
 use super::read;
 use super::report::{Note, Report};
 use super::section::{Field, Section};
 use super::source::Span;
-use super::tree::{Node, Value};
+use super::tree::{Entry, Node, Value};
 use super::yaml_tree;
 use crate::model::fault::Fault;
 use crate::model::fault_code::Mistake;
 use crate::model::id::{PoolName, is_task_segment};
 use crate::model::plan::Plan;
-use crate::model::task::{POOL_SLOTS_MAX, PoolSpec, TaskFile};
+use crate::model::task::{IssueNode, POOL_SLOTS_MAX, PoolSpec, TaskFile, TaskNode};
 
 /// How many tasks one file may have.
 pub const TASKS_MAX: usize = 20_000;
+
+/// How many issues one file may have.
+pub const ISSUES_MAX: usize = 5_000;
 
 /// The only version of the format.
 const VERSION: u32 = 1;
@@ -110,44 +116,108 @@ fn read_file(path: &str, plan: &Plan, report: &mut Report<'_>) -> Option<(TaskFi
         .into_iter()
         .map(|(pool, (slots, span))| (pool, PoolSpec { slots, place: report.source().place(span) }))
         .collect();
-    let Some(entry) = file.entry("tasks") else {
-        if !file.is_told("tasks") {
-            let note = Note::new(Mistake::MissingKey, Span::FILE, "the file has no `tasks`");
+    if file.entry("tasks").is_none() && file.entry("issues").is_none() {
+        if !file.is_told("tasks") && !file.is_told("issues") {
+            let note = Note::new(Mistake::MissingKey, Span::FILE, "the file has neither `tasks` nor `issues`");
             report.add(note.help("write `tasks:` and the tasks by name below"));
         }
         return None;
-    };
+    }
     let stem_for_ids = if is_good_stem { stem } else { "file" };
-    let nodes = match &*entry.node.value {
-        Value::Map(tasks) if tasks.len() > TASKS_MAX => {
-            let message = format!("the file has {} tasks; at most {TASKS_MAX} are possible", tasks.len());
+    let mut references = References::new(plan, stem_for_ids, defaults.repository.clone(), names(&file));
+    let nodes = read_tasks(&file, stem_for_ids, &defaults, &mut references, report)?;
+    let issues = read_issues(&file, &defaults, &mut references, report)?;
+    let has_gaps = !is_good_stem
+        || !pools_are_known
+        || nodes.iter().any(Option::is_none)
+        || issues.iter().any(Option::is_none)
+        || (file.entry("tasks").is_none() && file.is_told("tasks"));
+    let nodes = nodes.into_iter().flatten().collect();
+    let issues = issues.into_iter().flatten().collect();
+    let refs = references.into_needed();
+    Some((TaskFile { stem: stem.to_owned(), path: path.to_owned(), pools, nodes, issues, refs }, has_gaps))
+}
+
+/// Returns the names of the tasks of a file.
+fn names(file: &Section<'_>) -> BTreeSet<String> {
+    match file.entry("tasks").map(|entry| &*entry.node.value) {
+        Some(Value::Map(tasks)) => tasks.iter().map(|task| task.key.clone()).collect(),
+        Some(
+            Value::Text(_)
+            | Value::Plain(_)
+            | Value::Integer(_)
+            | Value::Float(_)
+            | Value::Bool(_)
+            | Value::Other(_)
+            | Value::Null
+            | Value::List(_)
+            | Value::Broken,
+        )
+        | None => BTreeSet::new(),
+    }
+}
+
+fn read_tasks(
+    file: &Section<'_>,
+    stem: &str,
+    defaults: &Defaults,
+    references: &mut References<'_>,
+    report: &mut Report<'_>,
+) -> Option<Vec<Option<TaskNode>>> {
+    let Some(entry) = file.entry("tasks") else { return Some(Vec::new()) };
+    let tasks = entries(entry, TASKS_MAX, "NAME: {run: ...}", report)?;
+    Some(task::read_all(tasks, stem, defaults, references, report))
+}
+
+fn read_issues(
+    file: &Section<'_>,
+    defaults: &Defaults,
+    references: &mut References<'_>,
+    report: &mut Report<'_>,
+) -> Option<Vec<Option<IssueNode>>> {
+    let Some(entry) = file.entry("issues") else { return Some(Vec::new()) };
+    let issues = entries(entry, ISSUES_MAX, "12: {}", report)?;
+    Some(issue::read_all(issues, defaults, references, report))
+}
+
+/// Returns the entries of `tasks` or `issues`, of which there may be so many.
+fn entries<'e>(entry: &'e Entry, most: usize, example: &str, report: &mut Report<'_>) -> Option<&'e [Entry]> {
+    let what = entry.key.as_str();
+    match &*entry.node.value {
+        Value::Map(entries) if entries.len() > most => {
+            let message = format!("the file has {} {what}; at most {most} are possible", entries.len());
             report.add(Note::new(Mistake::TooMuch, entry.key_span, message).help("divide it into several files"));
-            return None;
+            None
         }
-        Value::Map(tasks) => Some(task::read_all(tasks, stem_for_ids, &defaults, plan, report)),
-        Value::Null => Some(Vec::new()),
+        Value::Map(entries) => Some(entries),
+        Value::Null => Some(&[]),
         Value::Broken => None,
         Value::List(list) => {
-            refuse_list(list, entry.key_span, report);
+            refuse_list(what, list, entry.key_span, report);
             None
         }
-        other @ (Value::Text(_) | Value::Plain(_) | Value::Integer(_) | Value::Float(_) | Value::Other(_)) => {
-            let message = format!("`tasks` must be tasks by name, found {}", other.kind());
-            report.add(
-                Note::new(Mistake::WrongType, entry.node.span, message)
-                    .help("write `tasks:` and `NAME: {run: ...}` below"),
-            );
+        other @ (Value::Text(_)
+        | Value::Plain(_)
+        | Value::Integer(_)
+        | Value::Float(_)
+        | Value::Bool(_)
+        | Value::Other(_)) => {
+            let by = if what == "tasks" { "name" } else { "number" };
+            let message = format!("`{what}` must be {what} by {by}, found {}", other.kind());
+            let note = Note::new(Mistake::WrongType, entry.node.span, message);
+            report.add(note.help(format!("write `{what}:` and `{example}` below")));
             None
         }
-    };
-    let nodes = nodes?;
-    let has_gaps = !is_good_stem || !pools_are_known || nodes.iter().any(Option::is_none);
-    let nodes = nodes.into_iter().flatten().collect();
-    Some((TaskFile { stem: stem.to_owned(), path: path.to_owned(), pools, nodes }, has_gaps))
+    }
 }
 
 /// Tells those who write tasks as a list, as other tools want them, how they are written here.
-fn refuse_list(list: &[Node], span: Span, report: &mut Report<'_>) {
+fn refuse_list(what: &str, list: &[Node], span: Span, report: &mut Report<'_>) {
+    if what == "issues" {
+        let note = Note::new(Mistake::WrongType, span, "`issues` must be issues by number, found a list");
+        report.add(note.help("write `12:` instead of `- 12`, and its keys below, indented"));
+        return;
+    }
     let names: BTreeMap<&str, ()> = list
         .iter()
         .filter_map(|node| match &*node.value {
@@ -156,6 +226,7 @@ fn refuse_list(list: &[Node], span: Span, report: &mut Report<'_>) {
             | Value::Plain(_)
             | Value::Integer(_)
             | Value::Float(_)
+            | Value::Bool(_)
             | Value::Other(_)
             | Value::Null
             | Value::List(_)
@@ -165,6 +236,7 @@ fn refuse_list(list: &[Node], span: Span, report: &mut Report<'_>) {
             Value::Text(name) | Value::Plain(name) => Some((name.as_str(), ())),
             Value::Integer(_)
             | Value::Float(_)
+            | Value::Bool(_)
             | Value::Other(_)
             | Value::Null
             | Value::List(_)

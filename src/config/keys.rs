@@ -2,6 +2,7 @@
 
 pub mod agents;
 pub mod dag;
+pub mod github;
 pub mod workflow;
 
 /// A key that may be written.
@@ -61,6 +62,8 @@ pub enum Shape {
     Tables(&'static Part),
     /// Tables under names.
     Named(&'static Part),
+    /// Tables under the issues that they are about.
+    ByIssue(&'static Part),
     /// Whole numbers of a range under names.
     Counts(u32, u32),
 }
@@ -73,9 +76,6 @@ pub struct Part {
     /// Its keys, in the order of the documentation.
     pub keys: &'static [Key],
 }
-
-/// Keys of later versions of dependency files: told apart from typing mistakes.
-pub(super) const LATER: [&str; 3] = ["issues", "external", "resolved_when"];
 
 /// Finds a key by its name or another way to write it.
 pub(super) fn find(keys: &'static [Key], written: &str) -> Option<&'static Key> {
@@ -91,7 +91,7 @@ pub fn parts(root: &'static Part) -> Vec<&'static Part> {
         next += 1;
         for key in part.keys {
             let inner = match key.shape {
-                Shape::Table(inner) | Shape::Tables(inner) | Shape::Named(inner) => inner,
+                Shape::Table(inner) | Shape::Tables(inner) | Shape::Named(inner) | Shape::ByIssue(inner) => inner,
                 Shape::Text
                 | Shape::Slug
                 | Shape::Texts
@@ -119,17 +119,7 @@ const fn key(name: &'static str, shape: Shape, absent: Absent, about: &'static s
 #[cfg(test)]
 mod tests {
     use super::agents::AGENTS;
-    use super::dag::DAG;
     use super::*;
-
-    #[test]
-    fn no_key_of_this_version_is_announced_for_a_later_one() {
-        for part in parts(&DAG).into_iter().chain(parts(&AGENTS)) {
-            for key in part.keys {
-                assert!(!LATER.contains(&key.name), "{}", key.name);
-            }
-        }
-    }
 
     #[test]
     fn every_part_is_found_once() {

@@ -33,6 +33,7 @@ fn mismatch(key: &str, wanted: &str, node: &Node, report: &mut Report<'_>) {
         | Value::Plain(_)
         | Value::Integer(_)
         | Value::Float(_)
+        | Value::Bool(_)
         | Value::Other(_)
         | Value::List(_)
         | Value::Map(_)) => {
@@ -50,6 +51,7 @@ fn as_text(node: &Node) -> Option<&String> {
         Value::Text(text) | Value::Plain(text) => Some(text),
         Value::Integer(_)
         | Value::Float(_)
+        | Value::Bool(_)
         | Value::Other(_)
         | Value::Null
         | Value::List(_)
@@ -135,6 +137,7 @@ pub(super) fn duration(key: &str, min: Duration, node: &Node, report: &mut Repor
         Value::Plain(_)
         | Value::Text(_)
         | Value::Float(_)
+        | Value::Bool(_)
         | Value::Other(_)
         | Value::Null
         | Value::List(_)
@@ -199,6 +202,7 @@ pub(super) fn count(key: &str, range: RangeInclusive<u32>, node: &Node, report: 
         Value::Plain(text) => text.parse().ok(),
         Value::Text(_)
         | Value::Float(_)
+        | Value::Bool(_)
         | Value::Other(_)
         | Value::Null
         | Value::List(_)
@@ -250,7 +254,13 @@ pub(super) fn factor(key: &str, range: RangeInclusive<f64>, node: &Node, report:
         Value::Float(number) => Some(*number),
         Value::Integer(number) => i32::try_from(*number).ok().map(f64::from),
         Value::Plain(text) => text.parse().ok(),
-        Value::Text(_) | Value::Other(_) | Value::Null | Value::List(_) | Value::Map(_) | Value::Broken => None,
+        Value::Text(_)
+        | Value::Bool(_)
+        | Value::Other(_)
+        | Value::Null
+        | Value::List(_)
+        | Value::Map(_)
+        | Value::Broken => None,
     };
     let Some(number) = number else {
         mismatch(key, &wanted, node, report);
@@ -265,14 +275,22 @@ pub(super) fn factor(key: &str, range: RangeInclusive<f64>, node: &Node, report:
 
 /// Reads `true` or `false`.
 pub(super) fn flag(key: &str, node: &Node, report: &mut Report<'_>) -> Option<bool> {
-    match as_text(node).map(String::as_str) {
-        Some("true") => Some(true),
-        Some("false") => Some(false),
-        Some(_) | None => {
-            mismatch(key, "`true` or `false`", node, report);
-            None
-        }
+    match &*node.value {
+        Value::Bool(flag) => return Some(*flag),
+        Value::Plain(text) if text == "true" => return Some(true),
+        Value::Plain(text) if text == "false" => return Some(false),
+        Value::Plain(_)
+        | Value::Text(_)
+        | Value::Integer(_)
+        | Value::Float(_)
+        | Value::Other(_)
+        | Value::Null
+        | Value::List(_)
+        | Value::Map(_)
+        | Value::Broken => {}
     }
+    mismatch(key, "`true` or `false`", node, report);
+    None
 }
 
 /// Reads one word of several.

@@ -6,7 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::keys::agents::AGENTS;
-use super::keys::dag::{DAG, TASK};
+use super::keys::dag::{DAG, ISSUE, TASK};
 use super::keys::{Absent, Key, Part, Shape};
 
 /// The dialect of the schemas.
@@ -55,6 +55,12 @@ fn object(part: &'static Part, format: Format) -> Map<String, Value> {
     if !required.is_empty() {
         schema.insert("required".to_owned(), json!(required));
     }
+    if part.heading == DAG.heading {
+        schema.insert("anyOf".to_owned(), json!([{"required": ["tasks"]}, {"required": ["issues"]}]));
+    }
+    if part.heading == ISSUE.heading {
+        schema.insert("not".to_owned(), json!({"required": ["agent", "role"]}));
+    }
     if part.heading == TASK.heading {
         schema.insert("oneOf".to_owned(), json!([{"required": ["prompt"]}, {"required": ["run"]}]));
         schema.insert("not".to_owned(), json!({"required": ["agent", "role"]}));
@@ -88,6 +94,7 @@ fn default(text: &str, shape: Shape) -> Value {
         | Shape::Table(_)
         | Shape::Tables(_)
         | Shape::Named(_)
+        | Shape::ByIssue(_)
         | Shape::Counts(..) => json!(text),
     }
 }
@@ -107,6 +114,11 @@ fn shape(shape: Shape, format: Format) -> Map<String, Value> {
         Shape::Table(part) => Value::Object(object(part, format)),
         Shape::Tables(part) => json!({"type": "array", "items": object(part, format)}),
         Shape::Named(part) => json!({"type": "object", "additionalProperties": object(part, format)}),
+        Shape::ByIssue(part) => json!({
+            "type": "object",
+            "propertyNames": {"pattern": "^(#?[1-9][0-9]*|[^#]+#[1-9][0-9]*)$"},
+            "additionalProperties": object(part, format)
+        }),
         Shape::Counts(min, max) => {
             json!({"type": "object", "additionalProperties": {"type": "integer", "minimum": min, "maximum": max}})
         }

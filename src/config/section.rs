@@ -75,6 +75,7 @@ impl<'n> Section<'n> {
             | Value::Plain(_)
             | Value::Integer(_)
             | Value::Float(_)
+            | Value::Bool(_)
             | Value::Other(_)
             | Value::List(_)) => {
                 section.is_broken = true;
@@ -109,10 +110,6 @@ impl<'n> Section<'n> {
 
     fn take_unknown(&mut self, entry: &Entry, report: &mut Report<'_>) {
         let Entry { key: written, key_span: span, .. } = entry;
-        if keys::LATER.contains(&written.as_str()) {
-            report.add(Note::new(Mistake::LaterKey, *span, format!("`{written}` is not available in this version")));
-            return;
-        }
         let names = self.known.iter().flat_map(|key| std::iter::once(key.name).chain(key.aliases.iter().copied()));
         let help = match suggest::nearest(written, names) {
             Some(meant) => {

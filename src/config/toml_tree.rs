@@ -57,7 +57,7 @@ fn node(value: Spanned<DeValue<'_>>) -> Node {
             Err(_) => Value::Other("an integer beyond 64 bits"),
         },
         DeValue::Float(number) => number.as_str().parse().map_or(Value::Other("a number"), Value::Float),
-        DeValue::Boolean(_) => Value::Other("a boolean"),
+        DeValue::Boolean(value) => Value::Bool(value),
         DeValue::Datetime(_) => Value::Other("a date or time"),
         DeValue::Array(array) => Value::List(array.into_iter().map(node).collect()),
         DeValue::Table(table) => Value::Map(entries(table)),

@@ -24,6 +24,8 @@ pub(super) enum Value {
     Integer(i64),
     /// A floating-point number of TOML.
     Float(f64),
+    /// A boolean of TOML.
+    Bool(bool),
     /// Another scalar of TOML, by the name of its type.
     Other(&'static str),
     /// Nothing where a value could be.
@@ -54,6 +56,7 @@ impl Value {
             Self::Text(_) | Self::Plain(_) => "a string",
             Self::Integer(_) => "an integer",
             Self::Float(_) => "a number",
+            Self::Bool(_) => "a boolean",
             Self::Other(kind) => kind,
             Self::Null => "nothing",
             Self::List(_) => "a list",

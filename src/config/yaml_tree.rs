@@ -232,7 +232,7 @@ impl<'a> Builder<'a, '_> {
                 self.report.add(Note::new(Mistake::NoKey, key.span, "a key is missing before the `:`"));
                 None
             }
-            Value::List(_) | Value::Map(_) | Value::Integer(_) | Value::Float(_) | Value::Other(_) => {
+            Value::List(_) | Value::Map(_) | Value::Integer(_) | Value::Float(_) | Value::Bool(_) | Value::Other(_) => {
                 self.report.add(Note::new(Mistake::NoKey, key.span, format!("{} cannot be a key", key.value.kind())));
                 None
             }

@@ -289,6 +289,20 @@ pub struct TaskDetail {
     /// Of a dead task: the newest report, with the checks, the changes and what was printed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_report: Option<Box<Report>>,
+    /// Where it is written what it needs.
+    #[serde(default)]
+    pub edges: Vec<EdgeView>,
+}
+
+/// A need of a task, and where it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EdgeView {
+    /// What it needs.
+    pub need: TaskId,
+    /// Each place: `dag/release.yaml:3:20`, or what GitHub says.
+    pub from: Vec<String>,
+    /// Whether it need not wait for it any more.
+    pub met: bool,
 }
 
 /// One attempt.

@@ -135,6 +135,7 @@ impl Core {
                 .is_none_or(|record| record.is_settled() || !record.sla_missed),
             AlertKind::Dead => alert.task.as_ref().is_none_or(|task| !self.index.is_dead(task)),
             AlertKind::Failures => !self.is_failing(),
+            AlertKind::Circle => self.circles.iter().all(|circle| circle.first() != alert.task.as_ref()),
             // The next look at the room ends these.
             AlertKind::LowDisk | AlertKind::LowMemory => false,
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::github::state::GithubFact;
+use super::issues::FileIssue;
 use super::memo;
 use crate::model::agent::StallAnswer;
 use crate::model::alert::Alert;
@@ -16,8 +17,10 @@ use crate::model::stage::StageKind;
 use crate::model::task::{FailureClass, TaskSpec};
 use crate::model::time::Timestamp;
 
+mod told;
+
 /// The version of [`Fact`]'s JSON form; older versions are still read.
-pub const FACT_VERSION: i64 = 5;
+pub const FACT_VERSION: i64 = 6;
 
 /// Something that has happened and must never be forgotten.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -166,6 +169,14 @@ pub enum Fact {
         stem: String,
         /// The slots of each pool.
         pools: BTreeMap<PoolName, u32>,
+    },
+    /// A dependency file that is in force lists an issue, or none does any more.
+    IssueListed {
+        /// The task that the issue is, or would be.
+        task: TaskId,
+        /// What the file says of it; absent: no file lists it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        listed: Option<Box<FileIssue>>,
     },
     /// An envelope with a work order is intended; from now on it is delivered whatever happens.
     AttemptQueued {
@@ -591,6 +602,7 @@ impl Fact {
             | Self::RunScheduled { .. }
             | Self::ResultKept { .. }
             | Self::ResultReused { .. }
+            | Self::IssueListed { .. }
             | Self::MergeParked { .. } => self.tell_of_task(),
             Self::AttemptQueued { .. }
             | Self::AttemptStarted { .. }
@@ -690,6 +702,13 @@ impl Fact {
                 );
                 Told::new("result-reused", text).of_task(task)
             }
+            Self::IssueListed { task, listed } => {
+                let text = match listed {
+                    Some(listed) => format!("{} lists the issue {}", listed.path, listed.issue),
+                    None => format!("no file lists the issue of {task} any more"),
+                };
+                Told::new("issue-listed", text).of_task(task)
+            }
             Self::MergeParked { task, reason } => {
                 Told::new("merge-parked", format!("{task} waits to be merged: {reason}")).of_task(task)
             }
@@ -755,37 +774,5 @@ impl Fact {
             }
             _ => Told::new("other", String::new()),
         }
-    }
-}
-
-impl Then {
-    fn text(&self) -> String {
-        match self {
-            Self::Done => "; the task is done".to_owned(),
-            Self::Merge => "; it is merged next".to_owned(),
-            Self::Stage { stage } => format!("; the stage {} is next", stage.as_str()),
-            Self::Rework => "; it goes back to whoever did it".to_owned(),
-            Self::Redo => "; it does not hold where it would be merged, and goes back to whoever did it".to_owned(),
-            Self::Retry { not_before } => format!("; again from {not_before} on"),
-            Self::GiveUp => "; its attempts are used up, and the task is dead".to_owned(),
-        }
-    }
-}
-
-impl Told {
-    const fn new(kind: &'static str, text: String) -> Self {
-        Self { kind, agent: None, incarnation: None, task: None, attempt: None, text }
-    }
-
-    fn of_agent(self, agent: &AgentId, incarnation: Incarnation) -> Self {
-        Self { agent: Some(agent.clone()), incarnation: Some(incarnation), ..self }
-    }
-
-    fn of_task(self, task: &TaskId) -> Self {
-        Self { task: Some(task.clone()), ..self }
-    }
-
-    fn of_attempt(self, task: &TaskId, attempt: u32) -> Self {
-        Self { task: Some(task.clone()), attempt: Some(attempt), ..self }
     }
 }

@@ -9,9 +9,8 @@ use crate::model::stage::StageKind;
 use crate::model::task::{Assignee, OnFailure, RepositoryChoice};
 use crate::model::time::Timestamp;
 
-use super::fact::Origin;
 use super::scheduler::admission::Demand;
-use super::scheduler::graph::{NeedGraph, is_met};
+use super::scheduler::graph::NeedGraph;
 use super::scheduler::rank::Turn;
 use super::scheduler::recurrence::wake_at;
 use super::stages;
@@ -84,9 +83,9 @@ impl Index {
         index.read_pools(durable);
         for (task, record) in &durable.tasks {
             index.graph.register(task, &record.spec.needs);
-            index.note_pause(task, record);
+            index.note_pause(durable, task, record);
         }
-        for (task, _) in durable.tasks.iter().filter(|(_, record)| is_met(record)) {
+        for task in durable.tasks.keys().chain(durable.github.resolved.keys()).filter(|task| durable.is_met(task)) {
             index.graph.set_met(task, true);
         }
         index.graph.measure(durable);
@@ -107,45 +106,63 @@ impl Index {
 
     /// Brings one task, and those that wait for it, up to date.
     pub(super) fn update(&mut self, durable: &Durable, task: &TaskId, now: Timestamp) {
-        let Some(record) = durable.tasks.get(task) else { return };
-        self.graph.register(task, &record.spec.needs);
-        for dependent in self.graph.set_met(task, is_met(record)) {
+        let record = durable.tasks.get(task);
+        if let Some(record) = record {
+            self.graph.register(task, &record.spec.needs);
+        }
+        for dependent in self.graph.set_met(task, durable.is_met(task)) {
             self.place(durable, &dependent, now);
         }
+        let Some(record) = record else { return };
         self.place(durable, task, now);
-        if let Some(stem) = self.note_pause(task, record) {
+        for stem in self.note_pause(durable, task, record) {
             for other in of_file(durable, &stem) {
                 self.place(durable, &other, now);
             }
         }
     }
 
-    /// Notes whether a task holds its file up; returns the file if that lets it go on or stops it.
-    fn note_pause(&mut self, task: &TaskId, record: &TaskRecord) -> Option<String> {
-        let Origin::File { stem, .. } = &record.origin else { return None };
+    /// Notes whether a task holds its file up; returns the files that this lets go on or stops.
+    fn note_pause(&mut self, durable: &Durable, task: &TaskId, record: &TaskRecord) -> Vec<String> {
+        let stem = durable.stem_of(task);
         let holds_up = matches!(record.phase, Phase::Failed { .. })
             && record.spec.on_failure == OnFailure::Pause
             && !record.detached;
-        let was_paused = self.paused.contains_key(stem);
-        if holds_up {
-            self.paused.entry(stem.clone()).or_default().insert(task.clone());
-        } else if let Some(holders) = self.paused.get_mut(stem) {
-            holders.remove(task);
-            if holders.is_empty() {
-                self.paused.remove(stem);
+        let mut turned = Vec::new();
+        // An issue can have moved from one file to another.
+        for (paused, holders) in &mut self.paused {
+            let is_over = !holds_up || stem != Some(paused);
+            if is_over && holders.remove(task) && holders.is_empty() {
+                turned.push(paused.clone());
             }
         }
-        (was_paused != self.paused.contains_key(stem)).then(|| stem.clone())
+        self.paused.retain(|_, holders| !holders.is_empty());
+        if let Some(stem) = stem.filter(|_| holds_up) {
+            if !self.paused.contains_key(stem) {
+                turned.push(stem.to_owned());
+            }
+            self.paused.entry(stem.to_owned()).or_default().insert(task.clone());
+        }
+        turned
     }
 
     /// Returns the failed task because of which nothing of a task's file is begun.
-    pub(super) fn paused_by(&self, record: &TaskRecord) -> Option<&TaskId> {
-        if record.waits_for_merge() {
-            // Its work was finished before, and others wait behind it.
+    pub(super) fn paused_by(&self, durable: &Durable, task: &TaskId) -> Option<&TaskId> {
+        if self.paused.is_empty() || durable.tasks.get(task).is_some_and(TaskRecord::waits_for_merge) {
+            // Of the latter the work was finished before, and others wait behind it.
             return None;
         }
-        let Origin::File { stem, .. } = &record.origin else { return None };
-        self.paused.get(stem)?.first()
+        self.paused.get(durable.stem_of(task)?)?.first()
+    }
+
+    /// Says whether tasks may wait for one another since this was asked last, in a way that they did not before.
+    pub(super) fn take_changed(&mut self) -> bool {
+        self.graph.take_changed()
+    }
+
+    /// Says whether anything needs a task.
+    pub(super) fn is_needed(&self, task: &TaskId) -> bool {
+        self.graph.is_needed(task)
     }
 
     fn place(&mut self, durable: &Durable, task: &TaskId, now: Timestamp) {
@@ -352,7 +369,7 @@ impl Index {
     fn entry(&self, durable: &Durable, task: &TaskId, record: &TaskRecord, now: Timestamp) -> Entry {
         match &record.phase {
             Phase::Waiting { .. } if wake_at(record, now).is_some() => Entry::Elsewhere,
-            Phase::Waiting { .. } if !self.has_workplace(record) || self.paused_by(record).is_some() => {
+            Phase::Waiting { .. } if !self.has_workplace(record) || self.paused_by(durable, task).is_some() => {
                 Entry::Elsewhere
             }
             Phase::Waiting { not_before: Some(until) } if self.end_of_back_off(task, *until) > now => {
@@ -388,11 +405,7 @@ fn shift(record: &TaskRecord, now: Timestamp) -> Option<(Timestamp, Timestamp)> 
     Some((until, now + until.since(ended)))
 }
 
-/// Returns the tasks that come from a file.
+/// Returns the tasks and issues of a file.
 fn of_file(durable: &Durable, stem: &str) -> Vec<TaskId> {
-    let is_of = |record: &TaskRecord| match &record.origin {
-        Origin::File { stem: owner, .. } => owner == stem,
-        Origin::Submitted | Origin::Issue { .. } | Origin::Healer { .. } => false,
-    };
-    durable.tasks.iter().filter(|(_, record)| is_of(record)).map(|(task, _)| task.clone()).collect()
+    durable.tasks.keys().filter(|task| durable.stem_of(task) == Some(stem)).cloned().collect()
 }

@@ -178,7 +178,11 @@ impl Core {
         for task in wanted {
             let Some(record) = self.durable.tasks.get(&task) else { continue };
             let is_new = self.seeking.get(&task).is_none_or(|seeking| seeking.run != record.run);
-            if is_new && !self.is_held_up(record) {
+            // An issue that was closed meanwhile is no work any more, also where the work is done already.
+            let stale = if is_new { self.stale_issues(&task) } else { Vec::new() };
+            if !stale.is_empty() {
+                self.ask_first(stale);
+            } else if is_new && !self.is_held_up(record) {
                 self.seek_result(&task);
             }
         }

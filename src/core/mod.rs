@@ -13,6 +13,7 @@ use crate::model::span;
 use crate::model::time::Timestamp;
 
 mod alerts;
+mod circles;
 pub mod dag;
 mod digest;
 pub mod effect;
@@ -22,6 +23,7 @@ mod freeze;
 pub mod github;
 mod healing;
 mod index;
+pub mod issues;
 pub mod liveness;
 pub mod memo;
 pub mod merging;
@@ -85,6 +87,8 @@ pub struct Core {
     found: Option<String>,
     effects: VecDeque<Effect>,
     github: github::Live,
+    /// Tasks that wait for one another, each group as one path.
+    circles: Vec<Vec<TaskId>>,
     broken: Option<IllegalFact>,
 }
 
@@ -117,6 +121,7 @@ impl Core {
             found: None,
             effects: VecDeque::new(),
             github: github::Live::default(),
+            circles: Vec::new(),
             broken: None,
         };
         core.begin_github();
@@ -372,6 +377,7 @@ impl Core {
         for agent in agents {
             self.steer_agent(agent);
         }
+        self.settle_circles();
         self.settle_alerts();
         self.wake_recurring();
         self.dispatch();

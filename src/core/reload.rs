@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::fault::{Fault, Place};
 use crate::model::id::{PoolName, TaskId};
-use crate::model::task::{PoolSpec, RepositoryChoice, TaskFile, TaskNode, TaskSpec};
+use crate::model::task::{IssueNode, PoolSpec, Reference, RepositoryChoice, TaskFile, TaskNode, TaskSpec};
 
 use super::Core;
 use super::dag;
@@ -92,18 +92,34 @@ impl Core {
             nodes.push((record.seq, TaskNode { id: task.clone(), place, spec, needs_places, pools_places }));
         }
         nodes.sort_by_key(|(seq, _)| *seq);
-        let nodes = nodes.into_iter().map(|(_, node)| node).collect();
+        let nodes: Vec<TaskNode> = nodes.into_iter().map(|(_, node)| node).collect();
+        let mut issues = Vec::new();
+        for (task, listed) in self.durable.issues.iter().filter(|(_, listed)| listed.stem == stem) {
+            let place = Place { file: listed.path.clone(), line: 1, column: 1, start: 0, end: 0 };
+            path_in_force = path_in_force.or_else(|| Some(listed.path.clone()));
+            let needs_places = vec![place.clone(); listed.spec.needs.len()];
+            let pools_places = vec![place.clone(); listed.spec.pools.len()];
+            let (id, issue, spec) = (task.clone(), listed.issue.clone(), listed.spec.clone());
+            issues.push(IssueNode { id, issue, place, spec, needs_places, pools_places });
+        }
+        let needs = nodes.iter().flat_map(|node| &node.spec.needs);
+        let needs = needs.chain(issues.iter().flat_map(|node| &node.spec.needs));
+        let unknown = needs.filter(|need| !self.durable.tasks.contains_key(*need));
+        let refs = unknown
+            .filter_map(|need| Some((need.clone(), Reference { issue: self.issue_of(need)?, ours: true })))
+            .collect();
         let path = path_in_force?;
         let place = Place { file: path.clone(), line: 1, column: 1, start: 0, end: 0 };
         let declared = self.durable.pools.get(stem).into_iter().flatten();
         let pools =
             declared.map(|(pool, slots)| (pool.clone(), PoolSpec { slots: *slots, place: place.clone() })).collect();
-        Some(TaskFile { stem: stem.to_owned(), path, pools, nodes })
+        Some(TaskFile { stem: stem.to_owned(), path, pools, nodes, issues, refs })
     }
 
     /// Makes the tasks agree with the files that are in force.
     fn adopt(&mut self, files: &[TaskFile], branches: &Branches) {
         self.adopt_pools(files);
+        self.adopt_issues(files);
         let mut present: BTreeSet<TaskId> = BTreeSet::new();
         for file in files {
             for node in &file.nodes {

@@ -125,7 +125,9 @@ impl Core {
                 [_, ..] => return Err(invalid("there are several repositories", Some("say which with `--repo`"))),
             },
         };
-        if let Some(unknown) = submission.needs.iter().find(|need| !self.durable.tasks.contains_key(need)) {
+        if let Some(unknown) =
+            submission.needs.iter().find(|need| !self.durable.tasks.contains_key(need) && !self.is_issue_of_ours(need))
+        {
             return Err(invalid(&format!("it needs {unknown}, which is not known"), Some("see `miyabi task list`")));
         }
         Ok(TaskSpec {

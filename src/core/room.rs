@@ -43,7 +43,8 @@ impl Core {
                 | AlertKind::TasksLimit
                 | AlertKind::SlaMissed
                 | AlertKind::Dead
-                | AlertKind::Failures => "memory",
+                | AlertKind::Failures
+                | AlertKind::Circle => "memory",
             };
             let text = shortage(what, free, resume);
             self.raise(Alert { kind, agent: None, task: None, attempt: None, since: self.now, text });

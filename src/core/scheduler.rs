@@ -28,6 +28,9 @@ use super::state::{Phase, TaskRecord, WITHDRAWN};
 use admission::{Blocker, Demand, Load, Rest};
 use rank::Turn;
 
+/// How many issues one dispatch asks for before it goes on.
+const ASKED_MAX: usize = 100;
+
 /// Tasks that wait for the same agents and take the same things.
 struct Line<'i> {
     whom: &'i Queue,
@@ -46,18 +49,21 @@ impl Core {
             return;
         }
         self.seek_results();
-        for (task, agent) in self.choose() {
+        let (chosen, asked_first) = self.choose();
+        self.ask_first(asked_first);
+        for (task, agent) in chosen {
             self.order(&task, &agent);
         }
     }
 
-    /// Decides which ready tasks are begun now, and by whom.
-    fn choose(&self) -> Vec<(TaskId, AgentId)> {
+    /// Decides which ready tasks are begun now, and by whom, and which issues must be asked for before that of others can be
+    /// decided.
+    fn choose(&self) -> (Vec<(TaskId, AgentId)>, Vec<TaskId>) {
         let mut free: Vec<(&AgentId, &Role)> =
             self.plan.agents.iter().filter(|spec| self.is_free(&spec.id)).map(|spec| (&spec.id, &spec.role)).collect();
-        let mut chosen = Vec::new();
+        let (mut chosen, mut asked_first) = (Vec::new(), Vec::new());
         if free.is_empty() {
-            return chosen;
+            return (chosen, asked_first);
         }
         let mut load = self.load();
         let mut working = self.working();
@@ -85,11 +91,12 @@ impl Core {
                 // All behind it in the line wait for the same.
                 continue;
             }
-            let agent = if self.is_retiring(&turn.task) || self.is_sought(&turn.task) {
-                None
-            } else {
-                self.pick(&turn.task, &candidates)
-            };
+            let stale = self.stale_issues(&turn.task);
+            if asked_first.len() < ASKED_MAX {
+                asked_first.extend(stale.iter().cloned());
+            }
+            let may_begin = stale.is_empty() && !self.is_retiring(&turn.task) && !self.is_sought(&turn.task);
+            let agent = if may_begin { self.pick(&turn.task, &candidates) } else { None };
             if let Some(agent) = agent.cloned() {
                 load.attempts += 1;
                 load.take(&turn.task, line.demand);
@@ -101,7 +108,7 @@ impl Core {
             }
             heads.extend(line.turns.next().map(|turn| Reverse((turn, at))));
         }
-        chosen
+        (chosen, asked_first)
     }
 
     /// Picks one of several free agents: whose work comes back to it, and else not the one that failed at the task last or that
@@ -197,7 +204,7 @@ impl Core {
                 Phase::Waiting { .. }
                     if record.holds_change()
                         && self.index.is_unblocked(task, record)
-                        && self.index.paused_by(record).is_none() =>
+                        && self.index.paused_by(&self.durable, task).is_none() =>
                 {
                     load.unmerged(task, record, Rest::BetweenStages);
                 }
@@ -255,6 +262,10 @@ impl Core {
         }
         if let Some(slowed) = self.slowed().filter(|_| load.attempts > 0) {
             reasons.push(slowed);
+        }
+        let stale = self.stale_issues(task);
+        if !stale.is_empty() {
+            reasons.push(self.why_asked_first(&stale));
         }
         if self.is_retiring(task) {
             reasons.push("waits until its last attempt has ended for certain".to_owned());

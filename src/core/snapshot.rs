@@ -1,12 +1,13 @@
 //! What the supervisor shows of itself: the values behind `status`, `task list` and `agent list`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::alert::Alert;
 use crate::model::fault::Fault;
 use crate::model::id::{AgentId, Incarnation, Mailbox, RepositoryName, Role, RunId, StageName, TaskId};
+use crate::model::task::EdgeSource;
 use crate::model::time::Timestamp;
 
 /// The state of everything at one moment.
@@ -150,6 +151,9 @@ pub struct TaskView {
     pub attempt: u32,
     /// What must be done first.
     pub needs: Vec<TaskId>,
+    /// Which of them GitHub says, and how.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub said: BTreeMap<TaskId, BTreeSet<EdgeSource>>,
     /// 1 (highest) to 5.
     pub priority: u8,
     /// The current run.

@@ -14,6 +14,7 @@ use crate::model::time::Timestamp;
 use super::fact::{AttemptCause, Fact, Hold, Keyed, Origin, Recorded, Then};
 use super::github::state::{Ask, OnGithub};
 use super::healing;
+use super::issues::FileIssue;
 use super::memo::{Kept, Reused};
 
 mod agents;
@@ -71,6 +72,9 @@ pub struct Durable {
     /// What is known of GitHub.
     #[serde(default)]
     pub github: OnGithub,
+    /// The issues that files in force list, by the ids of their tasks.
+    #[serde(default)]
+    pub issues: BTreeMap<TaskId, FileIssue>,
 }
 
 /// What survives of an agent.
@@ -419,12 +423,13 @@ impl Durable {
                 self.alerts.remove(key);
                 Ok(())
             }
-            Fact::PoolsDeclared { stem, pools } if pools.is_empty() => {
-                self.pools.remove(stem);
+            Fact::IssueListed { task, listed } => {
+                self.list_issue(task, listed.as_deref());
                 Ok(())
             }
             Fact::PoolsDeclared { stem, pools } => {
                 self.pools.insert(stem.clone(), pools.clone());
+                self.pools.retain(|_, pools| !pools.is_empty());
                 Ok(())
             }
             Fact::SpawnRequested { .. }

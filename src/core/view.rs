@@ -11,9 +11,9 @@ use crate::model::time::Timestamp;
 
 use super::Core;
 use super::fact::{Hold, Origin};
+use super::issues::FileIssue;
 use super::liveness::Liveness;
 use super::restart::restarts_within;
-use super::scheduler::graph::is_met;
 use super::snapshot::{AgentState, AgentView, Snapshot, TaskState, TaskView};
 use super::state::{Phase, TaskRecord};
 use super::work::branch_of;
@@ -97,7 +97,7 @@ impl Core {
     #[must_use]
     pub fn unmet_needs(&self, task: &TaskId) -> Vec<TaskId> {
         let needs = self.durable.tasks.get(task).map(|record| record.spec.needs.as_slice()).unwrap_or_default();
-        needs.iter().filter(|need| !self.durable.tasks.get(*need).is_some_and(is_met)).cloned().collect()
+        needs.iter().filter(|need| !self.durable.is_met(need)).cloned().collect()
     }
 
     fn agent_view(&self, agent: &AgentId, now: Timestamp) -> AgentView {
@@ -194,6 +194,7 @@ impl Core {
             role,
             attempt: record.attempt,
             needs: record.spec.needs.clone(),
+            said: record.spec.said.clone(),
             priority: record.spec.priority.get(),
             run: record.run,
             stage: self.stage_name(record),
@@ -210,7 +211,8 @@ impl Core {
             stuck: state == TaskState::Parked || (state == TaskState::Blocked && self.is_hopeless(task, record, 0)),
             file: match &record.origin {
                 Origin::File { stem, .. } => Some(stem.clone()),
-                Origin::Submitted | Origin::Issue { .. } | Origin::Healer { .. } => None,
+                Origin::Issue { .. } => self.durable.issues.get(task).map(|listed| listed.stem.clone()),
+                Origin::Submitted | Origin::Healer { .. } => None,
             },
             issue: match &record.origin {
                 Origin::Issue { issue } => Some(issue.to_string()),
@@ -222,7 +224,7 @@ impl Core {
     fn task_state(&self, task: &TaskId, record: &TaskRecord) -> TaskState {
         match &record.phase {
             Phase::Waiting { .. } if self.missing_workplace(record).is_some() => TaskState::Parked,
-            Phase::Waiting { .. } if self.index.paused_by(record).is_some() => TaskState::Blocked,
+            Phase::Waiting { .. } if self.index.paused_by(&self.durable, task).is_some() => TaskState::Blocked,
             Phase::Waiting { .. } if self.index.is_unblocked(task, record) => TaskState::Ready,
             Phase::Waiting { .. } => TaskState::Blocked,
             Phase::Queued => match (record.current(), self.step_of(record)) {
@@ -361,18 +363,12 @@ impl Core {
 
     fn why_waiting(&self, task: &TaskId, record: &TaskRecord, not_before: Option<Timestamp>) -> Vec<String> {
         let mut reasons = Vec::new();
-        for need in &record.spec.needs {
-            match self.durable.tasks.get(need) {
-                Some(needed) if is_met(needed) => {}
-                Some(needed) => {
-                    let state = self.task_state(need, needed).as_str();
-                    let skipped = if needed.is_settled() { "is skipped: it " } else { "" };
-                    reasons.push(format!("{skipped}needs {need}, which is {state}"));
-                }
-                None => reasons.push(format!("needs {need}, which is not known")),
-            }
+        if let Some(circle) = self.circle_of(task) {
+            reasons.push(self.circle_text(circle));
         }
-        if let Some(failed) = self.index.paused_by(record) {
+        let unmet = record.spec.needs.iter().filter(|need| !self.durable.is_met(need));
+        reasons.extend(unmet.map(|need| self.why_needed(task, need)));
+        if let Some(failed) = self.index.paused_by(&self.durable, task) {
             reasons.push(format!(
                 "its file is paused because {failed} failed; `miyabi task retry {failed}` or `miyabi task cancel {failed}` goes on"
             ));
@@ -388,6 +384,24 @@ impl Core {
             reasons = self.why_not_dispatched(task, record);
         }
         reasons
+    }
+
+    /// Says what a task waits for, how that stands, and where it is written.
+    fn why_needed(&self, task: &TaskId, need: &TaskId) -> String {
+        let by_itself = self.durable.issues.get(need).is_some_and(FileIssue::is_resolved_by_itself);
+        let record = self.durable.tasks.get(need).filter(|_| !by_itself);
+        let origins = self.origins_of(task, need).join("; ");
+        match record {
+            Some(needed) => {
+                let state = self.task_state(need, needed).as_str();
+                let skipped = if needed.is_settled() { "is skipped: it " } else { "" };
+                format!("{skipped}needs {need}, which is {state} ({origins})")
+            }
+            None => {
+                let state = self.issue_text(need).unwrap_or_else(|| "is not known".to_owned());
+                format!("needs {need}, which {state} ({origins})")
+            }
+        }
     }
 
     fn why_not_dispatched(&self, task: &TaskId, record: &TaskRecord) -> Vec<String> {
@@ -444,12 +458,13 @@ impl Core {
         /// Deeper chains are looked at again when they have become shorter.
         const DEPTH_MAX: usize = 200;
         if depth >= DEPTH_MAX || self.index.is_unblocked(task, record) {
-            return depth < DEPTH_MAX && self.index.paused_by(record).is_some();
+            return depth < DEPTH_MAX && self.index.paused_by(&self.durable, task).is_some();
         }
-        self.index.paused_by(record).is_some()
+        self.index.paused_by(&self.durable, task).is_some()
+            || self.circle_of(task).is_some()
             || record.spec.needs.iter().any(|need| match self.durable.tasks.get(need) {
+                _ if self.durable.is_met(need) => false,
                 None => true,
-                Some(needed) if is_met(needed) => false,
                 Some(needed) => match self.task_state(need, needed) {
                     TaskState::Dead | TaskState::Cancelled | TaskState::Parked => true,
                     TaskState::Blocked => self.is_hopeless(need, needed, depth + 1),

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::control::answer::{Answerer, Asked};
 use crate::control::protocol::{
-    AttemptState, AttemptView, Call, ErrorKind, Pong, ReplyError, Status, SupervisorState, SupervisorView, TaskDetail,
-    Why,
+    AttemptState, AttemptView, Call, EdgeView, ErrorKind, Pong, ReplyError, Status, SupervisorState, SupervisorView,
+    TaskDetail, Why,
 };
 use crate::core::Core;
 use crate::core::snapshot::{AgentState, TaskState};
@@ -168,7 +168,13 @@ fn detail(core: &Core, id: &TaskId) -> Option<TaskDetail> {
     let stages = stages_of(core.plan(), &record.spec).iter().map(|stage| stage.kind.name()).collect();
     let newest = record.attempts.iter().rev().find_map(|attempt| attempt.report.clone());
     let last_report = newest.filter(|_| task.state == TaskState::Dead);
-    Some(TaskDetail { task, stages, spec, attempts, blocked_by, last_report })
+    let edge = |need: &TaskId| EdgeView {
+        need: need.clone(),
+        from: core.origins_of(id, need),
+        met: core.durable().is_met(need),
+    };
+    let edges = task.needs.iter().map(edge).collect();
+    Some(TaskDetail { task, stages, spec, attempts, blocked_by, last_report, edges })
 }
 
 fn attempt_view(id: &TaskId, record: &TaskRecord, attempt: &AttemptRecord) -> AttemptView {

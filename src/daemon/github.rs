@@ -1,5 +1,6 @@
 //! Running the effects on GitHub: commits through the publisher's own clone, all else through the API.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,7 +13,7 @@ use crate::io::git::publish::{self, CaughtUp, Push, Pushed, Remote};
 use crate::io::github::client::Client;
 use crate::io::github::connection::{Connection, Credential};
 use crate::model::fault::with_causes;
-use crate::model::github::{API_URL, Discover, Found, Publish, Quota, Trouble, Write, Written};
+use crate::model::github::{API_URL, Discover, Found, Issue, IssueRef, Publish, Quota, Trouble, Watch, Write, Written};
 use crate::model::github_view::WebhookView;
 use crate::model::id::{RepositoryName, RepositorySlug};
 use crate::model::layout::Layout;
@@ -96,6 +97,14 @@ impl Github {
                 if let Some(inbox) = &self.inbox {
                     inbox.settle(ids);
                 }
+            }
+            GithubEffect::Watch { what } => {
+                let slugs: BTreeSet<RepositorySlug> = what.issues.iter().map(|one| one.issue.slug.clone()).collect();
+                let clients = slugs.into_iter().map(|slug| (self.client(plan, &slug), slug)).collect();
+                tasks.start("github", move |_| async move {
+                    let (asked, (found, quota)) = (what.asked, watch(clients, &what).await);
+                    send(&inputs, Event::Github(Box::new(GithubEvent::Watched { asked, found, quota }))).await;
+                });
             }
             GithubEffect::Write { task, repository, slug, issue, write } => {
                 let (client, place) = (self.client(plan, &slug), self.place(plan, &repository));
@@ -207,6 +216,29 @@ impl Place {
             Err(error) => Err(self.way.failed(&remote, &error).await),
         }
     }
+}
+
+/// What became of single issues; those behind one for which GitHub asks to wait are not asked for.
+type Seen = Vec<(IssueRef, Result<Box<Issue>, Trouble>)>;
+
+/// Looks at single issues, those of each repository as whom it lets in.
+async fn watch(clients: Vec<(Result<Arc<Client>, Trouble>, RepositorySlug)>, what: &Watch) -> (Seen, Option<Quota>) {
+    let (mut seen, mut quota): (Seen, Option<Quota>) = (Vec::new(), None);
+    for (client, slug) in clients {
+        let issues = what.issues.iter().filter(|one| one.issue.slug == slug).cloned().collect();
+        let part = Watch { issues, asked: what.asked };
+        match &client {
+            Ok(client) => {
+                seen.extend(client.watch(&part).await);
+                quota = client.quota().or(quota);
+            }
+            Err(trouble) => seen.extend(part.issues.into_iter().map(|one| (one.issue, Err(trouble.clone())))),
+        }
+        if seen.last().is_some_and(|(_, found)| matches!(found, Err(Trouble::Limited { .. }))) {
+            break;
+        }
+    }
+    (seen, quota)
 }
 
 /// Looks once, and says what is left of the quota.

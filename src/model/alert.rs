@@ -47,6 +47,8 @@ pub enum AlertKind {
     Dead,
     /// Most of the newest attempts have failed; attempts are begun one at a time.
     Failures,
+    /// Tasks wait for one another: what a file says and what GitHub says do not go together.
+    Circle,
 }
 
 impl AlertKind {
@@ -63,6 +65,7 @@ impl AlertKind {
             Self::SlaMissed => "sla-missed",
             Self::Dead => "dead",
             Self::Failures => "failures",
+            Self::Circle => "circle",
         }
     }
 }

@@ -46,6 +46,9 @@ pub struct GithubSpec {
     /// Where GitHub tells what has changed, if it does.
     #[serde(default)]
     pub webhook: Option<WebhookSpec>,
+    /// Whether "Depends on #12" in the text of an issue is what its task needs.
+    #[serde(default)]
+    pub body_depends: bool,
 }
 
 impl Default for GithubSpec {
@@ -60,6 +63,7 @@ impl Default for GithubSpec {
             routes: Vec::new(),
             pace: Pace::default(),
             webhook: None,
+            body_depends: false,
         }
     }
 }
@@ -139,6 +143,9 @@ pub struct Route {
     pub assignee: Option<Assignee>,
     /// How urgent it is; absent: as usual.
     pub priority: Option<Priority>,
+    /// How long a run may take before somebody is told; absent: for ever.
+    #[serde(default, with = "super::task::optional_span", skip_serializing_if = "Option::is_none")]
+    pub sla: Option<Duration>,
 }
 
 /// A repository's part on GitHub.
@@ -241,6 +248,12 @@ pub struct Issue {
     pub labelled_by: Option<Actor>,
     /// The issues that block it and are open.
     pub blocked_by: Vec<IssueRef>,
+    /// Its sub-issues that are open.
+    #[serde(default)]
+    pub sub_issues: Vec<IssueRef>,
+    /// Whether a merged pull request has closed it, or it is a merged one, as far as that was asked.
+    #[serde(default)]
+    pub merged: bool,
     /// When it was changed, as GitHub writes it.
     pub updated_at: String,
 }
@@ -342,6 +355,45 @@ pub fn branch_of(number: u64) -> String {
     format!("auto-code/issue-{number}")
 }
 
+/// Returns the issue that a task of [`task_of`] stands for, without its repository.
+#[must_use]
+pub fn number_of(task: &TaskId) -> Option<(&str, u64)> {
+    let (place, number) = task.as_str().split_once("/issue-")?;
+    let is_plain = number.bytes().all(|byte| byte.is_ascii_digit()) && !number.starts_with('0');
+    Some((place, number.parse().ok().filter(|_| is_plain)?))
+}
+
+/// Names an issue of a repository that is not in agents.toml, as if it were a task. Owners have no dots in their names, so the
+/// first one stands for the slash.
+#[must_use]
+pub fn foreign_task(issue: &IssueRef) -> Option<TaskId> {
+    TaskId::new(format!("{}/issue-{}", issue.slug.as_str().replacen('/', ".", 1), issue.number)).ok()
+}
+
+/// Single issues that are asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watch {
+    /// Which.
+    pub issues: Vec<WatchOne>,
+    /// When it was asked; the answer says so too.
+    pub asked: Timestamp,
+}
+
+/// One issue that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatchOne {
+    /// Which.
+    pub issue: IssueRef,
+    /// Whether somebody may work on it, so that what blocks it and who vouches for it matters too.
+    pub closely: bool,
+    /// Whether it matters that a merged pull request has closed it.
+    pub merged: bool,
+    /// The labels any of which makes an issue work.
+    pub labels: Vec<String>,
+    /// Whose issues need nobody who vouches for them.
+    pub trust: BTreeSet<Association>,
+}
+
 /// A round of discovery that is asked for in one repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Discover {
@@ -357,6 +409,10 @@ pub struct Discover {
     pub comments_since: Option<String>,
     /// Pull requests of ours that are not merged, to be looked at.
     pub pulls: Vec<u64>,
+    /// The issues that are work also without any of the labels, because files list them.
+    pub listed: BTreeSet<u64>,
+    /// The issues for which it matters that a merged pull request has closed them.
+    pub by_merge: BTreeSet<u64>,
     /// Reviews of these that need not be read again.
     pub reviewed: BTreeSet<u64>,
     /// When it was asked; the answer says so too, so that a late one is told from the one that is waited for.

@@ -1,6 +1,6 @@
 //! Tasks: the nodes of the dependency graph.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::agent::StallAnswer;
 use super::fault::Place;
+use super::github::IssueRef;
 use super::id::{AgentId, NameFault, PoolName, RepositoryName, Role, TaskId};
 use super::span;
 use super::stage::StageKind;
@@ -16,8 +17,11 @@ use super::touch::Touch;
 /// What a dependency file or a submitted order says of one task, defaults filled in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskSpec {
-    /// Tasks that must be done first.
+    /// Tasks that must be done first, and issues that must be resolved.
     pub needs: Vec<TaskId>,
+    /// Which of them GitHub says, and how; the others come from dependency files or from whoever submitted it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub said: BTreeMap<TaskId, BTreeSet<EdgeSource>>,
     /// Who may take it.
     pub assignee: Assignee,
     /// What is to be done.
@@ -88,6 +92,7 @@ impl TaskSpec {
     pub fn plain(assignee: Assignee, work: Work, repository: RepositoryChoice) -> Self {
         Self {
             needs: Vec::new(),
+            said: BTreeMap::new(),
             assignee,
             work,
             checks: Vec::new(),
@@ -107,6 +112,143 @@ impl TaskSpec {
             repository,
         }
     }
+}
+
+/// How GitHub says that an issue needs another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EdgeSource {
+    /// It is blocked by it.
+    BlockedBy,
+    /// It is its parent.
+    SubIssue,
+    /// Its text says so.
+    Body,
+}
+
+impl EdgeSource {
+    /// Tells it to people.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::BlockedBy => "blocked by, on GitHub",
+            Self::SubIssue => "sub-issue, on GitHub",
+            Self::Body => "the text of the issue",
+        }
+    }
+}
+
+/// When an issue no longer holds up those who need it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum ResolvedWhen {
+    /// When it is closed.
+    Closed,
+    /// When its work is merged.
+    Merged,
+    /// When it has a label.
+    Label(String),
+}
+
+impl FromStr for ResolvedWhen {
+    type Err = ResolvedWhenFault;
+
+    fn from_str(text: &str) -> Result<Self, ResolvedWhenFault> {
+        match text.split_once(':') {
+            None if text == "closed" => Ok(Self::Closed),
+            None if text == "merged" => Ok(Self::Merged),
+            Some(("label", label)) if is_label(label.trim()) => Ok(Self::Label(label.trim().to_owned())),
+            None | Some(_) => Err(ResolvedWhenFault(text.to_owned())),
+        }
+    }
+}
+
+/// The longest label, in characters, as GitHub has it.
+pub const LABEL_CHARS_MAX: usize = 50;
+
+/// Says whether a text can be a label. A comma divides labels where GitHub is asked for issues.
+#[must_use]
+pub fn is_label(text: &str) -> bool {
+    !text.is_empty() && text.chars().count() <= LABEL_CHARS_MAX && !text.chars().any(|c| c.is_control() || c == ',')
+}
+
+impl TryFrom<String> for ResolvedWhen {
+    type Error = ResolvedWhenFault;
+
+    fn try_from(text: String) -> Result<Self, ResolvedWhenFault> {
+        text.parse()
+    }
+}
+
+impl From<ResolvedWhen> for String {
+    fn from(when: ResolvedWhen) -> Self {
+        match when {
+            ResolvedWhen::Closed => "closed".to_owned(),
+            ResolvedWhen::Merged => "merged".to_owned(),
+            ResolvedWhen::Label(label) => format!("label:{label}"),
+        }
+    }
+}
+
+/// A text that does not say when an issue is resolved.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` does not say when an issue is resolved; known: closed, merged, label:NAME")]
+pub struct ResolvedWhenFault(String);
+
+/// What a dependency file says of one issue. What is absent is left to the issue's labels and to the usual.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct IssueSpec {
+    /// What must be done first, besides what GitHub says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<TaskId>,
+    /// Whether it is only watched, and never worked on.
+    #[serde(default)]
+    pub external: bool,
+    /// When it no longer holds up those who need it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved_when: Option<ResolvedWhen>,
+    /// Who may take it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assignee: Option<Assignee>,
+    /// Commands that must succeed at its commit, besides the repository's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<String>,
+    /// Whether a commit is expected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_change: Option<NoChange>,
+    /// The time limit of one attempt.
+    #[serde(default, with = "optional_span", skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Duration>,
+    /// How long an attempt may stand still.
+    #[serde(default, with = "optional_span", skip_serializing_if = "Option::is_none")]
+    pub stall: Option<Duration>,
+    /// What follows then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_stall: Option<StallAnswer>,
+    /// How often and how soon a failed attempt is repeated.
+    #[serde(default)]
+    pub retry: RetryPolicy,
+    /// 1 (highest) to 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<Priority>,
+    /// How long a run may take.
+    #[serde(default, with = "optional_span", skip_serializing_if = "Option::is_none")]
+    pub sla: Option<Duration>,
+    /// The pools of which it takes a slot.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pools: Vec<PoolName>,
+    /// The files that it changes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub touches: Vec<Touch>,
+    /// What its failure means for others.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+    /// Whether an earlier result of the same work may be taken.
+    #[serde(default)]
+    pub cache: Cache,
+    /// The stages that its runs go through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stages: Option<Vec<StageKind>>,
 }
 
 /// When a task comes again.
@@ -356,6 +498,36 @@ pub struct TaskFile {
     pub pools: BTreeMap<PoolName, PoolSpec>,
     /// The tasks, in the order of the file.
     pub nodes: Vec<TaskNode>,
+    /// The issues, in the order of the file.
+    pub issues: Vec<IssueNode>,
+    /// The issues that anything of the file needs, by the ids that stand for them in `needs`.
+    pub refs: BTreeMap<TaskId, Reference>,
+}
+
+/// An issue that is needed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// Which.
+    pub issue: IssueRef,
+    /// Whether it is of a repository of agents.toml.
+    pub ours: bool,
+}
+
+/// One issue of a dependency file, with the places that messages point at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IssueNode {
+    /// The id of its task: `REPOSITORY/issue-N`.
+    pub id: TaskId,
+    /// Which issue.
+    pub issue: IssueRef,
+    /// Where it is named.
+    pub place: Place,
+    /// What the file says of it.
+    pub spec: IssueSpec,
+    /// Where each entry of `spec.needs` stands, in the same order.
+    pub needs_places: Vec<Place>,
+    /// Where each entry of `spec.pools` stands, in the same order.
+    pub pools_places: Vec<Place>,
 }
 
 /// A pool as a file declares it.
@@ -385,7 +557,7 @@ pub struct TaskNode {
     pub pools_places: Vec<Place>,
 }
 
-mod optional_span {
+pub(super) mod optional_span {
     //! An optional duration in its text form.
 
     use std::time::Duration;
@@ -395,14 +567,19 @@ mod optional_span {
     use super::span;
 
     #[expect(clippy::ref_option, reason = "serde's `with` hands over a reference to the field")]
-    pub(super) fn serialize<S: Serializer>(span: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::model) fn serialize<S: Serializer>(
+        span: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         match span {
             Some(span) => span::serialize(span, serializer),
             None => serializer.serialize_none(),
         }
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    pub(in crate::model) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
         match Option::<String>::deserialize(deserializer)? {
             Some(text) => span::parse(&text).map(Some).map_err(serde::de::Error::custom),
             None => Ok(None),

@@ -7,6 +7,7 @@ mod documentation;
 mod every_key;
 mod faults;
 mod graph;
+mod issues;
 mod robustness;
 
 use std::collections::BTreeMap;
@@ -41,6 +42,7 @@ driver = "echo"
 
 [[repository]]
 path = "app"
+github = "octo-org/app"
 "#;
 
 fn project() -> &'static Path {

@@ -176,6 +176,7 @@ pub(super) fn words_of_command(key: &str, node: &Node, report: &mut Report<'_>) 
             | Value::Plain(_)
             | Value::Integer(_)
             | Value::Float(_)
+            | Value::Bool(_)
             | Value::Other(_)
             | Value::Null
             | Value::List(_)

@@ -16,16 +16,13 @@ use crate::model::github::{
     AppId, AppSpec, Association, GithubSpec, Pace, Route, TRIGGER_LABEL, WEBHOOK_SECRET_ENV, WebhookSpec,
 };
 use crate::model::id::{AgentId, Role};
-use crate::model::task::{Assignee, Priority};
+use crate::model::task::{Assignee, LABEL_CHARS_MAX, Priority, is_label};
 
 /// How many rules of routing there may be.
 const ROUTES_MAX: usize = 100;
 
 /// The shortest time between two questions.
 const POLL_MIN: Duration = Duration::from_millis(100);
-
-/// The longest label, in characters, as GitHub has it.
-const LABEL_CHARS_MAX: usize = 50;
 
 /// What `[github]` says, and where.
 #[derive(Debug)]
@@ -41,7 +38,7 @@ pub(super) fn read(file: &Section<'_>, root: &Path, report: &mut Report<'_>) -> 
     let Some(entry) = file.entry("github") else {
         return Some(Github { spec: built_in, trigger_label: TRIGGER_LABEL.to_owned(), token_span: Span::FILE });
     };
-    let section = Section::open(&entry.key, &entry.node, entry.key_span, keys::agents::GITHUB.keys, report);
+    let section = Section::open(&entry.key, &entry.node, entry.key_span, keys::github::GITHUB.keys, report);
     let api_url = section.field("api_url", report, address);
     let token_env = section.field("token_env", report, variable);
     let app = read_app(&section, &token_env, root, report);
@@ -53,9 +50,10 @@ pub(super) fn read(file: &Section<'_>, root: &Path, report: &mut Report<'_>) -> 
         read::duration(key, Duration::from_millis(1), node, report)
     });
     let writes =
-        |key: &str, node: &Node, report: &mut Report<'_>| read::count(key, 1..=keys::agents::WRITES_MAX, node, report);
+        |key: &str, node: &Node, report: &mut Report<'_>| read::count(key, 1..=keys::github::WRITES_MAX, node, report);
     let per_minute = section.field("writes_per_minute", report, writes);
     let per_hour = section.field("writes_per_hour", report, writes);
+    let body_depends = section.field("body_depends", report, read::flag);
     let routes = read_routes(&section, report);
     let webhook = read_webhook(&section, report);
     if let (Field::Given(reconcile, span), poll) = (&reconcile, poll.or(built_in.poll)?)
@@ -82,6 +80,7 @@ pub(super) fn read(file: &Section<'_>, root: &Path, report: &mut Report<'_>) -> 
             routes: routes?,
             pace,
             webhook: webhook?,
+            body_depends: body_depends.or(built_in.body_depends)?,
         },
     })
 }
@@ -163,8 +162,7 @@ fn label(key: &str, node: &Node, report: &mut Report<'_>) -> Option<String> {
 }
 
 fn label_rule(text: &str) -> Result<(), String> {
-    // A comma divides labels where GitHub is asked for issues.
-    if text.chars().count() > LABEL_CHARS_MAX || text.chars().any(|c| c.is_control() || c == ',') {
+    if !is_label(text) {
         return Err(format!(
             "the label `{}` must have at most {LABEL_CHARS_MAX} characters and no comma",
             text.escape_debug()
@@ -239,7 +237,7 @@ fn read_routes(github: &Section<'_>, report: &mut Report<'_>) -> Option<Vec<Rout
 /// Reads `[github.webhook]`; `Some(None)` when there is none.
 fn read_webhook(github: &Section<'_>, report: &mut Report<'_>) -> Option<Option<WebhookSpec>> {
     let Some(entry) = github.entry("webhook") else { return Some(None) };
-    let section = Section::open("webhook", &entry.node, entry.key_span, keys::agents::WEBHOOK.keys, report);
+    let section = Section::open("webhook", &entry.node, entry.key_span, keys::github::WEBHOOK.keys, report);
     let listen = section.field("listen", report, loopback);
     if listen == Field::Absent {
         section.missing("the webhook", "listen", "write `listen = \"127.0.0.1:8787\"`", report);
@@ -265,7 +263,7 @@ fn loopback(key: &str, node: &Node, report: &mut Report<'_>) -> Option<String> {
 }
 
 fn read_route(node: &Node, report: &mut Report<'_>) -> Option<Route> {
-    let section = Section::open("route", node, node.span, keys::agents::ROUTE.keys, report);
+    let section = Section::open("route", node, node.span, keys::github::ROUTE.keys, report);
     let found = section.field("label", report, label);
     if found == Field::Absent {
         section.missing("the route", "label", "write `label = \"docs\"`", report);
@@ -285,8 +283,10 @@ fn read_route(node: &Node, report: &mut Report<'_>) -> Option<Route> {
         (Field::Absent, Field::Given(agent, _)) => Some(Assignee::Agent(agent)),
         (Field::Absent, Field::Absent) => None,
     };
-    if priority == Field::Broken {
+    let sla =
+        section.field("sla", report, |key, node, report| read::duration(key, Duration::from_millis(1), node, report));
+    if priority == Field::Broken || sla == Field::Broken {
         return None;
     }
-    Some(Route { label: found.value()?, assignee, priority: priority.value() })
+    Some(Route { label: found.value()?, assignee, priority: priority.value(), sla: sla.value() })
 }

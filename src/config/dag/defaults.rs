@@ -46,7 +46,7 @@ pub(super) struct Defaults {
     pub(super) stall: Option<Duration>,
     pub(super) on_stall: Option<StallAnswer>,
     pub(super) retry: RetryPolicy,
-    pub(super) priority: Priority,
+    pub(super) priority: Option<Priority>,
     pub(super) sla: Option<Duration>,
     pub(super) pools: Pools,
     pub(super) on_failure: OnFailure,
@@ -63,7 +63,7 @@ impl Defaults {
         };
         let top = repository(file, plan, report);
         let base = Self {
-            assignee: default_role(plan),
+            assignee: Known::Missing,
             checks: Vec::new(),
             no_change: None,
             cache: Cache::Off,
@@ -71,7 +71,7 @@ impl Defaults {
             stall: None,
             on_stall: None,
             retry: RetryPolicy::default(),
-            priority: Priority::DEFAULT,
+            priority: None,
             sla: None,
             pools: Pools::new(),
             on_failure: OnFailure::default(),
@@ -127,7 +127,7 @@ impl Defaults {
             stall: stall.value().or(self.stall),
             on_stall: on_stall.value().or(self.on_stall),
             retry: policy::read(section, self.retry.clone(), report),
-            priority: priority.unwrap_or(self.priority),
+            priority: priority.or(self.priority),
             sla: sla.value().or(self.sla),
             pools: pools.value().unwrap_or_else(|| self.pools.clone()),
             on_failure: on_failure.value().unwrap_or(self.on_failure),
@@ -164,12 +164,9 @@ fn or<T: Clone>(field: &Field<T>, base: Known<T>) -> Known<T> {
 }
 
 /// The role of the workflow's first stage, if somebody has it.
-fn default_role(plan: &Plan) -> Known<Assignee> {
-    let role = plan.workflow.stages.first().map(|stage| stage.role.clone());
-    match role {
-        Some(role) if has_takers(&role, plan) => Known::Good(Assignee::Role(role)),
-        Some(_) | None => Known::Missing,
-    }
+pub(super) fn default_role(plan: &Plan) -> Option<Assignee> {
+    let role = plan.workflow.stages.first().map(|stage| stage.role.clone())?;
+    has_takers(&role, plan).then_some(Assignee::Role(role))
 }
 
 fn takers(plan: &Plan) -> impl Iterator<Item = &AgentSpec> {

@@ -6,14 +6,12 @@ use super::super::keys;
 use super::super::read;
 use super::super::report::{Note, Report};
 use super::super::section::{Field, Section};
-use super::super::source::Span;
 use super::super::tree::{Entry, Node};
-use super::defaults::{Defaults, Known, Once, Stages, repository};
+use super::defaults::{Defaults, Known, Once, Stages, default_role, repository};
 use super::every;
-use crate::model::fault::Place;
+use super::reference::{Needs, References};
 use crate::model::fault_code::Mistake;
 use crate::model::id::{Role, TaskId, is_task_segment};
-use crate::model::plan::Plan;
 use crate::model::task::{Assignee, NoChange, RepositoryChoice, TaskNode, TaskSpec, Work};
 use crate::model::touch::Touch;
 
@@ -23,24 +21,25 @@ pub(super) fn read_all(
     tasks: &[Entry],
     stem: &str,
     defaults: &Defaults,
-    plan: &Plan,
+    references: &mut References<'_>,
     report: &mut Report<'_>,
 ) -> Vec<Option<TaskNode>> {
     let mut once = Once::default();
-    tasks.iter().map(|entry| read_one(entry, stem, defaults, plan, &mut once, report)).collect()
+    tasks.iter().map(|entry| read_one(entry, stem, defaults, references, &mut once, report)).collect()
 }
 
 fn read_one(
     entry: &Entry,
     stem: &str,
     defaults: &Defaults,
-    plan: &Plan,
+    references: &mut References<'_>,
     once: &mut Once,
     report: &mut Report<'_>,
 ) -> Option<TaskNode> {
+    let plan = references.plan;
     let id = read_id(entry, stem, report);
     let section = Section::open(&entry.key, &entry.node, entry.key_span, keys::dag::TASK.keys, report);
-    let needs = read_needs(&section, stem, id.as_ref(), report);
+    let needs: Option<Needs> = references.needs(&section, id.as_ref(), report);
     let work = read_work(&section, &entry.key, report);
     let touches = section.field("touches", report, read_touches);
     let repository = repository(&section, plan, report);
@@ -50,10 +49,10 @@ fn read_one(
     }
     let assignee = match own.assignee {
         Known::Good(assignee) => Some(assignee),
-        Known::Missing => {
+        Known::Missing => default_role(plan).or_else(|| {
             once.no_assignee(&entry.key, entry.key_span, plan, report);
             None
-        }
+        }),
         Known::Broken => None,
     };
     let repository = match own.repository {
@@ -80,6 +79,7 @@ fn read_one(
     let repository = repository.unwrap_or(RepositoryChoice::None);
     let spec = TaskSpec {
         needs,
+        said: BTreeMap::new(),
         assignee: assignee.or_else(|| Role::new("nobody").ok().map(Assignee::Role))?,
         work: work.unwrap_or_else(|| Work::Run(String::new())),
         checks: own.checks,
@@ -93,7 +93,7 @@ fn read_one(
         stall: own.stall,
         on_stall: own.on_stall,
         retry: own.retry,
-        priority: own.priority,
+        priority: own.priority.unwrap_or_default(),
         sla: own.sla,
         pools: own.pools.into_iter().map(|(pool, _)| pool).collect(),
         touches: touches.value().unwrap_or_default(),
@@ -135,7 +135,7 @@ fn read_id(entry: &Entry, stem: &str, report: &mut Report<'_>) -> Option<TaskId>
 /// How many patterns one task may have.
 const TOUCHES_MAX: usize = 100;
 
-fn read_touches(key: &str, node: &Node, report: &mut Report<'_>) -> Option<Vec<Touch>> {
+pub(super) fn read_touches(key: &str, node: &Node, report: &mut Report<'_>) -> Option<Vec<Touch>> {
     let items = read::texts(key, node, report)?;
     if items.len() > TOUCHES_MAX {
         let message = format!("`{key}` has {} patterns; at most {TOUCHES_MAX} are possible", items.len());
@@ -155,50 +155,6 @@ fn read_touches(key: &str, node: &Node, report: &mut Report<'_>) -> Option<Vec<T
         }
     }
     (touches.len() == items.len()).then_some(touches)
-}
-
-type Needs = (Vec<TaskId>, Vec<Place>);
-
-fn read_needs(section: &Section<'_>, stem: &str, own: Option<&TaskId>, report: &mut Report<'_>) -> Option<Needs> {
-    let items = match section.field("needs", report, read::texts) {
-        Field::Absent => return Some(Needs::default()),
-        Field::Broken => return None,
-        Field::Given(items, _) => items,
-    };
-    let mut needs = Needs::default();
-    let mut seen: BTreeMap<TaskId, Span> = BTreeMap::new();
-    let mut is_good = true;
-    for item in items {
-        let id = if item.text.contains('/') { item.text.clone() } else { format!("{stem}/{}", item.text) };
-        let note = match TaskId::new(id) {
-            Err(_) => {
-                let note = Note::new(
-                    Mistake::BadName,
-                    item.span,
-                    format!("`{}` cannot be the name of a task", item.text.escape_debug()),
-                );
-                note.help("write NAME for a task of this file, FILE/NAME for one of another")
-            }
-            Ok(id) if Some(&id) == own => {
-                Note::new(Mistake::NeedsItself, item.span, format!("the task `{}` needs itself", item.text))
-            }
-            Ok(id) => match seen.get(&id) {
-                Some(first) => {
-                    Note::new(Mistake::StandsTwice, item.span, format!("`{}` stands twice in `needs`", item.text))
-                        .related(*first, "first here")
-                }
-                None => {
-                    seen.insert(id.clone(), item.span);
-                    needs.0.push(id);
-                    needs.1.push(report.source().place(item.span));
-                    continue;
-                }
-            },
-        };
-        report.add(note);
-        is_good = false;
-    }
-    is_good.then_some(needs)
 }
 
 fn read_work(section: &Section<'_>, name: &str, report: &mut Report<'_>) -> Option<Work> {

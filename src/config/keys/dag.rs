@@ -100,8 +100,28 @@ const STAGES: Key = key(
     "stages: [code, review]",
 );
 
+const NEEDS: Key = Key {
+    name: "needs",
+    aliases: &["depends_on", "depends", "blocked_by"],
+    shape: Shape::Texts,
+    absent: Absent::Value("[]"),
+    about: "What must be done first: `NAME` of the same file, `FILE/NAME` of another, an issue as `12`, `owner/name#7` or `NAME#7`; one or a list.",
+    example: "needs: [other]",
+};
+const TOUCHES: Key = key(
+    "touches",
+    Shape::Texts,
+    Absent::Value("[]"),
+    "Patterns of the files that the task changes: tasks that could touch the same file are kept apart until the work of the first is merged.",
+    "touches: [\"src/api/**\", README.md]",
+);
+
 const fn from_file(key: Key) -> Key {
     Key { absent: Absent::Otherwise("that of `defaults`"), ..key }
+}
+
+const fn from_labels(key: Key) -> Key {
+    Key { absent: Absent::Otherwise("that of `defaults`, else what its labels say"), ..key }
 }
 
 /// All of a dependency file.
@@ -127,9 +147,16 @@ pub static DAG: Part = Part {
         key(
             "tasks",
             Shape::Named(&TASK),
-            Absent::Required,
+            Absent::Otherwise("none; a file has `tasks` or `issues`"),
             "The tasks by name, at most 20000; letters of any script, digits, `_`, `-` and `.`.",
             "tasks: {hello: {run: echo hello > hello.txt}}",
+        ),
+        key(
+            "issues",
+            Shape::ByIssue(&ISSUE),
+            Absent::Otherwise("none; a file has `tasks` or `issues`"),
+            "The issues by number (`12`, of the file's `repo`), as `owner/name#7` or as `NAME#7`, at most 5000; see [Issues](#issues).",
+            "issues: {12: {agent: kaede}}",
         ),
     ],
 };
@@ -160,14 +187,7 @@ pub static DAG_DEFAULTS: Part = Part {
 pub static TASK: Part = Part {
     heading: "A task",
     keys: &[
-        Key {
-            name: "needs",
-            aliases: &["depends_on", "depends", "blocked_by"],
-            shape: Shape::Texts,
-            absent: Absent::Value("[]"),
-            about: "Tasks that must be done first: `NAME` of the same file, `FILE/NAME` of another; one or a list.",
-            example: "needs: [other]",
-        },
+        NEEDS,
         from_file(ASSIGNED_AGENT),
         from_file(ASSIGNED_ROLE),
         key(
@@ -194,13 +214,7 @@ pub static TASK: Part = Part {
         from_file(PRIORITY),
         from_file(SLA),
         from_file(POOLS),
-        key(
-            "touches",
-            Shape::Texts,
-            Absent::Value("[]"),
-            "Patterns of the files that the task changes: tasks that could touch the same file are kept apart until the work of the first is merged.",
-            "touches: [\"src/api/**\", README.md]",
-        ),
+        TOUCHES,
         from_file(ON_FAILURE),
         from_file(STAGES),
         key(
@@ -211,6 +225,43 @@ pub static TASK: Part = Part {
             "every: {cron: 0 3 * * *, zone: Asia/Tokyo}",
         ),
         Key { absent: Absent::Otherwise("that of the file"), ..REPO },
+    ],
+};
+
+/// One issue of a dependency file.
+pub static ISSUE: Part = Part {
+    heading: "An issue",
+    keys: &[
+        NEEDS,
+        key(
+            "external",
+            Shape::Flag,
+            Absent::Value("false"),
+            "Whether it is only watched and never worked on; the one way to name an issue of a repository that is not in agents.toml.",
+            "external: true",
+        ),
+        key(
+            "resolved_when",
+            Shape::Text,
+            Absent::Otherwise("its work is merged; where nobody works on it: `closed`"),
+            "When it no longer holds up those who need it: when it is `closed`, when a pull request for it is `merged`, or when it has a label, `label:NAME`.",
+            "resolved_when: closed",
+        ),
+        from_labels(ASSIGNED_AGENT),
+        from_labels(ASSIGNED_ROLE),
+        from_file(CHECK),
+        from_file(NO_CHANGE),
+        from_file(TASK_TIMEOUT),
+        from_file(TASK_STALL),
+        from_file(TASK_ON_STALL),
+        from_file(RETRY_KEY),
+        from_labels(PRIORITY),
+        from_labels(SLA),
+        from_file(POOLS),
+        TOUCHES,
+        from_file(ON_FAILURE),
+        from_file(CACHE),
+        from_file(STAGES),
     ],
 };
 

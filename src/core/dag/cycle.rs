@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use petgraph::algo::kosaraju_scc;
-use petgraph::graph::NodeIndex;
+use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::EdgeRef;
 
 use super::{Graph, need_place};
@@ -19,6 +19,12 @@ const SEARCH_EDGES_MAX: usize = 2_000_000;
 
 /// Finds one shortest cycle for every group of tasks that wait for one another, in the order of the files.
 pub(super) fn find(graph: &Graph<'_>) -> Vec<Fault> {
+    shortest_cycles(graph).iter().map(|cycle| fault(graph, cycle)).collect()
+}
+
+/// Finds one shortest cycle for every strongly connected component of a graph.
+#[must_use]
+pub fn shortest_cycles<N, E>(graph: &DiGraph<N, E>) -> Vec<Vec<NodeIndex>> {
     // Tarjan's algorithm would do it in one pass, but petgraph's is recursive: a long chain overflows the stack.
     let mut components: Vec<Vec<NodeIndex>> = kosaraju_scc(graph)
         .into_iter()
@@ -32,12 +38,12 @@ pub(super) fn find(graph: &Graph<'_>) -> Vec<Fault> {
     }
     components.sort();
     let mut search = Search::new(graph, &components);
-    components.iter().filter_map(|component| search.shortest(component)).map(|cycle| fault(graph, &cycle)).collect()
+    components.iter().filter_map(|component| search.shortest(component)).collect()
 }
 
 /// A breadth-first search that is begun many times on the same graph.
-struct Search<'g, 'f> {
-    graph: &'g Graph<'f>,
+struct Search<'g, N, E> {
+    graph: &'g DiGraph<N, E>,
     /// For every task: which component it is in, if any.
     component: Vec<Option<usize>>,
     /// For every task: in which search it was last reached, and from where.
@@ -46,8 +52,8 @@ struct Search<'g, 'f> {
     edges_left: usize,
 }
 
-impl<'g, 'f> Search<'g, 'f> {
-    fn new(graph: &'g Graph<'f>, components: &[Vec<NodeIndex>]) -> Self {
+impl<'g, N, E> Search<'g, N, E> {
+    fn new(graph: &'g DiGraph<N, E>, components: &[Vec<NodeIndex>]) -> Self {
         let mut component = vec![None; graph.node_count()];
         for (number, tasks) in components.iter().enumerate() {
             for task in tasks {
@@ -116,9 +122,10 @@ impl<'g, 'f> Search<'g, 'f> {
 fn fault(graph: &Graph<'_>, cycle: &[NodeIndex]) -> Fault {
     let files: BTreeSet<&str> = cycle.iter().map(|task| graph[*task].place.file.as_str()).collect();
     let one_file = files.len() == 1;
+    let stems: BTreeSet<&str> = cycle.iter().map(|task| super::stem(graph[*task].id)).collect();
     let shown = |task: NodeIndex| {
-        let id = &graph[task].id;
-        if one_file { super::name(id) } else { id.as_str() }
+        let id = graph[task].id;
+        if stems.len() == 1 { super::name(id) } else { id.as_str() }
     };
     let closed: Vec<NodeIndex> = cycle.iter().copied().chain(cycle.first().copied()).collect();
     let hidden = cycle.len().saturating_sub(SHOWN_MAX);

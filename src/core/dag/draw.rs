@@ -27,6 +27,8 @@ pub struct DrawNode {
     pub needs: Vec<TaskId>,
     /// Its state in a word, if there is one.
     pub state: Option<String>,
+    /// What is said of single needs, such as where they are written.
+    pub labels: BTreeMap<TaskId, String>,
 }
 
 /// How many needs of one task the text form names.
@@ -83,7 +85,11 @@ fn needs_text(node: &DrawNode) -> String {
     if node.needs.is_empty() {
         return String::new();
     }
-    let shown: Vec<&str> = node.needs.iter().take(NEEDS_SHOWN_MAX).map(TaskId::as_str).collect();
+    let named = |need: &TaskId| match node.labels.get(need) {
+        Some(label) => format!("{need} ({label})"),
+        None => need.to_string(),
+    };
+    let shown: Vec<String> = node.needs.iter().take(NEEDS_SHOWN_MAX).map(named).collect();
     let more = match node.needs.len().saturating_sub(NEEDS_SHOWN_MAX) {
         0 => String::new(),
         more => format!(" and {more} more"),
@@ -168,7 +174,8 @@ fn mermaid(nodes: &[DrawNode]) -> String {
     }
     for node in nodes {
         for need in &node.needs {
-            lines.push(format!("    t{} --> t{}", numbers[need], numbers[&node.id]));
+            let label = node.labels.get(need).map(|label| format!("|\"{}\"|", escape_mermaid(label)));
+            lines.push(format!("    t{} -->{} t{}", numbers[need], label.unwrap_or_default(), numbers[&node.id]));
         }
     }
     lines.push(String::new());
@@ -188,8 +195,10 @@ fn dot(nodes: &[DrawNode]) -> String {
     }
     for node in nodes {
         for need in &node.needs {
+            let label = node.labels.get(need).map(|label| format!(" [label=\"{}\"]", escape_dot(label)));
             let (need, id) = (escape_dot(need.as_str()), escape_dot(node.id.as_str()));
-            writeln!(out, "    \"{need}\" -> \"{id}\";").expect("writing to a string cannot fail");
+            writeln!(out, "    \"{need}\" -> \"{id}\"{};", label.unwrap_or_default())
+                .expect("writing to a string cannot fail");
         }
     }
     out.push_str("}\n");
@@ -209,7 +218,24 @@ mod tests {
             id: TaskId::new(id).unwrap(),
             needs: needs.iter().map(|id| TaskId::new(*id).unwrap()).collect(),
             state: (!state.is_empty()).then(|| state.to_owned()),
+            labels: BTreeMap::new(),
         }
+    }
+
+    #[test]
+    fn what_is_said_of_a_need_stands_beside_it() {
+        let mut issue = node("app/issue-2", &["app/issue-1", "a/b"], "blocked");
+        issue.labels.insert(TaskId::new("app/issue-1").unwrap(), "blocked by, \"sub-issue\"".to_owned());
+        let nodes = [issue];
+        assert_eq!(
+            draw(&nodes, Format::Text),
+            "step 1 ── app/issue-2  blocked  needs app/issue-1 (blocked by, \"sub-issue\"), a/b\n"
+        );
+        assert!(draw(&nodes, Format::Mermaid).contains("t1 -->|\"blocked by, #quot;sub-issue#quot;\"| t0\n"));
+        assert!(
+            draw(&nodes, Format::Dot)
+                .contains("\"app/issue-1\" -> \"app/issue-2\" [label=\"blocked by, \\\"sub-issue\\\"\"];")
+        );
     }
 
     fn diamond() -> Vec<DrawNode> {

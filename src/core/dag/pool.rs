@@ -33,12 +33,14 @@ pub(super) fn find(files: &[&TaskFile], unread_stems: &BTreeSet<String>) -> Vec<
     faults
 }
 
-fn undeclared(files: &[&TaskFile], declared: &BTreeMap<&PoolName, &PoolSpec>) -> Vec<Fault> {
+fn undeclared<'f>(files: &[&'f TaskFile], declared: &BTreeMap<&PoolName, &PoolSpec>) -> Vec<Fault> {
     let mut faults = Vec::new();
     // A pool of `defaults` stands at one place, however many tasks have it from there.
     let mut told = BTreeSet::new();
-    for node in files.iter().flat_map(|file| &file.nodes) {
-        for (pool, place) in node.spec.pools.iter().zip(&node.pools_places) {
+    let of_tasks = |file: &&'f TaskFile| file.nodes.iter().map(|node| (&node.spec.pools, &node.pools_places));
+    let of_issues = |file: &&'f TaskFile| file.issues.iter().map(|node| (&node.spec.pools, &node.pools_places));
+    for (pools, places) in files.iter().flat_map(of_tasks).chain(files.iter().flat_map(of_issues)) {
+        for (pool, place) in pools.iter().zip(places) {
             if declared.contains_key(pool) || !told.insert((place.file.clone(), place.start, pool)) {
                 continue;
             }

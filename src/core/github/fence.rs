@@ -190,6 +190,8 @@ mod tests {
             association: Association::None,
             labelled_by: None,
             blocked_by: Vec::new(),
+            sub_issues: Vec::new(),
+            merged: false,
             updated_at: String::new(),
         }
     }

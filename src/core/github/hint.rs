@@ -74,13 +74,13 @@ impl Core {
         }
         let names: Vec<RepositoryName> = self.github.hints.keys().cloned().collect();
         for name in names {
+            // An older answer must never come after a newer one, so only one of them is waited for.
+            let is_asked = self.is_in_round(&name) || self.is_watching(&name);
             let Some(hints) = self.github.hints.get_mut(&name) else { continue };
             if let Some((_, ids)) = hints.under_way.take_if(|(asked, _)| asked.deadline <= now) {
                 self.give_up_hints(&name, ids);
                 continue;
             }
-            // An older answer must never come after a newer one, so only one of them is waited for.
-            let is_asked = self.github.rounds.get(&name).is_some_and(|round| round.under_way.is_some());
             if is_asked || hints.is_looking() || hints.waiting.is_empty() {
                 continue;
             }

@@ -9,11 +9,11 @@ use crate::model::github::{Comment, Discover, Found, Issue, IssueRef, Pull, Pull
 use crate::model::id::{RepositoryName, TaskId};
 use crate::model::plan::RepositorySpec;
 use crate::model::request::{Answer, RequestId};
-use crate::model::task::{Assignee, Cache, RepositoryChoice, TaskSpec, Work};
+use crate::model::task::{Cache, RepositoryChoice, ResolvedWhen};
 use crate::model::time::Timestamp;
 
 use super::command::{self, Command};
-use super::hint::Hints;
+use super::compose::{EXTERNAL, UNLISTED};
 use super::route::{self, Trust};
 use super::state::{Change, GithubFact};
 use super::{Asked, Call, GithubEffect, NotTaken, ROUND_MAX, Sync, fence, outbox};
@@ -25,14 +25,14 @@ const CLOSED: &str = "its issue was closed";
 const UNLABELLED: &str = "its issue has lost the label";
 
 /// Why a task is cancelled when its issue is not found any more.
-const GONE: &str = "its issue is no longer open with the label (closed, transferred or deleted)";
+pub(super) const GONE: &str = "its issue is no longer open with the label (closed, transferred or deleted)";
 
 /// Where an issue was read.
-struct Read<'f> {
-    repository: &'f RepositorySpec,
-    issue: &'f Issue,
-    task: TaskId,
-    of: IssueRef,
+pub(super) struct Read<'f> {
+    pub(super) repository: &'f RepositorySpec,
+    pub(super) issue: &'f Issue,
+    pub(super) task: TaskId,
+    pub(super) of: IssueRef,
 }
 
 impl Core {
@@ -54,8 +54,9 @@ impl Core {
                 round.under_way = None;
                 round.trouble = Some("the last round did not end in time".to_owned());
             }
-            let is_looking = self.github.hints.get(&name).is_some_and(Hints::is_looking);
-            if paused || is_looking || round.under_way.is_some() || round.next > now {
+            let is_asked = self.is_looking(&name) || self.is_watching(&name);
+            let round = self.github.rounds.entry(name.clone()).or_default();
+            if paused || is_asked || round.under_way.is_some() || round.next > now {
                 continue;
             }
             let reach = match &round.since {
@@ -92,7 +93,12 @@ impl Core {
             .filter(|(task, _)| self.repository_of(task).is_some_and(|found| found.name == *name))
             .flat_map(|(_, on)| on.reviewed.iter().copied())
             .collect();
+        let listed = self.durable.issues.values().filter(|listed| listed.issue.slug == on_github.slug);
+        let work = listed.clone().filter(|listed| !listed.spec.external);
+        let by_merge = listed.filter(|listed| listed.spec.resolved_when == Some(ResolvedWhen::Merged));
         Some(Discover {
+            listed: work.map(|listed| listed.issue.number).collect(),
+            by_merge: by_merge.map(|listed| listed.issue.number).collect(),
             slug: on_github.slug.clone(),
             labels: on_github.labels.clone(),
             trust: self.plan.github.trust.clone(),
@@ -219,6 +225,7 @@ impl Core {
             let Some(task) = task_of(&repository.name, issue.number) else { continue };
             present.insert(task.clone());
             let of = IssueRef { slug: on_github.slug.clone(), number: issue.number };
+            self.note_read(&task, issue);
             self.consider(&Read { repository, issue, task, of });
         }
         if all {
@@ -246,6 +253,9 @@ impl Core {
     /// Gives up what waits or runs for issues that are not among those that are open with the label.
     fn give_up_missing(&mut self, repository: &RepositorySpec, present: &BTreeSet<TaskId>) {
         let prefix = format!("{}/issue-", repository.name);
+        // Those that a file lists are asked for one by one.
+        let listed = self.durable.issues.keys().filter(|task| task.as_str().starts_with(&prefix));
+        let present: BTreeSet<TaskId> = present.iter().chain(listed).cloned().collect();
         for list in [&mut self.github.untrusted, &mut self.github.conflicts] {
             list.retain(|task, _| present.contains(task) || !task.as_str().starts_with(&prefix));
         }
@@ -266,10 +276,13 @@ impl Core {
     }
 
     /// Makes the task of an issue agree with the issue.
-    fn consider(&mut self, found: &Read<'_>) {
+    pub(super) fn consider(&mut self, found: &Read<'_>) {
         let Read { repository, issue, task, of } = found;
         let Some(on_github) = &repository.github else { return };
-        let labelled = route::trigger(issue, on_github).is_some();
+        let listed = self.durable.issues.get(task);
+        let external = listed.is_some_and(|listed| listed.spec.external);
+        // Whoever writes a file has asked for what it lists, with or without the label.
+        let wanted = !external && (listed.is_some() || route::trigger(issue, on_github).is_some());
         self.github.conflicts.remove(task);
         let not_taken = |reason: &str| NotTaken {
             issue: of.clone(),
@@ -283,12 +296,13 @@ impl Core {
             self.github.conflicts.insert(task.clone(), conflict);
             return;
         }
-        if !issue.open || !labelled {
+        if !issue.open || !wanted {
             self.github.untrusted.remove(task);
             self.github.seen.remove(task);
             self.github.prints.remove(task);
             if record.is_some_and(is_open) {
-                self.cancel(task, if issue.open { UNLABELLED } else { CLOSED });
+                let unwanted = if external { EXTERNAL } else { UNLABELLED };
+                self.cancel(task, if issue.open { unwanted } else { CLOSED });
             }
             return;
         }
@@ -327,6 +341,8 @@ impl Core {
 
     fn take_issue(&mut self, found: &Read<'_>) {
         let Read { issue, task, of, .. } = found;
+        // Its task may be new: what was just read is not asked for again before that is begun.
+        self.github.known_at.insert(task.clone(), self.now);
         let (title, print) = (fence::title(&issue.title), fence::print_of(issue));
         let known = self.durable.github.tasks.get(task);
         if known.is_none_or(|on| on.print != print || on.issue.as_ref() != Some(of) || on.title != title) {
@@ -337,7 +353,7 @@ impl Core {
         let branches = self.branches.clone();
         let came_back = matches!(
             self.durable.tasks.get(task).map(|record| &record.phase),
-            Some(Phase::Cancelled { reason, .. }) if [CLOSED, UNLABELLED, GONE].contains(&reason.as_str())
+            Some(Phase::Cancelled { reason, .. }) if [CLOSED, UNLABELLED, GONE, UNLISTED, EXTERNAL].contains(&reason.as_str())
         );
         let origin = Origin::Issue { issue: of.clone() };
         self.adopt_spec(task, origin, &spec, &branches);
@@ -347,48 +363,6 @@ impl Core {
             let target = super::super::reload::target_of(&spec, &branches);
             let run = self.fresh_run();
             self.record(Fact::TaskRetried { task: task.clone(), run, target, no_cache: false });
-        }
-    }
-
-    fn spec_of_issue(&self, found: &Read<'_>) -> TaskSpec {
-        let Read { repository, issue, task, of } = found;
-        let routed = route::route(issue, &self.plan.github, &self.first_role());
-        let on = self.durable.github.tasks.get(task);
-        let assignee = on.and_then(|on| on.agent.clone()).map_or(routed.assignee, Assignee::Agent);
-        let mut needs: Vec<TaskId> =
-            issue.blocked_by.iter().filter_map(|blocker| self.task_of_blocker(blocker)).collect();
-        needs.extend(self.needs_on_their_way(task));
-        needs.sort();
-        needs.dedup();
-        needs.retain(|need| need != task);
-        let work = Work::Prompt(fence::prompt(self.durable.seed, issue, of));
-        TaskSpec {
-            needs,
-            priority: on.and_then(|on| on.priority).unwrap_or(routed.priority),
-            ..TaskSpec::plain(assignee, work, RepositoryChoice::Named(repository.name.clone()))
-        }
-    }
-
-    /// Returns what a task needed before and what is being merged: GitHub closes an issue as soon as its pull request is merged,
-    /// and our branch, on which the work would begin, follows a moment later.
-    fn needs_on_their_way(&self, task: &TaskId) -> impl Iterator<Item = TaskId> {
-        let known = self.durable.tasks.get(task).map(|record| record.spec.needs.as_slice()).unwrap_or_default();
-        let is_merging = |need: &&TaskId| {
-            self.durable.tasks.get(*need).is_some_and(|record| matches!(record.phase, Phase::Merging { .. }))
-        };
-        known.iter().filter(is_merging).cloned()
-    }
-
-    /// Names the task that an open blocker is, whether or not it is ours.
-    fn task_of_blocker(&self, blocker: &IssueRef) -> Option<TaskId> {
-        let ours = self
-            .plan
-            .repositories
-            .iter()
-            .find(|repository| repository.github.as_ref().is_some_and(|on| on.slug == blocker.slug));
-        match ours {
-            Some(repository) => task_of(&repository.name, blocker.number),
-            None => TaskId::new(format!("{}/issue-{}", blocker.slug.as_str().replace('/', "."), blocker.number)).ok(),
         }
     }
 
@@ -502,7 +476,7 @@ impl Core {
     }
 }
 
-const fn is_of_issue(record: &TaskRecord) -> bool {
+pub(super) const fn is_of_issue(record: &TaskRecord) -> bool {
     match record.origin {
         Origin::Issue { .. } => true,
         Origin::File { .. } | Origin::Submitted | Origin::Healer { .. } => false,
@@ -510,7 +484,7 @@ const fn is_of_issue(record: &TaskRecord) -> bool {
 }
 
 /// Says whether a task waits or runs: what is proven is not given up because its issue was closed.
-const fn is_open(record: &TaskRecord) -> bool {
+pub(super) const fn is_open(record: &TaskRecord) -> bool {
     match record.phase {
         Phase::Waiting { .. } | Phase::Queued => true,
         Phase::Merging { .. } | Phase::Done { .. } | Phase::Failed { .. } | Phase::Cancelled { .. } => false,

@@ -6,15 +6,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::model::github::{Delivery, Discover, Found, Issue, IssueRef, Quota, Trouble, Write, WriteKind, Written};
+use crate::model::github::{
+    Delivery, Discover, Found, Issue, IssueRef, Quota, Trouble, Watch, Write, WriteKind, Written,
+};
 use crate::model::id::{RepositoryName, RepositorySlug, TaskId};
 use crate::model::request::RequestId;
 use crate::model::time::Timestamp;
 
 pub mod command;
+mod compose;
 pub mod fence;
 mod hint;
 mod intake;
+mod mentions;
 pub mod outbox;
 mod publish;
 mod redact;
@@ -23,6 +27,7 @@ mod review;
 pub mod route;
 pub mod state;
 mod view;
+mod watch;
 
 use super::Core;
 use super::effect::Effect;
@@ -56,6 +61,11 @@ pub enum GithubEffect {
     Settle {
         /// Their ids.
         ids: Vec<String>,
+    },
+    /// Look at single issues. Ends as [`GithubEvent::Watched`].
+    Watch {
+        /// Which.
+        what: Watch,
     },
     /// Write something. Ends as [`GithubEvent::Written`]; asking twice writes once.
     Write {
@@ -105,6 +115,15 @@ pub enum GithubEvent {
         asked: Timestamp,
         /// What was found.
         found: Result<Box<Found>, Trouble>,
+        /// What is left of the quota, if that was said.
+        quota: Option<Quota>,
+    },
+    /// Single issues were looked at.
+    Watched {
+        /// When it was asked for.
+        asked: Timestamp,
+        /// What was found; those that are missing were not reached.
+        found: Vec<(IssueRef, Result<Box<Issue>, Trouble>)>,
         /// What is left of the quota, if that was said.
         quota: Option<Quota>,
     },
@@ -159,6 +178,16 @@ pub(super) struct Live {
     prints: BTreeMap<TaskId, String>,
     /// Who waits for a round of every repository.
     syncs: Vec<Sync>,
+    /// Issues that are asked for one by one.
+    watch: BTreeMap<TaskId, watch::Watching>,
+    /// Whether others may have to be watched.
+    is_watch_stale: bool,
+    /// When the question that is under way was asked, and which of our repositories it is about.
+    watch_under_way: Option<(Timestamp, BTreeSet<RepositoryName>)>,
+    /// Issues that are asked for before a task is begun.
+    asks: BTreeMap<TaskId, Again>,
+    /// When each issue was read last.
+    known_at: BTreeMap<TaskId, Timestamp>,
 }
 
 /// What can be limited by itself: GitHub refuses writes while it answers questions.
@@ -233,6 +262,7 @@ impl Core {
     pub(super) fn begin_github(&mut self) {
         self.github.dirty = self.durable.github.tasks.keys().cloned().collect();
         self.github.dirty.extend(self.published_tasks());
+        self.github.is_watch_stale = true;
     }
 
     pub(super) fn on_github(&mut self, event: GithubEvent) {
@@ -246,6 +276,13 @@ impl Core {
                 self.note_quota(Some(&repository), quota);
                 self.on_looked_at(&repository, asked, found);
             }
+            GithubEvent::Watched { asked, found, quota } => {
+                // An app has a quota for each owner, and the rounds tell of it; a token has one.
+                if let (None, Some(quota)) = (&self.plan.github.app, quota) {
+                    self.github.quotas.insert(String::new(), quota);
+                }
+                self.on_watched(asked, found);
+            }
             GithubEvent::Written { task, kind, written, quota } => {
                 let repository = self.repository_of(&task).map(|repository| repository.name.clone());
                 self.note_quota(repository.as_ref(), quota);
@@ -257,6 +294,7 @@ impl Core {
 
     /// Notes that something about a task may have to be written.
     pub(super) fn touch_github(&mut self, task: &TaskId) {
+        self.github.is_watch_stale |= self.may_change_what_is_watched(task);
         if self.durable.github.tasks.contains_key(task) || self.is_published(task) {
             self.github.dirty.insert(task.clone());
         }
@@ -274,6 +312,7 @@ impl Core {
         self.begin_hints();
         self.begin_rounds();
         self.begin_rework();
+        self.begin_watch();
         self.begin_catching_up();
         self.begin_write();
     }
@@ -284,20 +323,30 @@ impl Core {
             return None;
         }
         let paused = self.paused_until();
-        let rounds = self.github.rounds.values().map(|round| {
-            let due = round.under_way.as_ref().map_or_else(|| round.next.max(paused), |asked| asked.deadline);
-            (due, "GitHub is asked what has changed")
+        let rounds = self.github.rounds.iter().filter_map(|(name, round)| {
+            let due = match &round.under_way {
+                Some(asked) => asked.deadline,
+                // It waits for the answer to another question, which has a deadline of its own.
+                None if self.is_looking(name) || self.is_watching(name) => return None,
+                None => round.next.max(paused),
+            };
+            Some((due, "GitHub is asked what has changed"))
         });
         let write = match &self.github.writing {
             Some(writing) => Some(writing.deadline),
             None => self.github.write_at,
         };
         let catching = self.github.catching.values().map(|again| (again.at, "a merged pull request is fetched"));
-        let hints = self.github.hints.values().filter_map(|hints| hints.due(paused));
+        let hints = self.github.hints.iter().filter_map(|(name, hints)| {
+            let is_asked = self.is_in_round(name) || self.is_watching(name);
+            hints.due(paused).filter(|_| hints.is_looking() || !is_asked)
+        });
         let hints = hints.map(|at| (at, "what a webhook has named is looked at"));
+        let watch = self.watch_wake(paused).map(|at| (at, "GitHub is asked for single issues"));
         rounds
             .chain(catching)
             .chain(hints)
+            .chain(watch)
             .chain(write.map(|at| (at, "something is written to GitHub")))
             .min_by_key(|(at, _)| *at)
     }

@@ -1,7 +1,10 @@
 //! Who does an issue, and whether it is taken at all; both with their reason.
 
+use std::time::Duration;
+
 use crate::model::github::{Association, GithubSpec, Issue, RepositoryOnGithub};
 use crate::model::id::Role;
+use crate::model::span;
 use crate::model::task::{Assignee, Priority};
 
 /// Where an issue goes.
@@ -11,6 +14,8 @@ pub struct Routed {
     pub assignee: Assignee,
     /// How urgent it is.
     pub priority: Priority,
+    /// How long a run may take before somebody is told.
+    pub sla: Option<Duration>,
     /// How that came about, a line each.
     pub because: Vec<String>,
 }
@@ -32,7 +37,7 @@ pub fn trigger<'r>(issue: &Issue, repository: &'r RepositoryOnGithub) -> Option<
     repository.labels.iter().find(|label| has(issue, label)).map(String::as_str)
 }
 
-fn has(issue: &Issue, label: &str) -> bool {
+pub(super) fn has(issue: &Issue, label: &str) -> bool {
     // GitHub does not tell apart labels by case.
     issue.labels.iter().any(|found| found.to_lowercase() == label.to_lowercase())
 }
@@ -52,12 +57,8 @@ pub fn trust(issue: &Issue, spec: &GithubSpec) -> Trust {
 /// Decides who does an issue. The first rule that fits decides; a label `priority:N` counts where that says nothing.
 #[must_use]
 pub fn route(issue: &Issue, spec: &GithubSpec, first_role: &Role) -> Routed {
-    let mut because = Vec::new();
     let rule = spec.routes.iter().enumerate().find(|(_, route)| has(issue, &route.label));
-    match rule {
-        Some((index, rule)) => because.push(format!("rule {} fits: the label `{}`", index + 1, rule.label)),
-        None => because.push(format!("none of {} rules fits", spec.routes.len())),
-    }
+    let mut because = explain_rules(issue, spec, rule.map(|(index, _)| index));
     let assignee = rule.and_then(|(_, rule)| rule.assignee.clone()).unwrap_or_else(|| {
         because.push(format!("nobody is named: the role {first_role} of the first stage does it"));
         Assignee::Role(first_role.clone())
@@ -77,7 +78,28 @@ pub fn route(issue: &Issue, spec: &GithubSpec, first_role: &Role) -> Routed {
         }
         (None, None) => Priority::DEFAULT,
     };
-    Routed { assignee, priority, because }
+    let sla = rule.and_then(|(_, rule)| rule.sla);
+    because.extend(sla.map(|sla| format!("must be done within {} by that rule", span::format(sla))));
+    Routed { assignee, priority, sla, because }
+}
+
+/// Says of every rule whether it fits; the first one that does decides.
+fn explain_rules(issue: &Issue, spec: &GithubSpec, decided: Option<usize>) -> Vec<String> {
+    let mut because = Vec::new();
+    for (index, rule) in spec.routes.iter().enumerate() {
+        let (number, label) = (index + 1, &rule.label);
+        because.push(match decided {
+            Some(first) if first == index => format!("rule {number} fits: the label `{label}`"),
+            Some(first) if first < index && has(issue, label) => {
+                format!("rule {number} would fit too, and rule {} stands before it: the label `{label}`", first + 1)
+            }
+            Some(_) | None => format!("rule {number} does not fit: the issue lacks the label `{label}`"),
+        });
+    }
+    if spec.routes.is_empty() {
+        because.push("there are no rules".to_owned());
+    }
+    because
 }
 
 #[cfg(test)]
@@ -97,6 +119,8 @@ mod tests {
             association,
             labelled_by: labelled_by.map(|(login, collaborates)| Actor { login: login.to_owned(), collaborates }),
             blocked_by: Vec::new(),
+            sub_issues: Vec::new(),
+            merged: false,
             updated_at: String::new(),
         }
     }
@@ -107,6 +131,7 @@ mod tests {
             label: label.to_owned(),
             assignee: Some(Assignee::Agent(AgentId::new(agent).unwrap())),
             priority,
+            sla: priority.map(|_| Duration::from_secs(14_400)),
         };
         let spec = GithubSpec {
             routes: vec![rule("docs", "sakura", Priority::try_from(1).ok()), rule("bug", "kaede", None)],
@@ -116,9 +141,20 @@ mod tests {
         let routed = |labels: &[&str]| route(&issue(labels, Association::Owner, None), &spec, &role);
         let both = routed(&["Bug", "docs", "priority:5"]);
         assert_eq!(both.assignee, Assignee::Agent(AgentId::new("sakura").unwrap()));
-        assert_eq!((both.priority.get(), both.because[0].as_str()), (1, "rule 1 fits: the label `docs`"));
+        assert_eq!((both.priority.get(), both.sla), (1, Some(Duration::from_secs(14_400))));
+        assert_eq!(
+            both.because,
+            [
+                "rule 1 fits: the label `docs`",
+                "rule 2 would fit too, and rule 1 stands before it: the label `bug`",
+                "priority 1 by that rule",
+                "must be done within 4h by that rule",
+            ]
+        );
         let bug = routed(&["bug", "Priority:2"]);
+        assert_eq!(bug.because[0], "rule 1 does not fit: the issue lacks the label `docs`");
         assert_eq!((bug.assignee, bug.priority.get()), (Assignee::Agent(AgentId::new("kaede").unwrap()), 2));
+        assert_eq!(bug.sla, None);
         assert_eq!(routed(&["priority:9"]).assignee, Assignee::Role(role.clone()));
     }
 

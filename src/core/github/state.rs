@@ -128,6 +128,16 @@ pub enum GithubFact {
         /// A print of what it says.
         print: String,
     },
+    /// An issue no longer holds up those who need it, or does so again.
+    IssueResolved {
+        /// The task that the issue is, or would be.
+        task: TaskId,
+        /// The issue.
+        issue: IssueRef,
+        /// Why, as a fragment behind its name; absent: it holds them up.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        how: Option<String>,
+    },
     /// The state of a commit is set.
     StatusSet {
         /// The task.
@@ -174,6 +184,9 @@ pub struct OnGithub {
     pub begun: Vec<Timestamp>,
     /// Which comments were dealt with.
     pub comments: BTreeMap<RepositoryName, Comments>,
+    /// Issues that no longer hold up those who need them, and why.
+    #[serde(default)]
+    pub resolved: BTreeMap<TaskId, String>,
 }
 
 /// Which comments of a repository were dealt with.
@@ -287,6 +300,12 @@ impl OnGithub {
             GithubFact::Commented { task, run, comment, print } => {
                 self.known(task, "commented")?.comment = Some((*run, *comment, print.clone()));
             }
+            GithubFact::IssueResolved { task, how: Some(how), .. } => {
+                self.resolved.insert(task.clone(), how.clone());
+            }
+            GithubFact::IssueResolved { task, how: None, .. } => {
+                self.resolved.remove(task);
+            }
             GithubFact::StatusSet { task, commit } => self.known(task, "status-set")?.status = Some(commit.clone()),
         }
         Ok(())
@@ -371,6 +390,13 @@ impl GithubFact {
             }
             Self::Commented { task, comment, .. } => {
                 ("commented", Some(task), format!("the comment {comment} says how {task} stands"))
+            }
+            Self::IssueResolved { task, issue, how } => {
+                let text = match how {
+                    Some(how) => format!("{issue} {how} and holds nobody up"),
+                    None => format!("{issue} holds up those who need it"),
+                };
+                ("issue-resolved", Some(task), text)
             }
             Self::StatusSet { task, commit } => {
                 let short = commit.get(..10).unwrap_or(commit);

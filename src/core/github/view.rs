@@ -70,42 +70,17 @@ impl Core {
 
     /// Names issues that wait for each other.
     fn blocked_in_circles(&self) -> Vec<NotTakenView> {
-        let mut told = std::collections::BTreeSet::new();
-        let mut found = Vec::new();
-        for (task, issue) in &self.github.seen {
-            if let Some(circle) = self.circle(task)
-                && told.insert(circle.iter().min().cloned())
-            {
-                let names: Vec<&str> = circle.iter().map(TaskId::as_str).collect();
-                found.push(NotTakenView {
-                    issue: task.to_string(),
-                    title: super::fence::title(&issue.title),
-                    author: issue.author.clone(),
-                    reason: format!("it waits for itself: {}", names.join(" -> ")),
-                });
-            }
-        }
-        found
-    }
-
-    /// Finds a way from a task over what it needs back to itself.
-    fn circle(&self, start: &TaskId) -> Option<Vec<TaskId>> {
-        let mut seen = std::collections::BTreeSet::new();
-        let mut paths = vec![vec![start.clone()]];
-        while let Some(path) = paths.pop() {
-            let record = self.durable.tasks.get(path.last()?);
-            for need in record.into_iter().flat_map(|record| &record.spec.needs) {
-                let mut longer = path.clone();
-                longer.push(need.clone());
-                if need == start {
-                    return Some(longer);
-                }
-                if seen.insert(need.clone()) {
-                    paths.push(longer);
-                }
-            }
-        }
-        None
+        let told = |circle: &Vec<TaskId>| {
+            let task = circle.iter().find(|task| self.github.seen.contains_key(*task))?;
+            let issue = self.github.seen.get(task)?;
+            Some(NotTakenView {
+                issue: task.to_string(),
+                title: super::fence::title(&issue.title),
+                author: issue.author.clone(),
+                reason: self.circle_text(circle),
+            })
+        };
+        self.circles.iter().filter_map(told).collect()
     }
 
     /// Explains where an issue goes. The issue is written as `owner/name#12`, `repository#12`, or as its task.
@@ -125,6 +100,9 @@ impl Core {
         if let Some(label) = route::trigger(issue, repository.github.as_ref()?) {
             because.push(format!("it has the label `{label}`"));
         }
+        if let Some(listed) = self.durable.issues.get(&task) {
+            because.push(format!("{} lists it, and what it says counts more than labels", listed.path));
+        }
         because.push(match route::trust(issue, &self.plan.github) {
             Trust::Author(association) => format!("{} is trusted as {}", issue.author, association.as_str()),
             Trust::Label(login) => format!("{login}, who may write the repository, has set the label"),
@@ -137,13 +115,13 @@ impl Core {
         let spec = record.map(|record| &record.spec);
         if let Some(spec) = spec.filter(|spec| spec.assignee != routed.assignee || spec.priority != routed.priority) {
             because.push(format!(
-                "a comment has changed that: {}, priority {}",
+                "a comment or the file has changed that: {}, priority {}",
                 who(&spec.assignee),
                 spec.priority.get()
             ));
         }
         let needs = spec.map(|spec| spec.needs.clone()).unwrap_or_default();
-        because.extend(needs.iter().map(|need| format!("needs {need}, as GitHub says (blocked by)")));
+        because.extend(needs.iter().map(|need| format!("needs {need} ({})", self.origins_of(&task, need).join("; "))));
         Some(RouteView {
             issue: IssueRef { slug, number }.to_string(),
             taken: record.is_some() && !self.github.untrusted.contains_key(&task),

@@ -23,6 +23,8 @@ pub(in crate::core) struct NeedGraph {
     unmet: BTreeMap<TaskId, usize>,
     /// How many tasks wait behind one, one after the other; absent: none.
     behind: BTreeMap<TaskId, u32>,
+    /// Whether what tasks need, or whether they must wait for it, has changed since somebody asked.
+    has_changed: bool,
     /// Tasks whose chains are not measured yet.
     fresh: Vec<TaskId>,
     is_stale: bool,
@@ -60,6 +62,7 @@ impl NeedGraph {
             None if needs.is_empty() && !self.dependents.contains_key(task) => {}
             None => self.fresh.push(task.clone()),
         }
+        self.has_changed |= !needs.is_empty() || self.needs.contains_key(task);
         for need in needs {
             self.dependents.entry(need.clone()).or_default().insert(task.clone());
         }
@@ -81,6 +84,7 @@ impl NeedGraph {
         if !changed {
             return Vec::new();
         }
+        self.has_changed |= !is_met;
         let mut turned = Vec::new();
         for dependent in self.dependents.get(task).into_iter().flatten() {
             let before = self.unmet.get(dependent).copied().unwrap_or(0);
@@ -95,6 +99,16 @@ impl NeedGraph {
             }
         }
         turned
+    }
+
+    /// Says whether new circles are possible since this was asked last.
+    pub(in crate::core) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.has_changed)
+    }
+
+    /// Says whether anything needs a task.
+    pub(in crate::core) fn is_needed(&self, task: &TaskId) -> bool {
+        self.dependents.get(task).is_some_and(|dependents| !dependents.is_empty())
     }
 
     /// Says whether everything that a task needs is met.

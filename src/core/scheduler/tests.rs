@@ -239,7 +239,14 @@ impl Office {
         let pools = pools
             .map(|(pool, slots)| (pool.parse().unwrap(), PoolSpec { slots: *slots, place: place.clone() }))
             .collect();
-        let file = TaskFile { stem: "f".to_owned(), path: "dag/f.yaml".to_owned(), pools, nodes: self.nodes.clone() };
+        let file = TaskFile {
+            stem: "f".to_owned(),
+            path: "dag/f.yaml".to_owned(),
+            pools,
+            nodes: self.nodes.clone(),
+            issues: Vec::new(),
+            refs: BTreeMap::new(),
+        };
         let branches = Branches::from([(app(), Ok("main".to_owned()))]);
         self.tell(Event::DagRead { files: vec![FileRead::Good(file)], branches });
     }
@@ -499,7 +506,7 @@ fn what_a_failure_means_for_others_is_said_by_on_failure() {
     office.failed("kaede");
     office.failed("kaede");
     assert_eq!(office.working(), ["f/continued"]);
-    assert_eq!(office.why("skipped"), "is skipped: it needs f/skip, which is dead");
+    assert_eq!(office.why("skipped"), "is skipped: it needs f/skip, which is dead (dag/f.yaml:1:1)");
     office.done("kaede");
 
     office.add(&[("pause", failing(OnFailure::Pause)), ("other", task())]);

@@ -1,6 +1,6 @@
 //! One round of discovery in one repository.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -9,7 +9,8 @@ use super::client::Client;
 use super::wire::encoded;
 use crate::io::clock;
 use crate::model::github::{
-    Actor, Association, Comment, Discover, Found, Issue, IssueRef, LineComment, Pull, PullState, Reach, Review, Trouble,
+    Actor, Association, Comment, Discover, Found, Issue, IssueRef, LineComment, Pull, PullState, Reach, Review,
+    Trouble, Watch, WatchOne,
 };
 use crate::model::id::RepositorySlug;
 use crate::model::report::COMMENTS_MAX;
@@ -34,9 +35,47 @@ struct RawIssue {
     author_association: Association,
     updated_at: String,
     #[serde(default)]
-    pull_request: Option<serde_json::Value>,
+    pull_request: Option<RawMerge>,
     #[serde(default)]
     issue_dependencies_summary: Option<RawSummary>,
+    #[serde(default)]
+    sub_issues_summary: Option<RawSubIssues>,
+}
+
+/// Whether a pull request was merged, as lists of issues tell it.
+#[derive(Debug, Deserialize)]
+struct RawMerge {
+    #[serde(default)]
+    merged_at: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct RawSubIssues {
+    #[serde(default)]
+    total: u64,
+    #[serde(default)]
+    completed: u64,
+}
+
+/// Something that has happened to an issue.
+#[derive(Debug, Deserialize)]
+struct RawHappening {
+    #[serde(default)]
+    event: String,
+    #[serde(default)]
+    source: Option<RawSource>,
+}
+
+#[derive(Debug, Deserialize)]
+struct RawSource {
+    #[serde(default)]
+    issue: Option<RawMention>,
+}
+
+#[derive(Debug, Deserialize)]
+struct RawMention {
+    #[serde(default)]
+    pull_request: Option<RawMerge>,
 }
 
 const fn nobody() -> Association {
@@ -62,7 +101,7 @@ struct RawSummary {
 }
 
 #[derive(Debug, Deserialize)]
-struct RawBlocker {
+struct RawRelated {
     number: u64,
     state: String,
     #[serde(default)]
@@ -170,6 +209,17 @@ impl RawPull {
     }
 }
 
+/// How closely an issue is looked at.
+struct Closer<'w> {
+    slug: &'w RepositorySlug,
+    labels: &'w [String],
+    trust: &'w BTreeSet<Association>,
+    /// Also without any of the labels.
+    without_label: bool,
+    /// Whether it matters that a merged pull request has closed it.
+    merged: bool,
+}
+
 impl Client {
     /// Looks what has changed in a repository.
     ///
@@ -250,9 +300,20 @@ impl Client {
         raw: RawIssue,
         actors: &mut BTreeMap<String, bool>,
     ) -> Result<Issue, Trouble> {
+        let (without_label, merged) = (what.listed.contains(&raw.number), what.by_merge.contains(&raw.number));
+        let closer = Closer { slug: &what.slug, labels: &what.labels, trust: &what.trust, without_label, merged };
+        self.look(&closer, raw, actors).await
+    }
+
+    async fn look(
+        &self,
+        how: &Closer<'_>,
+        raw: RawIssue,
+        actors: &mut BTreeMap<String, bool>,
+    ) -> Result<Issue, Trouble> {
         let labels: Vec<String> = raw.labels.into_iter().filter_map(RawLabel::into_name).collect();
         let has = |label: &String| labels.iter().any(|found| found.to_lowercase() == label.to_lowercase());
-        let trigger = what.labels.iter().find(|label| has(label)).cloned();
+        let trigger = how.labels.iter().find(|label| has(label)).cloned();
         let open = raw.state == "open";
         let mut issue = Issue {
             number: raw.number,
@@ -264,16 +325,65 @@ impl Client {
             association: raw.author_association,
             labelled_by: None,
             blocked_by: Vec::new(),
+            sub_issues: Vec::new(),
+            merged: raw.pull_request.is_some_and(|pull| pull.merged_at.is_some()),
             updated_at: raw.updated_at,
         };
-        let Some(trigger) = trigger.filter(|_| open) else { return Ok(issue) };
-        if !what.trust.contains(&issue.association) {
-            issue.labelled_by = self.labelled_by(&what.slug, issue.number, &trigger, actors).await?;
+        if !open && how.merged && !issue.merged {
+            issue.merged = self.was_closed_by_merge(how.slug, issue.number).await?;
+        }
+        if !open || (trigger.is_none() && !how.without_label) {
+            return Ok(issue);
+        }
+        if let Some(trigger) = trigger.filter(|_| !how.trust.contains(&issue.association)) {
+            issue.labelled_by = self.labelled_by(how.slug, issue.number, &trigger, actors).await?;
         }
         if raw.issue_dependencies_summary.is_some_and(|summary| summary.blocked_by > 0) {
-            issue.blocked_by = self.blockers(&what.slug, issue.number).await?;
+            issue.blocked_by = self.related(how.slug, issue.number, "dependencies/blocked_by").await?;
+        }
+        if raw.sub_issues_summary.is_some_and(|summary| summary.total > summary.completed) {
+            issue.sub_issues = self.related(how.slug, issue.number, "sub_issues").await?;
         }
         Ok(issue)
+    }
+
+    /// Looks at single issues, one after the other; those behind one for which GitHub asks to wait are not reached.
+    pub async fn watch(&self, what: &Watch) -> Vec<(IssueRef, Result<Box<Issue>, Trouble>)> {
+        let mut actors = BTreeMap::new();
+        let mut found = Vec::with_capacity(what.issues.len());
+        for one in &what.issues {
+            let result = self.watch_one(one, &mut actors).await.map(Box::new);
+            let is_limited = matches!(result, Err(Trouble::Limited { .. }));
+            found.push((one.issue.clone(), result));
+            if is_limited {
+                break;
+            }
+        }
+        found
+    }
+
+    async fn watch_one(&self, one: &WatchOne, actors: &mut BTreeMap<String, bool>) -> Result<Issue, Trouble> {
+        let IssueRef { slug, number } = &one.issue;
+        let raw: RawIssue = self.get(&format!("/repos/{slug}/issues/{number}")).await?;
+        let is_pull = raw.pull_request.is_some();
+        if is_pull && one.closely {
+            return Err(Trouble::Stopped { reason: format!("{} is a pull request, and no issue", one.issue) });
+        }
+        let (without_label, merged) = (one.closely, one.merged && !is_pull);
+        let closer = Closer { slug, labels: &one.labels, trust: &one.trust, without_label, merged };
+        self.look(&closer, raw, actors).await
+    }
+
+    /// Says whether a pull request that names an issue was merged: GitHub says of no issue what has closed it.
+    async fn was_closed_by_merge(&self, slug: &RepositorySlug, number: u64) -> Result<bool, Trouble> {
+        let path = format!("/repos/{slug}/issues/{number}/timeline?per_page=100");
+        let events: Vec<RawHappening> = self.list(&path).await?;
+        Ok(events.into_iter().filter(|event| matches!(event.event.as_str(), "cross-referenced" | "connected")).any(
+            |event| {
+                let pull = event.source.and_then(|source| source.issue).and_then(|issue| issue.pull_request);
+                pull.is_some_and(|pull| pull.merged_at.is_some())
+            },
+        ))
     }
 
     /// Finds out who set a label last, and whether they may: the label's presence alone proves nothing.
@@ -311,16 +421,17 @@ impl Client {
         }
     }
 
-    async fn blockers(&self, slug: &RepositorySlug, number: u64) -> Result<Vec<IssueRef>, Trouble> {
-        let path = format!("/repos/{slug}/issues/{number}/dependencies/blocked_by?per_page=100");
-        let blockers: Vec<RawBlocker> = self.list(&path).await?;
-        Ok(blockers
+    /// Returns the open issues to which an issue has a relation, also those of other repositories.
+    async fn related(&self, slug: &RepositorySlug, number: u64, relation: &str) -> Result<Vec<IssueRef>, Trouble> {
+        let path = format!("/repos/{slug}/issues/{number}/{relation}?per_page=100");
+        let related: Vec<RawRelated> = self.list(&path).await?;
+        Ok(related
             .into_iter()
-            .filter(|blocker| blocker.state == "open")
-            .map(|blocker| {
-                let named = blocker.repository_url.as_deref().and_then(|url| url.split_once("/repos/"));
+            .filter(|issue| issue.state == "open")
+            .map(|issue| {
+                let named = issue.repository_url.as_deref().and_then(|url| url.split_once("/repos/"));
                 let slug = named.and_then(|(_, name)| RepositorySlug::new(name).ok()).unwrap_or_else(|| slug.clone());
-                IssueRef { slug, number: blocker.number }
+                IssueRef { slug, number: issue.number }
             })
             .collect())
     }

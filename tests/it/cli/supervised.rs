@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use miyabi::control::answer::Answerer;
 use miyabi::control::protocol::{
-    Call, ErrorKind, EventView, ReplyError, Status, SupervisorState, SupervisorView, TaskDetail, Why,
+    Call, EdgeView, ErrorKind, EventView, ReplyError, Status, SupervisorState, SupervisorView, TaskDetail, Why,
 };
 use miyabi::core::snapshot::{AgentState, AgentView, QueueView, TaskState, TaskView};
 use miyabi::io::clock;
@@ -28,6 +28,7 @@ fn task(id: &str, state: TaskState) -> TaskView {
         role: Some(Role::new("codegen").unwrap()),
         attempt: 1,
         needs: Vec::new(),
+        said: BTreeMap::new(),
         priority: 3,
         run: "01JD8Y0Q6V4W3N5X7Z9B2C4D6F".parse().unwrap(),
         stage: StageName::new("code").unwrap(),
@@ -170,6 +171,11 @@ fn tasks_are_listed_with_the_documented_fields() {
             spec: serde_json::json!({"work": {"run": "make"}}),
             attempts: Vec::new(),
             blocked_by: vec![TaskId::new("example/hello").unwrap()],
+            edges: vec![EdgeView {
+                need: TaskId::new("example/hello").unwrap(),
+                from: vec!["dag/example.yaml:3:12".to_owned(), "blocked by, on GitHub".to_owned()],
+                met: false,
+            }],
         }),
         Call::Why { id } => answer.value(&Why {
             id: id.clone(),

@@ -190,7 +190,10 @@ fn a_task_that_yaml_takes_for_a_comment_is_found_and_real_comments_are_left_alon
 fn files_that_are_empty_or_no_task_files_say_so() {
     assert_eq!(faults(""), ["1:1 the file is empty (write `tasks:` and at least a name below)"]);
     assert_eq!(faults("# only a comment\n").len(), 1);
-    assert_eq!(faults("version: 1\n"), ["1:1 the file has no `tasks` (write `tasks:` and the tasks by name below)"]);
+    assert_eq!(
+        faults("version: 1\n"),
+        ["1:1 the file has neither `tasks` nor `issues` (write `tasks:` and the tasks by name below)"]
+    );
     assert_eq!(
         faults("tasks:\n  - name: a\n    run: x\n"),
         [

@@ -60,10 +60,18 @@ fn the_schemas_refuse_what_the_parsers_refuse() {
         "tasks: {a: {run: x, priority: 6}}",
         "tasks: {a: {run: x, retry: {backoff: 0.5}}}",
         "tasks: {a: {run: x, needs: {b: c}}}",
+        "issues: {12: {prompt: x}}",
+        "issues: {'#012': {}}",
+        "issues: {app: {}}",
+        "issues: {12: {external: sometimes}}",
     ] {
         assert!(fits(&schema::dag(), &serde_saphyr::from_str(bad).unwrap(), "").is_err(), "{bad} fits");
     }
-    for good in ["tasks: {a: {run: true, depends_on: 12}}", "tasks: {a: {prompt: x, check: [true, 1]}}"] {
+    for good in [
+        "tasks: {a: {run: true, depends_on: 12}}",
+        "tasks: {a: {prompt: x, check: [true, 1]}}",
+        "issues: {'12': {agent: kaede, needs: [13]}, '#13': {}, 'o/r#7': {external: true}, 'app#8': {sla: 4h}}",
+    ] {
         fits(&schema::dag(), &serde_saphyr::from_str(good).unwrap(), "").unwrap();
     }
 }
@@ -85,6 +93,12 @@ fn fits(schema: &Value, value: &Value, at: &str) -> Result<(), String> {
             "anyOf" => rule.as_array().unwrap().iter().any(|schema| fits(schema, value, at).is_ok()),
             "oneOf" => rule.as_array().unwrap().iter().filter(|schema| fits(schema, value, at).is_ok()).count() == 1,
             "not" => fits(rule, value, at).is_err(),
+            "propertyNames" => {
+                for key in value.as_object().into_iter().flatten().map(|(key, _)| key) {
+                    fits(rule, &Value::from(key.as_str()), &format!("{at}.{key}"))?;
+                }
+                true
+            }
             "items" => {
                 for (index, item) in value.as_array().into_iter().flatten().enumerate() {
                     fits(rule, item, &format!("{at}[{index}]"))?;
@@ -132,7 +146,10 @@ fn has_type(value: &Value, kind: &Value) -> bool {
 
 /// The patterns of our schemas, by the rules of the model that they stand for.
 fn has_pattern(text: &str, pattern: &str) -> bool {
-    if pattern.contains("ms|s|m|h|d") {
+    if pattern.contains("[1-9]") {
+        let (place, number) = text.rsplit_once('#').unwrap_or(("", text));
+        !place.contains('#') && !number.starts_with('0') && number.parse::<u64>().is_ok()
+    } else if pattern.contains("ms|s|m|h|d") {
         miyabi::model::span::parse(text).is_ok()
     } else if pattern.contains("KiB|MiB") {
         miyabi::model::size::parse(text).is_ok()
@@ -192,6 +209,7 @@ fn value(key: &Key) -> String {
         Shape::Table(part) => format!("table, see `{}`", part.heading),
         Shape::Tables(part) => format!("tables, see `{}`", part.heading),
         Shape::Counts(min, max) => format!("whole numbers by name, {min} to {max}"),
+        Shape::ByIssue(part) => format!("tables by issue, see `{}`", part.heading),
         Shape::Named(part) => format!("tables by name, see `{}`", part.heading),
     }
 }

@@ -38,10 +38,11 @@ fn agents_with(part: &Part, key: &Key, line: &str) -> String {
 fn dag_with(part: &Part, key: &Key, line: &str) -> String {
     let run = if matches!(key.name, "run" | "prompt") { "" } else { "    run: x\n" };
     match part.heading {
-        "The file" if key.name == "tasks" => format!("{line}\n"),
+        "The file" if matches!(key.name, "tasks" | "issues") => format!("{line}\n"),
         "The file" => format!("{line}\ntasks: {{a: {{run: x}}}}\n"),
         "defaults" => format!("defaults:\n  {line}\ntasks: {{a: {{run: x}}}}\n"),
         "A task" => format!("tasks:\n  other: {{run: x}}\n  t:\n    {line}\n{run}"),
+        "An issue" => format!("issues:\n  12:\n    {line}\ntasks: {{other: {{run: x}}}}\n"),
         "every" => {
             let cron = if key.name == "cron" { "" } else { "      cron: 0 3 * * *\n" };
             format!("tasks:\n  t:\n    run: x\n    every:\n      {line}\n{cron}")
@@ -66,6 +67,7 @@ const fn nonsense(shape: Shape) -> &'static str {
         | Shape::Choices(_)
         | Shape::Table(_)
         | Shape::Named(_)
+        | Shape::ByIssue(_)
         | Shape::Counts(..) => "[[]]",
         Shape::Tables(_) => "1",
     }

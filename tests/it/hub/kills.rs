@@ -33,8 +33,10 @@ const STEPS: [&str; 24] = [
     "record write-begun",
 ];
 
-/// What happens on the way beside it: what an agent's start records, what people are told meanwhile, what only a second try does.
-const BESIDE: [&str; 9] = [
+/// What happens on the way beside it: what an agent's start records, what people are told meanwhile, what only a second try
+/// does, and what is asked anew before work that is late begins.
+const BESIDE: [&str; 10] = [
+    "GET /issues/N",
     "PATCH /pulls/N",
     "record agent-down",
     "record agent-up",

@@ -237,6 +237,10 @@ impl State {
                 None => (404, json!({"message": "Not Found"})),
             },
             ("GET", ["issues", "comments"]) => (200, Value::Array(self.comments.clone())),
+            ("GET", ["issues", issue]) => match self.issues.get(&number(issue)) {
+                Some(issue) => (200, issue.clone()),
+                None => (404, json!({"message": "Not Found"})),
+            },
             ("GET", ["issues", issue, "comments"]) => (200, Value::Array(self.on(number(issue)))),
             ("POST", ["issues", issue, "comments"]) => {
                 let comment = self.new_comment(US, "MEMBER", number(issue), body["body"].as_str().unwrap());

@@ -315,6 +315,10 @@ impl World {
                 self.settled.extend(ids);
                 return;
             }
+            GithubEffect::Watch { what } => {
+                let found = self.client.watch(&what).await;
+                GithubEvent::Watched { asked: what.asked, found, quota: None }
+            }
             GithubEffect::Write { task, issue, write, .. } => {
                 let kind = write.kind();
                 self.writes.push((self.now, kind));

@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 mod agent;
 mod checks;
 mod git;
+mod issues;
 mod news;
 mod operator;
 mod program;

@@ -131,7 +131,14 @@ impl Dag {
                 let pools = declared
                     .map(|(pool, slots)| (pool.clone(), PoolSpec { slots: *slots, place: place.clone() }))
                     .collect();
-                FileRead::Good(TaskFile { stem: stem.clone(), path, pools, nodes })
+                FileRead::Good(TaskFile {
+                    stem: stem.clone(),
+                    path,
+                    pools,
+                    nodes,
+                    issues: Vec::new(),
+                    refs: BTreeMap::new(),
+                })
             })
             .collect()
     }

@@ -205,6 +205,7 @@ pub(super) fn spec(rng: &mut Rng, known: &[TaskId]) -> TaskSpec {
     ];
     TaskSpec {
         needs,
+        said: BTreeMap::new(),
         assignee: rng.pick(&assignees).unwrap(),
         work: Work::Prompt(format!("text {}", rng.below(1_000))),
         checks: if rng.chance(300_000) { vec!["make test".to_owned()] } else { Vec::new() },

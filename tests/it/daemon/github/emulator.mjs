@@ -14,7 +14,10 @@ const server = await createEmulator({
     },
     github: {
       users: [{ login: "alice" }, { login: "miyabi-bot" }, { login: "mallory" }],
-      repos: [{ owner: "alice", name: "app", auto_init: true, default_branch: "main" }],
+      repos: [
+        { owner: "alice", name: "app", auto_init: true, default_branch: "main" },
+        { owner: "alice", name: "lib", auto_init: true, default_branch: "main" },
+      ],
     },
   },
 });

@@ -57,7 +57,9 @@ struct State {
     /// The next request with this method and this in its path is caught.
     traps: Vec<(&'static str, &'static str, Trap)>,
     /// Which issues are blocked by which.
-    blocked: BTreeMap<u64, BTreeSet<u64>>,
+    blocked: BTreeMap<u64, BTreeSet<String>>,
+    /// Which issues have which sub-issues.
+    subs: BTreeMap<u64, BTreeSet<String>>,
 }
 
 /// GitHub for tests.
@@ -172,7 +174,23 @@ impl Server {
 
     /// Says that an issue is blocked by another.
     pub(super) fn block(&self, issue: u64, by: u64) {
-        self.state.lock().unwrap().blocked.entry(issue).or_default().insert(by);
+        self.block_by(issue, &format!("/repos/alice/app/issues/{by}"));
+    }
+
+    /// Says that an issue is blocked by one of any repository.
+    pub(super) fn block_by(&self, issue: u64, by: &str) {
+        self.state.lock().unwrap().blocked.entry(issue).or_default().insert(by.to_owned());
+    }
+
+    /// Says that an issue is blocked by nothing any more.
+    pub(super) fn unblock(&self, issue: u64) {
+        self.state.lock().unwrap().blocked.remove(&issue);
+    }
+
+    /// Makes an issue a sub-issue of another.
+    pub(super) fn add_child(&self, parent: u64, child: u64) {
+        let child = format!("/repos/alice/app/issues/{child}");
+        self.state.lock().unwrap().subs.entry(parent).or_default().insert(child);
     }
 
     pub(super) fn set_trap(&self, method: &'static str, path: &'static str, trap: Trap) {
@@ -272,30 +290,48 @@ fn answer(request: &Request, state: &Mutex<State>, upstream: &str) -> Response {
     if request.method == "POST" && request.path.contains("/statuses/") {
         return Response::new(201, &[], &json!({"state": "success"}));
     }
-    let blocked = state.lock().unwrap().blocked.clone();
+    let (blocked, subs) = {
+        let state = state.lock().unwrap();
+        (state.blocked.clone(), state.subs.clone())
+    };
     let plain = request.path.split('?').next().unwrap_or_default();
-    if let Some(issue) = plain.strip_suffix("/dependencies/blocked_by") {
-        let number: u64 = issue.rsplit('/').next().unwrap().parse().unwrap();
-        let repository = issue.rsplit_once("/issues/").unwrap().0;
-        let blockers = blocked.get(&number).into_iter().flatten().map(|by| {
-            let path = format!("{repository}/issues/{by}");
-            forward(&Request { path, ..request.clone() }, upstream).json()
-        });
-        return Response::new(200, &[], &Value::Array(blockers.collect()));
+    for (relation, related) in [("/dependencies/blocked_by", &blocked), ("/sub_issues", &subs)] {
+        if let Some(issue) = plain.strip_suffix(relation) {
+            let number: u64 = issue.rsplit('/').next().unwrap().parse().unwrap();
+            let issues = related.get(&number).into_iter().flatten();
+            let issues =
+                issues.map(|path| forward(&Request { path: path.clone(), ..request.clone() }, upstream).json());
+            return Response::new(200, &[], &Value::Array(issues.collect()));
+        }
     }
     if request.method == "GET" && plain.ends_with("/issues/comments") {
         return all_comments(request, plain, upstream);
     }
     let mut response = forward(request, upstream);
-    if request.method == "GET" && plain.ends_with("/issues") && response.status == 200 {
-        let mut issues = response.json();
-        for issue in issues.as_array_mut().into_iter().flatten() {
-            let by = blocked.get(&issue["number"].as_u64().unwrap()).map_or(0, BTreeSet::len);
-            issue["issue_dependencies_summary"] = json!({"blocked_by": by});
+    if request.method == "GET" && response.status == 200 && is_of_issues(plain) {
+        let mut found = response.json();
+        let summed = |issue: &mut Value| {
+            let number = issue["number"].as_u64().unwrap();
+            let count = |related: &BTreeMap<u64, BTreeSet<String>>| related.get(&number).map_or(0, BTreeSet::len);
+            issue["issue_dependencies_summary"] = json!({"blocked_by": count(&blocked)});
+            // Only those that are open are left to complete.
+            issue["sub_issues_summary"] = json!({"total": count(&subs), "completed": 0});
+        };
+        match found.as_array_mut() {
+            Some(issues) => issues.iter_mut().for_each(summed),
+            None => summed(&mut found),
         }
-        response.body = issues.to_string().into_bytes();
+        response.body = found.to_string().into_bytes();
     }
     response
+}
+
+/// Says whether a path is that of our repository's issues, or of one of them.
+fn is_of_issues(plain: &str) -> bool {
+    let rest = plain.strip_prefix("/repos/alice/app/issues");
+    rest.is_some_and(|rest| {
+        rest.is_empty() || rest.strip_prefix('/').is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()))
+    })
 }
 
 /// Collects what the emulator has only issue by issue: it takes `comments` for an issue's number.
