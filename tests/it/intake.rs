@@ -11,6 +11,9 @@ use miyabi::core::state::{Durable, Phase};
 use miyabi::model::beat::{Activity, Beat};
 use miyabi::model::github::{Association, Delivery, Discover, Found, Issue, IssueRef, Reach, Trouble, Watch};
 use miyabi::model::id::{AgentId, Incarnation, RepositoryName, RepositorySlug, TaskId};
+use miyabi::model::order::WorkOrder;
+use miyabi::model::report::REPORT_SCHEMA;
+use miyabi::model::request::{Request, RequestId};
 use miyabi::model::time::Timestamp;
 use miyabi::model::watching::WatchFaults;
 
@@ -364,4 +367,62 @@ fn a_round_says_also_of_a_listed_issue_whether_a_merged_pull_request_has_closed_
     assert_eq!((part.listed.contains(&7), part.by_merge.contains(&7)), (false, true), "nobody here works on it");
     answer(&mut core, &part, vec![closed], at(63));
     assert!(is_resolved(&core));
+}
+
+/// What the core wants done with the results and the orders of tasks.
+#[expect(clippy::wildcard_enum_match_arm, reason = "of the effects only these matter here")]
+fn looks_and_orders(core: &mut Core) -> (usize, Vec<WorkOrder>) {
+    let (mut looks, mut orders) = (0, Vec::new());
+    while let Some(effect) = core.poll_effect() {
+        match effect {
+            Effect::FindResult(_) => looks += 1,
+            Effect::DeliverOrder(order) => orders.push(*order),
+            _ => {}
+        }
+    }
+    (looks, orders)
+}
+
+#[test]
+fn an_earlier_result_is_taken_for_an_issue_only_when_github_has_said_how_that_stands() {
+    let (mut core, watch) = following("issues:\n  7: {cache: true, no_change: ok}\n");
+    let (agent, incarnation, pane) = (AgentId::new("kaede").unwrap(), Incarnation(1), "%1".to_owned());
+    core.handle_event(Event::PaneSpawned { agent, incarnation, pane, pid: 1 }, at(1));
+    beat(&mut core, 2);
+    let found = vec![(one("octo/app#7"), Ok(Box::new(issue(7))))];
+    let event = GithubEvent::Watched { asked: watch.asked, found, quota: None };
+    core.handle_event(Event::Github(Box::new(event)), at(3));
+    let order = looks_and_orders(&mut core).1.remove(0);
+    let report = serde_json::from_value(serde_json::json!({
+        "schema": REPORT_SCHEMA, "order": order.id, "task": order.task, "run": order.run, "stage": order.stage,
+        "attempt": 1, "agent": order.agent, "incarnation": 1, "outcome": "no_change", "summary": "as it should be",
+        "base": "b", "started_at": at(3), "ended_at": at(4),
+    }));
+    let receipt = "r".to_owned();
+    core.handle_event(Event::ReportArrived { report: Box::new(report.unwrap()), receipt }, at(4));
+    let task = TaskId::new("app/issue-7").unwrap();
+    assert!(matches!(core.durable().tasks[&task].phase, Phase::Done { .. }), "{:?}", core.durable().tasks[&task].phase);
+    assert_eq!(core.durable().results.len(), 1);
+    for seconds in (5..200).step_by(5) {
+        beat(&mut core, seconds);
+        wanted(&mut core);
+    }
+
+    let id = RequestId(1);
+    let request = Request::TaskRetry { task: task.clone(), no_cache: false };
+    core.handle_event(Event::Asked { id, request, branches: [(app(), Ok("main".to_owned()))].into() }, at(200));
+    let mut watches = Vec::new();
+    while let Some(effect) = core.poll_effect() {
+        assert!(!matches!(effect, Effect::FindResult(_)), "nobody knows how the issue stands by now");
+        if let Effect::Github(effect) = effect
+            && let GithubEffect::Watch { what } = *effect
+        {
+            watches.push(what);
+        }
+    }
+    let watch = watches.pop().expect("the issue is asked for");
+    let found = vec![(one("octo/app#7"), Ok(Box::new(issue(7))))];
+    let event = GithubEvent::Watched { asked: watch.asked, found, quota: None };
+    core.handle_event(Event::Github(Box::new(event)), at(201));
+    assert_eq!(looks_and_orders(&mut core).0, 1, "it is still open, and its result is looked for");
 }
