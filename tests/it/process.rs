@@ -112,6 +112,17 @@ async fn marks_find_processes_that_left_their_parent_and_their_session() {
 }
 
 #[tokio::test]
+async fn a_process_that_begins_one_program_after_another_is_found_at_every_moment() {
+    let mark = fresh_mark();
+    let again = r#"exec sh -c "$0" "$0""#;
+    let _child = marked_script(&mark, &format!("echo ready; exec sh -c '{again}' '{again}'")).await;
+    for look in 0..500 {
+        assert_eq!(found(&mark).len(), 1, "look {look}");
+    }
+    assert_eq!(process::end_marked(&marks(&mark), DEADLINE).await.unwrap(), 1);
+}
+
+#[tokio::test]
 async fn a_process_that_ignores_sigterm_and_its_children_are_killed() {
     let mark = fresh_mark();
     let script = "trap '' TERM; sleep 600 & sleep 600 & echo ready; while :; do sleep 1; done";

@@ -1,7 +1,8 @@
 //! Processes that carry marks in their environment, found and ended whatever became of their parents.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,14 @@ use crate::tasks;
 
 /// How long processes may take to vanish after SIGKILL, reappearing ones included.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often, and after what pauses, an environment is read again that seems to be empty.
+const BEGINNINGS_MAX: u32 = 25;
+const BEGINNING: Duration = Duration::from_micros(200);
+
+/// How many bytes of an environment are asked for at first, and at most; Linux allows some 6 MiB.
+const ENVIRONMENT_BYTES: usize = 32 * 1024;
+const ENVIRONMENT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// The wait between two looks at a process that cannot be waited for.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -115,6 +124,33 @@ fn send(process: &ProcessId, what: Signal) {
     }
 }
 
+/// Reads with what environment a process was started. While it begins a new program that cannot be seen for a moment: what
+/// looks empty is read again, unless it is a thread of the kernel, which has no program.
+fn environment_of(pid: u32) -> Option<Vec<u8>> {
+    let folder = format!("/proc/{pid}");
+    for _ in 0..BEGINNINGS_MAX {
+        let environment = read_at_once(&format!("{folder}/environ")).ok()?;
+        if !environment.is_empty() || fs::read_link(format!("{folder}/exe")).is_err() {
+            return Some(environment);
+        }
+        std::thread::sleep(BEGINNING);
+    }
+    None
+}
+
+/// Reads a file with one call. With several, a process that begins a new program between them would end its environment there.
+fn read_at_once(path: &str) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; ENVIRONMENT_BYTES];
+    loop {
+        let length = File::open(path)?.read(&mut bytes)?;
+        if length < bytes.len() || length >= ENVIRONMENT_BYTES_MAX {
+            bytes.truncate(length);
+            return Ok(bytes);
+        }
+        bytes.resize(2 * length, 0);
+    }
+}
+
 /// What `/proc/PID/environ` must hold.
 struct Marks {
     entries: Vec<Vec<u8>>,
@@ -141,7 +177,7 @@ impl Marks {
     }
 
     fn are_in_environment_of(&self, pid: u32) -> bool {
-        let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return false };
+        let Some(environment) = environment_of(pid) else { return false };
         self.entries.iter().all(|entry| environment.split(|byte| *byte == 0).any(|other| other == entry.as_slice()))
     }
 
