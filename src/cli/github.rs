@@ -83,6 +83,7 @@ fn draw(context: &Context, view: &GithubView, now: Timestamp) -> String {
             text.push_str(&format!("{:<12} {}\n", "", context.out.color.paint(Tone::Bad, trouble)));
         }
     }
+    claims(&mut text, view);
     section(&mut text, "not trusted", &view.not_trusted);
     section(&mut text, "conflicts", &view.conflicts);
     if !view.tasks.is_empty() {
@@ -100,6 +101,20 @@ fn draw(context: &Context, view: &GithubView, now: Timestamp) -> String {
         text.push_str(&format!("  {}  {pull}\n", task.task));
     }
     text
+}
+
+fn claims(text: &mut String, view: &GithubView) {
+    if !view.claims.is_empty() {
+        text.push_str(&format!("\nclaims (this orchestra is {})\n", view.orchestra));
+    }
+    for claim in &view.claims {
+        let by = if claim.ours { "this orchestra" } else { &claim.orchestra };
+        let line = match claim.until {
+            Some(until) => format!("held by {by} until {until}"),
+            None => format!("done by {by}"),
+        };
+        text.push_str(&format!("  {}  {line}\n", claim.task));
+    }
 }
 
 fn section(text: &mut String, name: &str, entries: &[NotTakenView]) {

@@ -136,6 +136,7 @@ impl Core {
             AlertKind::Dead => alert.task.as_ref().is_none_or(|task| !self.index.is_dead(task)),
             AlertKind::Failures => !self.is_failing(),
             AlertKind::Circle => self.circles.iter().all(|circle| circle.first() != alert.task.as_ref()),
+            AlertKind::ClaimLost => alert.task.as_ref().is_none_or(|task| self.is_claim_settled(task)),
             // The next look at the room ends these.
             AlertKind::LowDisk | AlertKind::LowMemory => false,
         }

@@ -20,7 +20,7 @@ use crate::model::time::Timestamp;
 mod told;
 
 /// The version of [`Fact`]'s JSON form; older versions are still read.
-pub const FACT_VERSION: i64 = 6;
+pub const FACT_VERSION: i64 = 7;
 
 /// Something that has happened and must never be forgotten.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

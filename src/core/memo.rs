@@ -182,6 +182,9 @@ impl Core {
             let stale = if is_new { self.stale_issues(&task) } else { Vec::new() };
             if !stale.is_empty() {
                 self.ask_first(stale);
+            } else if is_new && !self.may_go_on(&task) {
+                // What is taken over is published like what is done.
+                self.want_claims(vec![task]);
             } else if is_new && !self.is_held_up(record) {
                 self.seek_result(&task);
             }
@@ -223,8 +226,9 @@ impl Core {
         if !waits || !fits {
             return;
         }
-        if self.durable.tasks.get(task).is_some_and(|record| self.is_held_up(record)) {
-            // Meanwhile something else has begun on the same files: it is looked for again after that.
+        let is_held_up = self.durable.tasks.get(task).is_some_and(|record| self.is_held_up(record));
+        if is_held_up || !self.may_go_on(task) {
+            // Meanwhile something else has begun on the same files, or its claim has ended: it is looked for again after that.
             self.seeking.remove(task);
             return;
         }

@@ -100,7 +100,9 @@ impl Core {
             let most = if self.is_queued(repository) { 1 } else { usize::MAX };
             let is_finished = |task: &&TaskId| {
                 let phase = self.durable.tasks.get(*task).map(|record| &record.phase);
-                matches!(phase, Some(Phase::Merging { .. })) && !self.merges_by_pull_request(task)
+                matches!(phase, Some(Phase::Merging { .. }))
+                    && !self.merges_by_pull_request(task)
+                    && self.may_go_on(task)
             };
             (repository, tasks.take(most).filter(is_finished).collect())
         })

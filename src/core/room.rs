@@ -44,7 +44,8 @@ impl Core {
                 | AlertKind::SlaMissed
                 | AlertKind::Dead
                 | AlertKind::Failures
-                | AlertKind::Circle => "memory",
+                | AlertKind::Circle
+                | AlertKind::ClaimLost => "memory",
             };
             let text = shortage(what, free, resume);
             self.raise(Alert { kind, agent: None, task: None, attempt: None, since: self.now, text });

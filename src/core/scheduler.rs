@@ -22,6 +22,7 @@ use crate::model::stage::StageKind;
 use crate::model::task::Assignee;
 
 use super::Core;
+use super::github::Standing;
 use super::index::Queue;
 use super::stages::CONFLICT;
 use super::state::{Phase, TaskRecord, WITHDRAWN};
@@ -38,6 +39,17 @@ struct Line<'i> {
     turns: std::collections::btree_set::Iter<'i, Turn>,
 }
 
+/// What one dispatch decides.
+#[derive(Default)]
+struct Choice {
+    /// What is begun, and by whom.
+    chosen: Vec<(TaskId, AgentId)>,
+    /// The issues that must be asked for first.
+    asked_first: Vec<TaskId>,
+    /// The tasks that must be claimed first.
+    unclaimed: Vec<TaskId>,
+}
+
 impl Core {
     /// Hands ready tasks to free agents.
     pub(super) fn dispatch(&mut self) {
@@ -49,21 +61,22 @@ impl Core {
             return;
         }
         self.seek_results();
-        let (chosen, asked_first) = self.choose();
-        self.ask_first(asked_first);
-        for (task, agent) in chosen {
+        let choice = self.choose();
+        self.ask_first(choice.asked_first);
+        self.want_claims(choice.unclaimed);
+        for (task, agent) in choice.chosen {
             self.order(&task, &agent);
         }
     }
 
-    /// Decides which ready tasks are begun now, and by whom, and which issues must be asked for before that of others can be
+    /// Decides which ready tasks are begun now, and by whom, and what must be known or claimed before that of others can be
     /// decided.
-    fn choose(&self) -> (Vec<(TaskId, AgentId)>, Vec<TaskId>) {
+    fn choose(&self) -> Choice {
         let mut free: Vec<(&AgentId, &Role)> =
             self.plan.agents.iter().filter(|spec| self.is_free(&spec.id)).map(|spec| (&spec.id, &spec.role)).collect();
-        let (mut chosen, mut asked_first) = (Vec::new(), Vec::new());
+        let mut choice = Choice::default();
         if free.is_empty() {
-            return (chosen, asked_first);
+            return choice;
         }
         let mut load = self.load();
         let mut working = self.working();
@@ -91,24 +104,37 @@ impl Core {
                 // All behind it in the line wait for the same.
                 continue;
             }
+            let standing = self.standing(&turn.task);
+            if standing == Standing::Elsewhere {
+                heads.extend(line.turns.next().map(|turn| Reverse((turn, at))));
+                continue;
+            }
             let stale = self.stale_issues(&turn.task);
-            if asked_first.len() < ASKED_MAX {
-                asked_first.extend(stale.iter().cloned());
+            if choice.asked_first.len() < ASKED_MAX {
+                choice.asked_first.extend(stale.iter().cloned());
             }
             let may_begin = stale.is_empty() && !self.is_retiring(&turn.task) && !self.is_sought(&turn.task);
             let agent = if may_begin { self.pick(&turn.task, &candidates) } else { None };
-            if let Some(agent) = agent.cloned() {
+            let is_claimed = standing != Standing::Open;
+            if agent.is_some() && !is_claimed {
+                choice.unclaimed.push(turn.task.clone());
+            }
+            // An agent is kept for a task whose claim is on its way, so that no more is claimed than can be begun.
+            let is_kept = is_claimed || self.is_claimed_soon(&turn.task);
+            if let Some(agent) = agent.cloned().filter(|_| is_kept) {
                 load.attempts += 1;
                 load.take(&turn.task, line.demand);
                 if let Some((_, role)) = free.iter().find(|(other, _)| **other == agent) {
                     *working.entry((*role).clone()).or_default() += 1;
                 }
                 free.retain(|(other, _)| **other != agent);
-                chosen.push((turn.task.clone(), agent));
+                if is_claimed {
+                    choice.chosen.push((turn.task.clone(), agent));
+                }
             }
             heads.extend(line.turns.next().map(|turn| Reverse((turn, at))));
         }
-        (chosen, asked_first)
+        choice
     }
 
     /// Picks one of several free agents: whose work comes back to it, and else not the one that failed at the task last or that
@@ -267,6 +293,7 @@ impl Core {
         if !stale.is_empty() {
             reasons.push(self.why_asked_first(&stale));
         }
+        reasons.extend(self.why_unclaimed(task));
         if self.is_retiring(task) {
             reasons.push("waits until its last attempt has ended for certain".to_owned());
         }

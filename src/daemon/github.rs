@@ -106,6 +106,17 @@ impl Github {
                     send(&inputs, Event::Github(Box::new(GithubEvent::Watched { asked, found, quota }))).await;
                 });
             }
+            GithubEffect::LookAtClaims { task, issue, asked } => {
+                let client = self.client(plan, &issue.slug);
+                tasks.start("github", move |_| async move {
+                    let (seen, quota) = match client {
+                        Ok(client) => (client.claims(&issue.slug, issue.number).await, client.quota()),
+                        Err(trouble) => (Err(trouble), None),
+                    };
+                    let event = GithubEvent::ClaimsSeen { task, asked, seen, quota };
+                    send(&inputs, Event::Github(Box::new(event))).await;
+                });
+            }
             GithubEffect::Write { task, repository, slug, issue, write } => {
                 let (client, place) = (self.client(plan, &slug), self.place(plan, &repository));
                 tasks.start("github", move |_| async move {
@@ -268,15 +279,28 @@ async fn perform(
     issue: Option<u64>,
     write: Write,
 ) -> Result<Written, Trouble> {
+    let missing = || Trouble::Stopped { reason: "the task has no issue".to_owned() };
     match write {
         Write::Publish(publish) => {
+            // Others may have taken the issue over while this was on its way: looked at before the push, and again after it.
+            if let (Some(claimant), Some(issue)) = (&publish.claimant, issue) {
+                client.check_claim(slug, issue, claimant).await?;
+            }
             push(place, &publish).await?;
+            if let (Some(claimant), Some(issue)) = (&publish.claimant, issue) {
+                client.check_claim(slug, issue, claimant).await?;
+            }
             client.open_pull(slug, &publish).await.map(Written::Published)
         }
         Write::Comment { known, marker, body } => {
-            let issue = issue.ok_or_else(|| Trouble::Stopped { reason: "the task has no issue".to_owned() })?;
+            let issue = issue.ok_or_else(missing)?;
             client.comment(slug, issue, known, &marker, &body).await.map(Written::Commented)
         }
+        Write::Claim { known, body, .. } => {
+            let issue = issue.ok_or_else(missing)?;
+            client.claim(slug, issue, known, &body).await.map(|(comment, claims)| Written::Claimed(comment, claims))
+        }
+        Write::Withdraw { comment } => client.withdraw(slug, comment).await.map(|()| Written::Withdrawn(comment)),
         Write::Status { commit, description } => {
             client.status(slug, &commit, &description).await.map(|()| Written::StatusSet)
         }

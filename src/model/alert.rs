@@ -49,6 +49,8 @@ pub enum AlertKind {
     Failures,
     /// Tasks wait for one another: what a file says and what GitHub says do not go together.
     Circle,
+    /// Another orchestra works on an issue that this one had claimed.
+    ClaimLost,
 }
 
 impl AlertKind {
@@ -66,6 +68,7 @@ impl AlertKind {
             Self::Dead => "dead",
             Self::Failures => "failures",
             Self::Circle => "circle",
+            Self::ClaimLost => "claim-lost",
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::claim::{Claimant, Claims};
 use super::id::{RepositorySlug, TaskId};
 use super::span;
 use super::task::{Assignee, Priority};
@@ -49,6 +50,28 @@ pub struct GithubSpec {
     /// Whether "Depends on #12" in the text of an issue is what its task needs.
     #[serde(default)]
     pub body_depends: bool,
+    /// How other orchestras are told that an issue is worked on.
+    #[serde(default)]
+    pub claim: ClaimKind,
+    /// How long a claim lives without being renewed.
+    #[serde(default = "claim_lease", with = "span")]
+    pub claim_lease: Duration,
+}
+
+/// How long a claim lives when nobody says so.
+const fn claim_lease() -> Duration {
+    Duration::from_secs(1_800)
+}
+
+/// How other orchestras are told that an issue is worked on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClaimKind {
+    /// By a line in the comment of the run.
+    #[default]
+    Comment,
+    /// Not at all: there is one orchestra.
+    None,
 }
 
 impl Default for GithubSpec {
@@ -64,6 +87,8 @@ impl Default for GithubSpec {
             pace: Pace::default(),
             webhook: None,
             body_depends: false,
+            claim: ClaimKind::default(),
+            claim_lease: claim_lease(),
         }
     }
 }
@@ -505,6 +530,20 @@ pub enum Write {
         /// Everything that it says, the marker included.
         body: String,
     },
+    /// The same comment with a claim in it; what is claimed is looked at afterwards.
+    Claim {
+        /// What it is written for.
+        kind: WriteKind,
+        /// The comment that is edited; absent: a new one is made, whatever is there.
+        known: Option<u64>,
+        /// Everything that it says.
+        body: String,
+    },
+    /// A comment of ours that nobody needs is taken away.
+    Withdraw {
+        /// The comment.
+        comment: u64,
+    },
     /// The state of a commit.
     Status {
         /// The commit.
@@ -535,6 +574,8 @@ pub struct Publish {
     pub kind: PullRequestKind,
     /// What becomes of one that somebody has closed.
     pub closed: Closed,
+    /// Whose claim must hold: looked at right before anything is changed. Absent: none is needed.
+    pub claimant: Option<Claimant>,
 }
 
 /// What becomes of a pull request of ours that somebody has closed without a merge.
@@ -553,6 +594,10 @@ pub enum Written {
     Published(Pull),
     /// The comment's id.
     Commented(u64),
+    /// The comment's id, and what is claimed now.
+    Claimed(u64, Claims),
+    /// The comment is gone.
+    Withdrawn(u64),
     /// The state is set.
     StatusSet,
 }
@@ -564,6 +609,8 @@ impl Write {
         match self {
             Self::Publish(_) => WriteKind::Publish,
             Self::Comment { .. } => WriteKind::Comment,
+            Self::Claim { kind, .. } => *kind,
+            Self::Withdraw { .. } => WriteKind::Withdraw,
             Self::Status { .. } => WriteKind::Status,
         }
     }
@@ -579,6 +626,10 @@ pub enum WriteKind {
     Comment,
     /// The state of a commit.
     Status,
+    /// The claim of an issue, in the comment of a run.
+    Claim,
+    /// A comment that nobody needs.
+    Withdraw,
 }
 
 impl WriteKind {
@@ -589,6 +640,8 @@ impl WriteKind {
             Self::Publish => "publish",
             Self::Comment => "comment",
             Self::Status => "status",
+            Self::Claim => "claim",
+            Self::Withdraw => "withdraw",
         }
     }
 }

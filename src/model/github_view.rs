@@ -30,6 +30,25 @@ pub struct GithubView {
     pub conflicts: Vec<NotTakenView>,
     /// Tasks that have something on GitHub.
     pub tasks: Vec<TaskOnGithubView>,
+    /// The name of this orchestra among others that watch the same repositories.
+    #[serde(default)]
+    pub orchestra: String,
+    /// Which issues are claimed, and by whom.
+    #[serde(default)]
+    pub claims: Vec<ClaimView>,
+}
+
+/// A claim that is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimView {
+    /// The task that the issue is here.
+    pub task: TaskId,
+    /// The orchestra that works on it.
+    pub orchestra: String,
+    /// Whether that is this one.
+    pub ours: bool,
+    /// When the claim ends unless it is renewed; absent: the work is done.
+    pub until: Option<Timestamp>,
 }
 
 /// The receiving side of webhooks.

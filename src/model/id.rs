@@ -147,6 +147,10 @@ name!(
     RepositorySlug, "repository on GitHub", "write it as owner/name", is_slug
 );
 name!(
+    /// Which orchestra: every root folder is one.
+    OrchestraId, "orchestra", "use a-z, 0-9 and `-`, begin with a letter, at most 32 characters", slug
+);
+name!(
     /// The name of a workflow stage, e.g. `code`.
     StageName, "stage", "use a-z, 0-9 and `-`, begin with a letter, at most 32 characters", slug
 );

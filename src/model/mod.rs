@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod alert;
 pub mod beat;
+pub mod claim;
 pub mod envelope;
 pub mod fault;
 pub mod fault_code;

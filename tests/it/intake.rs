@@ -31,6 +31,7 @@ merge = "pull-request"
 [github]
 poll = "1m"
 reconcile = "5m"
+claim = "none"
 "#;
 
 fn at(seconds: i64) -> Timestamp {

@@ -13,13 +13,22 @@ use super::super::tree::{Node, Value};
 use crate::model::agent::AgentSpec;
 use crate::model::fault_code::Mistake;
 use crate::model::github::{
-    AppId, AppSpec, Association, GithubSpec, Pace, Route, TRIGGER_LABEL, WEBHOOK_SECRET_ENV, WebhookSpec,
+    AppId, AppSpec, Association, ClaimKind, GithubSpec, Pace, Route, TRIGGER_LABEL, WEBHOOK_SECRET_ENV, WebhookSpec,
 };
 use crate::model::id::{AgentId, Role};
 use crate::model::task::{Assignee, LABEL_CHARS_MAX, Priority, is_label};
 
 /// How many rules of routing there may be.
 const ROUTES_MAX: usize = 100;
+
+/// How an issue can be claimed.
+const CLAIMS: [(&str, ClaimKind); 2] = [("comment", ClaimKind::Comment), ("none", ClaimKind::None)];
+
+/// The shortest lease of a claim: it is renewed at half of it, and a write may take a minute.
+const LEASE_MIN: Duration = Duration::from_secs(120);
+
+/// The longest lease of a claim: so long others wait for an orchestra that is gone.
+const LEASE_MAX: Duration = Duration::from_secs(86_400);
 
 /// The shortest time between two questions.
 const POLL_MIN: Duration = Duration::from_millis(100);
@@ -54,6 +63,8 @@ pub(super) fn read(file: &Section<'_>, root: &Path, report: &mut Report<'_>) -> 
     let per_minute = section.field("writes_per_minute", report, writes);
     let per_hour = section.field("writes_per_hour", report, writes);
     let body_depends = section.field("body_depends", report, read::flag);
+    let claim = section.field("claim", report, |key, node, report| read::choice(key, &CLAIMS, node, report));
+    let claim_lease = section.field("claim_lease", report, lease);
     let routes = read_routes(&section, report);
     let webhook = read_webhook(&section, report);
     if let (Field::Given(reconcile, span), poll) = (&reconcile, poll.or(built_in.poll)?)
@@ -81,6 +92,8 @@ pub(super) fn read(file: &Section<'_>, root: &Path, report: &mut Report<'_>) -> 
             pace,
             webhook: webhook?,
             body_depends: body_depends.or(built_in.body_depends)?,
+            claim: claim.or(built_in.claim)?,
+            claim_lease: claim_lease.or(built_in.claim_lease)?,
         },
     })
 }
@@ -187,6 +200,16 @@ fn address(key: &str, node: &Node, report: &mut Report<'_>) -> Option<String> {
         return None;
     }
     Some(text.trim_end_matches('/').to_owned())
+}
+
+fn lease(key: &str, node: &Node, report: &mut Report<'_>) -> Option<Duration> {
+    let lease = read::duration(key, LEASE_MIN, node, report)?;
+    if lease > LEASE_MAX {
+        let note = Note::new(Mistake::OutOfRange, node.span, format!("`{key}` must be at most 1d"));
+        report.add(note.help("so long others wait for an orchestra that is gone"));
+        return None;
+    }
+    Some(lease)
 }
 
 fn variable(key: &str, node: &Node, report: &mut Report<'_>) -> Option<String> {

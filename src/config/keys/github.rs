@@ -73,6 +73,20 @@ pub static GITHUB: Part = Part {
             "body_depends = true",
         ),
         key(
+            "claim",
+            Shape::Choice(&["comment", "none"]),
+            Absent::Value("comment"),
+            "How other orchestras that watch the same repository are told that an issue is worked on: by a line in the comment of the run, or not at all.",
+            "claim = \"none\"",
+        ),
+        key(
+            "claim_lease",
+            Shape::Duration,
+            Absent::Value("30m"),
+            "How long a claim lives without being renewed, which happens at half of it; at least 2m and at most 1d. Another orchestra takes the issue over a minute after that.",
+            "claim_lease = \"1h\"",
+        ),
+        key(
             "write_interval",
             Shape::Duration,
             Absent::Value("1s"),

@@ -353,7 +353,7 @@ impl Core {
         let branches = self.branches.clone();
         let came_back = matches!(
             self.durable.tasks.get(task).map(|record| &record.phase),
-            Some(Phase::Cancelled { reason, .. }) if [CLOSED, UNLABELLED, GONE, UNLISTED, EXTERNAL].contains(&reason.as_str())
+            Some(Phase::Cancelled { reason, .. }) if is_ended_by_issue(reason)
         );
         let origin = Origin::Issue { issue: of.clone() };
         self.adopt_spec(task, origin, &spec, &branches);
@@ -474,6 +474,11 @@ impl Core {
             | (_, Phase::Done { .. } | Phase::Failed { .. } | Phase::Cancelled { .. }) => {}
         }
     }
+}
+
+/// Says whether a task was cancelled because its issue is not wanted any more.
+pub(super) fn is_ended_by_issue(reason: &str) -> bool {
+    [CLOSED, UNLABELLED, GONE, UNLISTED, EXTERNAL].contains(&reason)
 }
 
 pub(super) const fn is_of_issue(record: &TaskRecord) -> bool {

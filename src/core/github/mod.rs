@@ -6,13 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::model::claim::Claims;
 use crate::model::github::{
     Delivery, Discover, Found, Issue, IssueRef, Quota, Trouble, Watch, Write, WriteKind, Written,
 };
-use crate::model::id::{RepositoryName, RepositorySlug, TaskId};
+use crate::model::id::{RepositoryName, RepositorySlug, RunId, TaskId};
 use crate::model::request::RequestId;
 use crate::model::time::Timestamp;
 
+mod claim;
 pub mod command;
 mod compose;
 pub mod fence;
@@ -31,6 +33,7 @@ mod watch;
 
 use super::Core;
 use super::effect::Effect;
+pub(super) use claim::Standing;
 use hint::Hints;
 use state::GithubFact;
 
@@ -66,6 +69,15 @@ pub enum GithubEffect {
     Watch {
         /// Which.
         what: Watch,
+    },
+    /// Look who works on an issue. Ends as [`GithubEvent::ClaimsSeen`].
+    LookAtClaims {
+        /// The task that the issue is here.
+        task: TaskId,
+        /// The issue.
+        issue: IssueRef,
+        /// When it was asked; the answer says so too.
+        asked: Timestamp,
     },
     /// Write something. Ends as [`GithubEvent::Written`]; asking twice writes once.
     Write {
@@ -124,6 +136,17 @@ pub enum GithubEvent {
         asked: Timestamp,
         /// What was found; those that are missing were not reached.
         found: Vec<(IssueRef, Result<Box<Issue>, Trouble>)>,
+        /// What is left of the quota, if that was said.
+        quota: Option<Quota>,
+    },
+    /// It was looked who works on an issue.
+    ClaimsSeen {
+        /// The task that the issue is here.
+        task: TaskId,
+        /// When it was asked for.
+        asked: Timestamp,
+        /// What was seen.
+        seen: Result<Claims, Trouble>,
         /// What is left of the quota, if that was said.
         quota: Option<Quota>,
     },
@@ -188,6 +211,10 @@ pub(super) struct Live {
     asks: BTreeMap<TaskId, Again>,
     /// When each issue was read last.
     known_at: BTreeMap<TaskId, Timestamp>,
+    /// What is known of claims that are wanted.
+    claims: BTreeMap<TaskId, claim::Claiming>,
+    /// The tasks that have a claim.
+    claimed: BTreeSet<TaskId>,
 }
 
 /// What can be limited by itself: GitHub refuses writes while it answers questions.
@@ -224,8 +251,14 @@ struct Asked {
 #[derive(Debug, Clone)]
 struct Writing {
     task: TaskId,
+    run: RunId,
     kind: WriteKind,
+    began: Timestamp,
     deadline: Timestamp,
+    /// The comment that is edited.
+    known: Option<u64>,
+    /// The claims that a new one names as ended.
+    over: BTreeSet<u64>,
     /// A print of the comment that is written.
     print: String,
     commit: Option<String>,
@@ -263,6 +296,8 @@ impl Core {
         self.github.dirty = self.durable.github.tasks.keys().cloned().collect();
         self.github.dirty.extend(self.published_tasks());
         self.github.is_watch_stale = true;
+        let claimed = self.durable.github.tasks.iter().filter(|(_, on)| on.claim.is_some());
+        self.github.claimed = claimed.map(|(task, _)| task.clone()).collect();
     }
 
     pub(super) fn on_github(&mut self, event: GithubEvent) {
@@ -283,6 +318,11 @@ impl Core {
                 }
                 self.on_watched(asked, found);
             }
+            GithubEvent::ClaimsSeen { task, asked, seen, quota } => {
+                let repository = self.repository_of(&task).map(|repository| repository.name.clone());
+                self.note_quota(repository.as_ref(), quota);
+                self.on_claims_seen(&task, asked, seen);
+            }
             GithubEvent::Written { task, kind, written, quota } => {
                 let repository = self.repository_of(&task).map(|repository| repository.name.clone());
                 self.note_quota(repository.as_ref(), quota);
@@ -295,6 +335,7 @@ impl Core {
     /// Notes that something about a task may have to be written.
     pub(super) fn touch_github(&mut self, task: &TaskId) {
         self.github.is_watch_stale |= self.may_change_what_is_watched(task);
+        self.note_claimed(task);
         if self.durable.github.tasks.contains_key(task) || self.is_published(task) {
             self.github.dirty.insert(task.clone());
         }
@@ -315,6 +356,7 @@ impl Core {
         self.begin_watch();
         self.begin_catching_up();
         self.begin_write();
+        self.begin_claims();
     }
 
     /// Returns when something here is due next, and why.
@@ -343,8 +385,10 @@ impl Core {
         });
         let hints = hints.map(|at| (at, "what a webhook has named is looked at"));
         let watch = self.watch_wake(paused).map(|at| (at, "GitHub is asked for single issues"));
+        let claims = self.claim_wake(paused).map(|at| (at, "a claim on GitHub is looked at or renewed"));
         rounds
             .chain(catching)
+            .chain(claims)
             .chain(hints)
             .chain(watch)
             .chain(write.map(|at| (at, "something is written to GitHub")))

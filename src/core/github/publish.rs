@@ -3,12 +3,15 @@
 use crate::core::Core;
 use crate::core::fact::Fact;
 use crate::core::state::{Phase, TaskRecord};
+use crate::model::claim::Hold;
 use crate::model::github::{Closed, Publish, Pull, PullState, Trouble, Write, WriteKind, Written, branch_of};
-use crate::model::id::TaskId;
+use crate::model::id::{RunId, TaskId};
 use crate::model::plan::MergeMode;
 use crate::model::report::Report;
 use crate::model::time::Timestamp;
 
+use super::claim::{Claiming, Standing};
+use super::intake::is_ended_by_issue;
 use super::state::{GithubFact, TaskOnGithub};
 use super::{Again, Call, GithubEffect, WRITE_MAX, Writing, fence, outbox, report};
 
@@ -59,19 +62,24 @@ impl Core {
         }
     }
 
-    /// Finds what is to be written first: of what may be tried now, branches before comments before states.
+    /// Finds what is to be written first: of what may be tried now, branches before comments before states, and claims after all of
+    /// them, unless one is about to end.
     fn next_due(&mut self) -> Option<(Timestamp, TaskId, WriteKind)> {
         let now = self.now;
-        let mut best: Option<(Timestamp, WriteKind, TaskId)> = None;
-        let mut clean = Vec::new();
+        let mut best: Option<(Timestamp, u8, WriteKind, TaskId)> = None;
+        let (mut clean, mut unclaimed) = (Vec::new(), Vec::new());
         for task in &self.github.dirty {
             let due = self.due(task);
             if due.is_empty() {
                 clean.push(task.clone());
+                if self.must_claim_first(task) {
+                    unclaimed.push(task.clone());
+                }
             }
             for kind in due {
                 let again = self.github.again.get(&(task.clone(), kind)).map_or(now, |again| again.at.max(now));
-                let candidate = (again, kind, task.clone());
+                let rank = u8::from(!(kind == WriteKind::Claim && self.is_pressing(task)));
+                let candidate = (again, rank, kind, task.clone());
                 if best.as_ref().is_none_or(|best| candidate < *best) {
                     best = Some(candidate);
                 }
@@ -80,7 +88,8 @@ impl Core {
         for task in clean {
             self.github.dirty.remove(&task);
         }
-        best.map(|(at, kind, task)| (at, task, kind))
+        self.want_claims(unclaimed);
+        best.map(|(at, _, kind, task)| (at, task, kind))
     }
 
     /// Counts what is to be written, the write under way included.
@@ -106,28 +115,79 @@ impl Core {
         if self.repository_of(task).is_none_or(|repository| repository.github.is_none()) {
             return due;
         }
+        if self.leftover(task).is_some() {
+            due.push(WriteKind::Withdraw);
+        }
+        let standing = self.standing(task);
+        if !record.is_settled() && !matches!(standing, Standing::Needless | Standing::Held) {
+            // What is not claimed is neither published nor spoken of.
+            if matches!(self.github.claims.get(task), Some(Claiming::Free { .. })) {
+                due.push(WriteKind::Claim);
+            }
+            return due;
+        }
         let commit = record.change().and_then(|report| report.commit.as_ref());
         let published = on.published.as_ref().filter(|(run, _)| *run == record.run).map(|(_, commit)| commit);
-        if self.is_published(task) && commit.is_some() && published != commit {
+        // With a claim that is about to end nothing is begun that may take long.
+        let is_worn = self.is_worn(task) && !self.lets_go(task);
+        if self.is_published(task) && commit.is_some() && published != commit && !is_worn {
             due.push(WriteKind::Publish);
         }
         if published.is_some() && on.status.as_ref() != published {
             due.push(WriteKind::Status);
         }
-        if on.issue.is_some()
-            && let Some(text) = report::comment(self, task, record, on)
-        {
-            let print = fence::print_of_text(&text);
-            let same = on.comment.as_ref().is_some_and(|(run, _, said)| *run == record.run && *said == print);
-            if !same {
-                due.push(WriteKind::Comment);
-            }
+        if self.says_something_new(task, record, on) {
+            due.push(WriteKind::Comment);
+        } else if is_worn {
+            due.push(WriteKind::Claim);
         }
         due
     }
 
+    /// Says whether the comment of a run does not say what it should.
+    fn says_something_new(&self, task: &TaskId, record: &TaskRecord, on: &TaskOnGithub) -> bool {
+        let Some(text) = on.issue.as_ref().and_then(|_| report::comment(self, task, record, on)) else { return false };
+        let comment = on.comment.as_ref().filter(|(run, ..)| *run == record.run);
+        if self.needs_claim(task) && record.is_settled() {
+            if comment.is_none() && !self.speaks_first(task, record) {
+                return false;
+            }
+            // The claim is given up with the last word.
+            if on.claim.as_ref().is_some_and(|claim| claim.run == record.run) {
+                return true;
+            }
+        }
+        let gives_up = on.note.is_some() && self.lets_go(task);
+        gives_up || comment.is_none_or(|(_, _, said)| *said != fence::print_of_text(&text))
+    }
+
+    /// Says whether the end of a run of which nothing was said is worth a comment: not where the issue itself has ended it, and not
+    /// where another orchestra speaks.
+    fn speaks_first(&self, task: &TaskId, record: &TaskRecord) -> bool {
+        let is_told_elsewhere = matches!(self.github.claims.get(task), Some(Claiming::Elsewhere { .. }));
+        match &record.phase {
+            Phase::Cancelled { reason, .. } => {
+                !is_told_elsewhere && !is_ended_by_issue(reason) && record.attempts.is_empty()
+            }
+            Phase::Waiting { .. }
+            | Phase::Queued
+            | Phase::Merging { .. }
+            | Phase::Done { .. }
+            | Phase::Failed { .. } => !is_told_elsewhere,
+        }
+    }
+
+    /// Says whether the newest commit of a run is in its pull request.
+    pub(super) fn is_published_now(&self, task: &TaskId) -> bool {
+        let Some(record) = self.durable.tasks.get(task) else { return false };
+        let commit = record.change().and_then(|report| report.commit.as_ref());
+        let published = self.durable.github.tasks.get(task).and_then(|on| on.published.as_ref());
+        published.is_some_and(|(run, published)| *run == record.run && Some(published) == commit)
+    }
+
     fn begin(&mut self, task: &TaskId, kind: WriteKind) {
         let Some((write, print, commit)) = self.write_of(task, kind) else { return };
+        let Some(run) = self.durable.tasks.get(task).map(|record| record.run) else { return };
         let Some(repository) = self.repository_of(task) else { return };
         let Some(slug) = repository.github.as_ref().map(|on| on.slug.clone()) else { return };
         let repository = repository.name.clone();
@@ -135,8 +195,14 @@ impl Core {
         // It counts from here on, and what is pushed is known to be ours, whatever becomes of us.
         let pushed = commit.clone().filter(|_| kind == WriteKind::Publish);
         self.record_github(GithubFact::WriteBegun { task: task.clone(), kind, commit: pushed });
-        let deadline = self.now + WRITE_MAX;
-        self.github.writing = Some(Writing { task: task.clone(), kind, deadline, print, commit });
+        let (began, deadline) = (self.now, self.now + WRITE_MAX);
+        let known = match &write {
+            Write::Comment { known, .. } | Write::Claim { known, .. } => *known,
+            Write::Publish(_) | Write::Withdraw { .. } | Write::Status { .. } => None,
+        };
+        let over = self.claim_line(task).map(|line| line.over).unwrap_or_default();
+        let writing = Writing { task: task.clone(), run, kind, began, deadline, known, over, print, commit };
+        self.github.writing = Some(writing);
         self.push_github(GithubEffect::Write { task: task.clone(), repository, slug, issue, write });
     }
 
@@ -151,11 +217,27 @@ impl Core {
                 let publish = self.publish(task, record, on, report)?;
                 Some((Write::Publish(Box::new(publish)), String::new(), Some(commit)))
             }
-            WriteKind::Comment => {
-                let body = report::comment(self, task, record, on)?;
+            WriteKind::Comment | WriteKind::Claim => {
+                let text = report::text(self, task, record, on);
                 let known = on.comment.as_ref().filter(|(run, ..)| *run == record.run).map(|(_, id, _)| *id);
-                let print = fence::print_of_text(&body);
-                Some((Write::Comment { known, marker: report::marker(record.run), body }, print, None))
+                let print = fence::print_of_text(&text);
+                let line = self.claim_line(task);
+                let body = line.as_ref().map_or_else(|| text.clone(), |line| line.put_into(&text, self.now));
+                let is_claimed = on.claim.as_ref().is_some_and(|claim| claim.run == record.run);
+                let write = if line.is_some() && !record.is_settled() {
+                    // A claim is born with its comment: none is put into one that has none.
+                    let known = known.filter(|_| self.held(task).is_some());
+                    Write::Claim { kind, known, body }
+                } else if record.is_settled() && is_claimed && known.is_some() {
+                    // The last look at what is there: a comment that was taken for lost may have come since.
+                    Write::Claim { kind, known, body }
+                } else {
+                    Write::Comment { known, marker: report::marker(record.run), body }
+                };
+                Some((write, print, None))
+            }
+            WriteKind::Withdraw => {
+                self.leftover(task).map(|comment| (Write::Withdraw { comment }, String::new(), None))
             }
             WriteKind::Status => {
                 let (_, commit) = on.published.clone()?;
@@ -178,6 +260,7 @@ impl Core {
             body: report::pull_body(self, task, record, on, report),
             kind,
             closed: if on.closed_in.is_some_and(|run| run != record.run) { Closed::Reopen } else { Closed::Ask },
+            claimant: self.claimant(task).filter(|_| self.needs_claim(task)),
         })
     }
 
@@ -191,19 +274,37 @@ impl Core {
             Ok(written) => {
                 self.github.limited.remove(&Call::Write);
                 self.github.again.remove(&(task.clone(), kind));
-                match (written, writing.commit) {
+                match (written, writing.commit.clone()) {
                     (Written::Published(pull), Some(commit)) => self.on_published(&task, commit, pull),
-                    (Written::Commented(comment), _) => {
-                        self.record_github(GithubFact::Commented { task, run, comment, print: writing.print });
-                    }
+                    (Written::Commented(comment), _) => self.on_commented(&task, run, comment, writing),
+                    (Written::Claimed(comment, claims), _) => self.on_claim_written(&task, comment, &claims, &writing),
+                    (Written::Withdrawn(comment), _) => self.on_withdrawn(&task, comment),
                     (Written::StatusSet, Some(commit)) => {
                         self.record_github(GithubFact::StatusSet { task, commit });
                     }
                     (Written::Published(_) | Written::StatusSet, None) => {}
                 }
             }
-            Err(trouble) => self.on_not_written(&task, kind, &trouble),
+            Err(trouble) => self.on_not_written(&task, &writing, &trouble),
         }
+    }
+
+    fn on_commented(&mut self, task: &TaskId, run: RunId, comment: u64, writing: Writing) {
+        self.record_github(GithubFact::Commented { task: task.clone(), run, comment, print: writing.print });
+        self.give_claim_up(task, run);
+    }
+
+    /// Notes that a claim has been given up with what was just written.
+    pub(super) fn give_claim_up(&mut self, task: &TaskId, run: RunId) {
+        let is_claimed = self.durable.github.tasks.get(task).is_some_and(|on| on.claim.is_some());
+        if is_claimed && self.claim_line(task).is_none_or(|line| line.hold == Hold::Done) {
+            let reason = "its run has ended, or has not begun".to_owned();
+            self.record_github(GithubFact::ClaimEnded { task: task.clone(), run, reason });
+        }
+    }
+
+    fn on_withdrawn(&mut self, task: &TaskId, comment: u64) {
+        self.record_github(GithubFact::CommentWithdrawn { task: task.clone(), comment });
     }
 
     fn on_published(&mut self, task: &TaskId, commit: String, pull: Pull) {
@@ -240,7 +341,7 @@ impl Core {
         }
     }
 
-    fn park(&mut self, task: &TaskId, reason: String) {
+    pub(super) fn park(&mut self, task: &TaskId, reason: String) {
         if let Some(TaskRecord { phase: Phase::Merging { parked }, .. }) = self.durable.tasks.get(task)
             && parked.as_ref() != Some(&reason)
         {
@@ -248,7 +349,8 @@ impl Core {
         }
     }
 
-    fn on_not_written(&mut self, task: &TaskId, kind: WriteKind, trouble: &Trouble) {
+    fn on_not_written(&mut self, task: &TaskId, writing: &Writing, trouble: &Trouble) {
+        let kind = writing.kind;
         let key = (task.clone(), kind);
         let times = self.github.again.get(&key).map_or(1, |again| again.times.saturating_add(1));
         let wait = match trouble {
@@ -262,6 +364,16 @@ impl Core {
         self.github.again.insert(key, Again { at: self.now + wait, times, reason: trouble.to_string() });
         if kind == WriteKind::Publish {
             self.park(task, format!("it cannot be published: {trouble}"));
+        }
+        let is_gone = matches!(trouble, Trouble::Refused { status: 404 | 410, .. });
+        if let (WriteKind::Comment | WriteKind::Claim, Some(comment), true) = (kind, writing.known, is_gone) {
+            // Somebody has deleted it, and the claim with it.
+            self.github.again.remove(&(task.clone(), kind));
+            self.record_github(GithubFact::CommentWithdrawn { task: task.clone(), comment });
+        }
+        if matches!(kind, WriteKind::Publish | WriteKind::Claim) {
+            // Whether a claim was made or is lost is seen before anything else is tried.
+            self.doubt_claim(task);
         }
     }
 

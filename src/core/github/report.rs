@@ -41,6 +41,12 @@ pub(super) fn comment(core: &Core, task: &TaskId, record: &TaskRecord, on: &Task
     if current.is_none() && on.note.is_none() && matches!(record.phase, Phase::Waiting { .. }) {
         return None;
     }
+    Some(text(core, task, record, on))
+}
+
+/// Writes the comment of a run, also when there is nothing to say but that its issue is claimed.
+pub(super) fn text(core: &Core, task: &TaskId, record: &TaskRecord, on: &TaskOnGithub) -> String {
+    let current = record.current();
     let name = |agent| core.plan().agent(agent).map_or_else(|| agent.to_string(), |spec| spec.name.clone());
     let headline = match (&record.phase, current) {
         (Phase::Waiting { .. }, Some(_)) if record.merged.is_some() => "Merged; it is deployed next.".to_owned(),
@@ -105,7 +111,7 @@ pub(super) fn comment(core: &Core, task: &TaskId, record: &TaskRecord, on: &Task
         text.push_str(&details("Reason", &cut_end(reason, SUMMARY_BYTES_MAX)));
     }
     let _ = writeln!(text, "\n<sub>task `{task}`, run `{}`</sub>", record.run);
-    Some(redact(&text))
+    redact(&text)
 }
 
 /// Writes the title of a pull request.

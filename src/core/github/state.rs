@@ -1,6 +1,7 @@
 //! What must survive a crash of everything that has to do with GitHub: facts, and what they add up to.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -145,6 +146,64 @@ pub enum GithubFact {
         /// The commit.
         commit: String,
     },
+    /// This orchestra was seen to be the one that works on an issue.
+    Claimed {
+        /// The task.
+        task: TaskId,
+        /// The claim.
+        claim: Claim,
+    },
+    /// The claim on an issue was given up or lost.
+    ClaimEnded {
+        /// The task.
+        task: TaskId,
+        /// The run.
+        run: RunId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// Comments of ours on a run are of no use.
+    LeftBehind {
+        /// The task.
+        task: TaskId,
+        /// The comments.
+        comments: BTreeSet<u64>,
+    },
+    /// A comment of ours was taken away, or somebody has deleted it.
+    CommentWithdrawn {
+        /// The task.
+        task: TaskId,
+        /// The comment.
+        comment: u64,
+    },
+}
+
+/// A claim on an issue that was seen to count.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The run that it is for.
+    pub run: RunId,
+    /// The comment that says so.
+    pub comment: u64,
+    /// Until when it is believed in, by our clock: for the shortest lease that any edit of ours gives it, as an edit that was
+    /// taken for lost may still arrive after a later one.
+    pub until: Timestamp,
+    /// When it ends, by our clock.
+    pub ends: Timestamp,
+    /// How long it lives without being renewed.
+    #[serde(with = "crate::model::span")]
+    pub lease: Duration,
+    /// The claims that it names as ended.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub over: BTreeSet<u64>,
+}
+
+impl Claim {
+    /// Returns when it is renewed.
+    #[must_use]
+    pub fn renew_at(&self) -> Timestamp {
+        self.ends - self.lease / 2
+    }
 }
 
 /// What a command changes for good.
@@ -236,6 +295,12 @@ pub struct TaskOnGithub {
     /// Up to which review all were dealt with: older ones are not kept one by one.
     #[serde(default)]
     pub reviewed_up_to: u64,
+    /// The claim on its issue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<Claim>,
+    /// Comments of ours that are of no use and are to be taken away.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub leftovers: BTreeSet<u64>,
 }
 
 impl OnGithub {
@@ -307,6 +372,40 @@ impl OnGithub {
                 self.resolved.remove(task);
             }
             GithubFact::StatusSet { task, commit } => self.known(task, "status-set")?.status = Some(commit.clone()),
+            GithubFact::Claimed { .. }
+            | GithubFact::ClaimEnded { .. }
+            | GithubFact::LeftBehind { .. }
+            | GithubFact::CommentWithdrawn { .. } => self.apply_claim(fact)?,
+        }
+        Ok(())
+    }
+
+    /// Takes a fact about a claim into the state.
+    fn apply_claim(&mut self, fact: &GithubFact) -> Result<(), IllegalFact> {
+        match fact {
+            GithubFact::Claimed { task, claim } => self.known(task, "claimed")?.claim = Some(claim.clone()),
+            GithubFact::ClaimEnded { task, .. } => self.known(task, "claim-ended")?.claim = None,
+            GithubFact::LeftBehind { task, comments } => {
+                self.known(task, "left-behind")?.leftovers = comments.clone();
+            }
+            GithubFact::CommentWithdrawn { task, comment } => {
+                let record = self.known(task, "comment-withdrawn")?;
+                record.leftovers.remove(comment);
+                record.comment.take_if(|(_, id, _)| id == comment);
+                record.claim.take_if(|claim| claim.comment == *comment);
+            }
+            GithubFact::IssueSeen { .. }
+            | GithubFact::Approved { .. }
+            | GithubFact::CommandTaken { .. }
+            | GithubFact::CommentsRead { .. }
+            | GithubFact::ChangesAsked { .. }
+            | GithubFact::ChangesDeclined { .. }
+            | GithubFact::WriteBegun { .. }
+            | GithubFact::Published { .. }
+            | GithubFact::PullChanged { .. }
+            | GithubFact::Commented { .. }
+            | GithubFact::IssueResolved { .. }
+            | GithubFact::StatusSet { .. } => {}
         }
         Ok(())
     }
@@ -401,6 +500,19 @@ impl GithubFact {
             Self::StatusSet { task, commit } => {
                 let short = commit.get(..10).unwrap_or(commit);
                 ("status-set", Some(task), format!("the state of {short} of {task} is set"))
+            }
+            Self::Claimed { task, claim } => {
+                ("claimed", Some(task), format!("{task} is claimed on GitHub until {}", claim.until))
+            }
+            Self::ClaimEnded { task, reason, .. } => {
+                ("claim-ended", Some(task), format!("{task} is no longer claimed on GitHub: {reason}"))
+            }
+            Self::LeftBehind { task, comments } => {
+                let count = comments.len();
+                ("left-behind", Some(task), format!("{count} comments of ours on {task} are of no use"))
+            }
+            Self::CommentWithdrawn { task, comment } => {
+                ("comment-withdrawn", Some(task), format!("the comment {comment} on {task} is gone"))
             }
         };
         Told { kind, agent: None, incarnation: None, task: task.cloned(), attempt: None, text }

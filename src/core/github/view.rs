@@ -46,6 +46,8 @@ impl Core {
                 last_hour: within(HOUR),
                 troubles: again.chain(catching).collect(),
             },
+            orchestra: self.orchestra().to_string(),
+            claims: self.claim_views(),
             // Whoever listens knows.
             webhook: None,
             not_trusted: self.github.untrusted.values().map(shown).collect(),
@@ -122,6 +124,8 @@ impl Core {
         }
         let needs = spec.map(|spec| spec.needs.clone()).unwrap_or_default();
         because.extend(needs.iter().map(|need| format!("needs {need} ({})", self.origins_of(&task, need).join("; "))));
+        let is_open = record.is_some_and(|record| !record.is_settled());
+        because.extend(self.why_unclaimed(&task).filter(|_| is_open));
         Some(RouteView {
             issue: IssueRef { slug, number }.to_string(),
             taken: record.is_some() && !self.github.untrusted.contains_key(&task),

@@ -9,10 +9,12 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
 use super::installation::Installation;
-use super::wire::{Answered, Call, Wire, parse, quota, refused};
+use super::wire::{Answered, Call, Wire, date, parse, quota, refused};
+use crate::io::clock;
 use crate::model::github::{Quota, Trouble};
 use crate::model::id::RepositorySlug;
 use crate::model::secret::Secret;
+use crate::model::time::Timestamp;
 
 /// How many answers are kept for conditional questions.
 const KEPT_MAX: usize = 2_000;
@@ -62,6 +64,8 @@ struct Answer {
 struct Page {
     body: Vec<u8>,
     next: Option<String>,
+    /// When it was answered by GitHub's clock.
+    at: Option<Timestamp>,
 }
 
 impl Client {
@@ -159,11 +163,18 @@ impl Client {
 
     /// Reads all pages of a list.
     pub(super) async fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, Trouble> {
+        self.list_at(path).await.map(|(items, _)| items)
+    }
+
+    /// Reads all pages of a list, and says when it began by GitHub's own clock.
+    pub(super) async fn list_at<T: DeserializeOwned>(&self, path: &str) -> Result<(Vec<T>, Timestamp), Trouble> {
         let mut items = Vec::new();
         let mut next = Some(path.to_owned());
+        let mut began = None;
         for _ in 0..PAGES_MAX {
-            let Some(path) = next else { return Ok(items) };
+            let Some(path) = next else { return Ok((items, began.unwrap_or_else(clock::now))) };
             let page = self.page(&path).await?;
+            began = began.or(page.at);
             items.extend(parse::<Vec<T>>(&page.body)?);
             next = page.next;
         }
@@ -202,14 +213,15 @@ impl Client {
         let kept = self.kept(path);
         let known = kept.as_ref().map(|kept| kept.etag.clone());
         let answered = self.ask(Call { known, ..Call::get(path) }).await?;
+        let at = date(&answered.headers);
         match (answered.status, kept) {
-            (StatusCode::NOT_MODIFIED, Some(kept)) => Ok(Page { body: kept.body, next: kept.next }),
+            (StatusCode::NOT_MODIFIED, Some(kept)) => Ok(Page { body: kept.body, next: kept.next, at }),
             (status, _) if status.is_success() => {
                 let next = self.next(&answered.headers)?;
                 if let Some(etag) = answered.headers.get(http::header::ETAG) {
                     self.keep(path, etag.clone(), &answered.body, next.clone());
                 }
-                Ok(Page { body: answered.body, next })
+                Ok(Page { body: answered.body, next, at })
             }
             (status, _) => Err(refused(status, &answered.body).of(path)),
         }

@@ -92,6 +92,8 @@ enum RawLabel {
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct RawUser {
     pub(super) login: String,
+    #[serde(default, rename = "type")]
+    pub(super) kind: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -399,7 +401,7 @@ impl Client {
             let name = event.label.and_then(RawLabel::into_name)?;
             (event.event == "labeled" && name.to_lowercase() == label.to_lowercase()).then_some(event.actor)?
         });
-        let Some(RawUser { login }) = last else { return Ok(None) };
+        let Some(RawUser { login, .. }) = last else { return Ok(None) };
         let collaborates = match actors.get(&login) {
             Some(known) => *known,
             None => {

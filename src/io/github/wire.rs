@@ -158,6 +158,12 @@ fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
     headers.get(name)?.to_str().ok()?.trim().parse().ok()
 }
 
+/// Reads when an answer was given, by the clock of whoever gave it.
+pub(super) fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    let text = headers.get(http::header::DATE)?.to_str().ok()?;
+    chrono::DateTime::parse_from_rfc2822(text).ok().map(|at| Timestamp::from_millis(at.timestamp_millis()))
+}
+
 pub(super) fn quota(headers: &HeaderMap) -> Option<Quota> {
     let small = |name: &str| number(headers, name).and_then(|number| u32::try_from(number).ok());
     let reset = i64::try_from(number(headers, "x-ratelimit-reset")?).ok()?;

@@ -6,9 +6,11 @@ use serde_json::json;
 
 use super::client::Client;
 use super::discover::{RawPull, RawUser};
-use super::wire::encoded;
-use crate::model::github::{Closed, Publish, Pull, PullRequestKind, Trouble};
+use super::wire::{Call, encoded, refused};
+use crate::model::claim::{ClaimComment, Claimant, Claims, Holder, may_claim};
+use crate::model::github::{Association, Closed, Publish, Pull, PullRequestKind, Trouble};
 use crate::model::id::RepositorySlug;
+use crate::model::time::Timestamp;
 
 /// The name under which the state of a commit is shown.
 const STATUS_CONTEXT: &str = "miyabi";
@@ -23,6 +25,14 @@ struct RawComment {
     body: Option<String>,
     #[serde(default)]
     user: Option<RawUser>,
+    #[serde(default = "nobody")]
+    author_association: Association,
+    #[serde(default)]
+    updated_at: Option<Timestamp>,
+}
+
+const fn nobody() -> Association {
+    Association::None
 }
 
 impl Client {
@@ -121,6 +131,68 @@ impl Client {
             None => (Method::POST, format!("/repos/{slug}/issues/{issue}/comments")),
         };
         self.send::<RawComment>(method, &path, &new).await.map(|comment| comment.id)
+    }
+
+    /// Looks which orchestras' comments are on an issue, as far as their authors count.
+    ///
+    /// # Errors
+    /// Those of the calls.
+    pub async fn claims(&self, slug: &RepositorySlug, issue: u64) -> Result<Claims, Trouble> {
+        let us = self.login().await?;
+        let path = format!("/repos/{slug}/issues/{issue}/comments?per_page=100");
+        let (comments, at) = self.list_at::<RawComment>(&path).await?;
+        let read = |comment: RawComment| {
+            let user = comment.user?;
+            let is_app = user.kind == "Bot";
+            let counts = may_claim(user.login == us, comment.author_association, is_app);
+            ClaimComment::parse(comment.id, comment.body.as_deref()?, comment.updated_at?).filter(|_| counts)
+        };
+        Ok(Claims { at, comments: comments.into_iter().filter_map(read).collect() })
+    }
+
+    /// Edits a comment with a claim, or makes one, and looks at what is claimed then.
+    ///
+    /// # Errors
+    /// Those of the calls. The comment may be there all the same.
+    pub async fn claim(
+        &self,
+        slug: &RepositorySlug,
+        issue: u64,
+        known: Option<u64>,
+        body: &str,
+    ) -> Result<(u64, Claims), Trouble> {
+        let (method, path) = match known {
+            Some(known) => (Method::PATCH, format!("/repos/{slug}/issues/comments/{known}")),
+            None => (Method::POST, format!("/repos/{slug}/issues/{issue}/comments")),
+        };
+        let comment: RawComment = self.send(method, &path, &json!({ "body": body })).await?;
+        Ok((comment.id, self.claims(slug, issue).await?))
+    }
+
+    /// Goes on only if an orchestra's claim holds: right before something that others would see.
+    ///
+    /// # Errors
+    /// [`Trouble::Stopped`] if it does not.
+    pub async fn check_claim(&self, slug: &RepositorySlug, issue: u64, us: &Claimant) -> Result<(), Trouble> {
+        let reason = match self.claims(slug, issue).await?.holder(us, None) {
+            Holder::Us { .. } => return Ok(()),
+            Holder::Other { orchestra, .. } => format!("the orchestra {orchestra} works on its issue"),
+            Holder::Nobody { .. } => "the claim on its issue has ended".to_owned(),
+        };
+        Err(Trouble::Stopped { reason })
+    }
+
+    /// Takes a comment away; one that is gone already is gone.
+    ///
+    /// # Errors
+    /// Those of the call.
+    pub async fn withdraw(&self, slug: &RepositorySlug, comment: u64) -> Result<(), Trouble> {
+        let path = format!("/repos/{slug}/issues/comments/{comment}");
+        let answered = self.ask(Call { method: Method::DELETE, ..Call::get(&path) }).await?;
+        match answered.status.as_u16() {
+            200..300 | 404 | 410 => Ok(()),
+            _ => Err(refused(answered.status, &answered.body).of(&path)),
+        }
     }
 
     /// Says that a commit is proven; saying it again changes nothing.

@@ -158,6 +158,8 @@ fn supervisor(root: &Root, webhook: WebhookView) -> Supervisor {
         webhook: Some(webhook),
         not_trusted: Vec::new(),
         conflicts: Vec::new(),
+        orchestra: String::new(),
+        claims: Vec::new(),
         tasks: Vec::new(),
     };
     Supervisor::at(root, move |call, answer| {

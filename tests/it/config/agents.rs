@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use miyabi::model::agent::{DriverKind, RestartKind};
+use miyabi::model::github::ClaimKind;
 use miyabi::model::plan::MergeMode;
 
 use super::{ROOT, TEAM, parse_agents, project_file, render, told};
@@ -286,6 +287,14 @@ fn an_app_takes_the_place_of_the_token() {
 }
 
 #[test]
+fn issues_are_claimed_for_half_an_hour_unless_the_file_says_otherwise() {
+    let github = parse_agents(ONE).unwrap().github;
+    assert_eq!((github.claim, github.claim_lease), (ClaimKind::Comment, Duration::from_secs(1_800)));
+    let github = parse_agents(&format!("{ONE}[github]\nclaim = \"none\"\nclaim_lease = \"2m\"\n")).unwrap().github;
+    assert_eq!((github.claim, github.claim_lease), (ClaimKind::None, Duration::from_secs(120)));
+}
+
+#[test]
 fn what_contradicts_itself_about_github_is_told() {
     for (text, expected) in [
         ("[github]\ntoken_env = \"SECRET\"\n", "must not be in the `env` of a"),
@@ -302,6 +311,9 @@ fn what_contradicts_itself_about_github_is_told() {
         ("[github]\npoll = \"10m\"\nreconcile = \"1m\"\n", "must not be shorter than `poll`"),
         ("[github]\nroute = [{ label = \"x\", role = \"r\", agent = \"a\" }]\n", "not both"),
         ("[github]\ntrust = [\"EVERYBODY\"]\n", "cannot name `EVERYBODY`"),
+        ("[github]\nclaim = \"label\"\n", "`claim` cannot be `label`; known: comment, none"),
+        ("[github]\nclaim_lease = \"1m\"\n", "`claim_lease`"),
+        ("[github]\nclaim_lease = \"25h\"\n", "`claim_lease` must be at most 1d"),
     ] {
         let faults = parse_agents(&format!("{ONE}{text}")).expect_err(text);
         assert!(faults.iter().any(|fault| fault.message.contains(expected)), "{text}: {:?}", told(&faults));

@@ -6,7 +6,7 @@ use super::octo::Side;
 use super::world::{TEAM, World};
 
 /// The steps of the way, each of which is a place to die: before it, and after it with nobody to hear of it.
-const STEPS: [&str; 24] = [
+const STEPS: [&str; 26] = [
     "GET /issues",
     "GET /issues/N/comments",
     "GET /issues/comments",
@@ -23,6 +23,8 @@ const STEPS: [&str; 24] = [
     "follow the merge",
     "push the branch",
     "record attempt-queued",
+    "record claim-ended",
+    "record claimed",
     "record commented",
     "record issue-seen",
     "record merged",

@@ -2,6 +2,7 @@
 //! break at every request, and a supervisor that can be killed before and after every step.
 
 mod app;
+mod claims;
 mod hints;
 mod kills;
 mod octo;

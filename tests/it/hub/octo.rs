@@ -10,6 +10,7 @@ use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 use miyabi::io::github::client::Client;
 use miyabi::model::id::RepositorySlug;
 use miyabi::model::secret::Secret;
+use miyabi::model::time::Timestamp;
 
 /// The one repository.
 pub(super) const REPOSITORY: &str = "octo/app";
@@ -91,6 +92,8 @@ pub(super) struct State {
     pub(super) log: Vec<(String, String, u16)>,
     pub(super) points: Points,
     last_id: u64,
+    /// What its clock shows.
+    pub(super) now: Timestamp,
     /// Its own address, for the links between pages.
     address: String,
 }
@@ -106,7 +109,8 @@ struct Answering(Arc<Mutex<State>>);
 impl Octo {
     pub(super) async fn start() -> Self {
         let server = MockServer::start().await;
-        let state = State { last_id: 1_000, address: server.uri(), ..State::default() };
+        let now = Timestamp::from_millis(1_800_000_000_000);
+        let state = State { last_id: 1_000, now, address: server.uri(), ..State::default() };
         let state = Arc::new(Mutex::new(state));
         Mock::given(any()).respond_with(Answering(Arc::clone(&state))).mount(&server).await;
         Self { server, state }
@@ -202,7 +206,7 @@ impl State {
         json!({
             "id": id, "body": body, "user": {"login": who}, "author_association": association,
             "issue_url": format!("https://api.github.com/repos/{REPOSITORY}/issues/{number}"),
-            "created_at": "2026-01-02T00:00:00Z", "updated_at": "2026-01-02T00:00:00Z",
+            "created_at": self.now.to_string(), "updated_at": self.now.to_string(),
         })
     }
 
@@ -247,16 +251,7 @@ impl State {
                 self.comments.push(comment.clone());
                 (201, comment)
             }
-            ("PATCH", ["issues", "comments", id]) => {
-                let id = number(id);
-                match self.comments.iter_mut().find(|comment| comment["id"] == id) {
-                    Some(comment) => {
-                        comment["body"] = body["body"].clone();
-                        (200, comment.clone())
-                    }
-                    None => (404, json!({"message": "Not Found"})),
-                }
-            }
+            ("DELETE" | "PATCH", ["issues", "comments", id]) => self.change_comment(number(id), method, body),
             ("GET", ["pulls"]) => {
                 let head = query.get("head").and_then(|head| head.split_once(':')).map(|(_, branch)| branch.to_owned());
                 let fits = |pull: &&Value| head.as_ref().is_none_or(|head| pull["head"]["ref"] == head.as_str());
@@ -283,6 +278,19 @@ impl State {
             }
             other => panic!("nobody has taught this GitHub {other:?}"),
         }
+    }
+
+    fn change_comment(&mut self, id: u64, method: &str, body: &Value) -> (u16, Value) {
+        let Some(at) = self.comments.iter().position(|comment| comment["id"] == id) else {
+            return (404, json!({"message": "Not Found"}));
+        };
+        if method == "DELETE" {
+            self.comments.remove(at);
+            return (204, Value::Null);
+        }
+        self.comments[at]["body"] = body["body"].clone();
+        self.comments[at]["updated_at"] = json!(self.now.to_string());
+        (200, self.comments[at].clone())
     }
 
     fn pull(&self, number: u64) -> Value {
@@ -317,6 +325,11 @@ pub(super) fn new_pull(who: &str, number: u64, head: &str) -> Value {
     })
 }
 
+fn http_date(at: Timestamp) -> String {
+    let at = chrono::DateTime::<chrono::Utc>::from_timestamp_millis(at.as_millis()).unwrap();
+    at.format("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}
+
 /// Names a request, without its numbers.
 fn name_of(method: &str, path: &str) -> String {
     let below = path.strip_prefix("/repos/octo/app").unwrap_or(path);
@@ -337,10 +350,10 @@ impl Respond for Answering {
         let Some(index) = state.points.enter(&name_of(&method, &path)) else { return gone };
         let at = state.faults.iter().position(|(m, p, _)| *m == method && path.contains(p));
         let fault = at.map(|at| state.faults.remove(at).2);
-        let mut headers = Vec::new();
+        let mut headers = vec![("date", http_date(state.now))];
         let (status, said) = match fault {
             Some(Fault::Instead(status, with, body)) => {
-                headers = with;
+                headers.extend(with);
                 (status, body)
             }
             Some(Fault::After(status)) => {
@@ -364,7 +377,10 @@ impl Respond for Answering {
         if !state.points.leave(index) {
             return gone;
         }
-        let mut response = ResponseTemplate::new(status).set_body_json(said);
+        let mut response = ResponseTemplate::new(status);
+        if status != 204 {
+            response = response.set_body_json(said);
+        }
         for (name, value) in headers {
             response = response.insert_header(name, value.as_str());
         }

@@ -157,6 +157,8 @@ impl World {
     }
 
     async fn step(&mut self) {
+        // GitHub has its own clock, which is right.
+        self.octo.state().now = self.now;
         if let Some(effect) = self.core.poll_effect() {
             self.run(effect).await;
             if self.octo.state().points.dead {
@@ -319,6 +321,10 @@ impl World {
                 let found = self.client.watch(&what).await;
                 GithubEvent::Watched { asked: what.asked, found, quota: None }
             }
+            GithubEffect::LookAtClaims { task, issue, asked } => {
+                let seen = self.client.claims(&issue.slug, issue.number).await;
+                GithubEvent::ClaimsSeen { task, asked, seen, quota: None }
+            }
             GithubEffect::Write { task, issue, write, .. } => {
                 let kind = write.kind();
                 self.writes.push((self.now, kind));
@@ -339,11 +345,21 @@ impl World {
     async fn perform(&self, issue: Option<u64>, write: Write) -> Result<Written, Trouble> {
         match write {
             Write::Publish(publish) => {
+                if let (Some(claimant), Some(issue)) = (&publish.claimant, issue) {
+                    self.client.check_claim(&slug(), issue, claimant).await?;
+                }
                 self.push(&publish)?;
                 self.client.open_pull(&slug(), &publish).await.map(Written::Published)
             }
             Write::Comment { known, marker, body } => {
                 self.client.comment(&slug(), issue.unwrap(), known, &marker, &body).await.map(Written::Commented)
+            }
+            Write::Claim { known, body, .. } => {
+                let claimed = self.client.claim(&slug(), issue.unwrap(), known, &body).await;
+                claimed.map(|(comment, claims)| Written::Claimed(comment, claims))
+            }
+            Write::Withdraw { comment } => {
+                self.client.withdraw(&slug(), comment).await.map(|()| Written::Withdrawn(comment))
             }
             Write::Status { commit, description } => {
                 self.client.status(&slug(), &commit, &description).await.map(|()| Written::StatusSet)

@@ -26,6 +26,7 @@ fn publish() -> Publish {
         body: "Closes #7".to_owned(),
         kind: PullRequestKind::Ready,
         closed: Closed::Ask,
+        claimant: None,
     }
 }
 

@@ -42,6 +42,7 @@ repository = [
 poll = "1m"
 reconcile = "5m"
 body_depends = true
+claim = "none"
 "#;
 
 const DAWN: i64 = 1_800_000_000_000;
@@ -492,10 +493,12 @@ impl World {
                 let written = match write {
                     Write::Comment { known, .. } => Ok(Written::Commented(known.unwrap_or(self.serial))),
                     Write::Status { .. } => Ok(Written::StatusSet),
+                    Write::Claim { .. } | Write::Withdraw { .. } => panic!("there is one orchestra"),
                     Write::Publish(_) => Err(Trouble::Stopped { reason: "nothing is published".to_owned() }),
                 };
                 GithubEvent::Written { task, kind, written, quota: None }
             }
+            GithubEffect::LookAtClaims { .. } => panic!("there is one orchestra"),
             GithubEffect::CatchUp { task, .. } => GithubEvent::CaughtUp { task, result: Err("never".to_owned()) },
             GithubEffect::Settle { .. } | GithubEffect::LookAt { .. } => panic!("nobody has sent a webhook"),
         };

@@ -11,6 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 mod agent;
 mod checks;
+mod claims;
 mod git;
 mod issues;
 mod news;

@@ -1,11 +1,12 @@
 //! From an issue to its pull request, once: the real program, real git, a stateful GitHub.
 
+mod claims;
 mod graph;
 mod road;
 mod server;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -35,9 +36,25 @@ impl Hub {
     }
 
     fn of_team(server: Server, team: &[(&str, &str, &str)]) -> Self {
-        let mut root = Root::new(team);
+        let root = Root::new(team);
         let remote = root.path("remote.git");
         root.git(&["clone", "-q", "--bare", ".", remote.to_str().unwrap()]);
+        let root = Self::joined(root, &server, &remote);
+        Self { root, server }
+    }
+
+    /// Makes another root that watches the same repository.
+    fn another(&self, agents: usize) -> Root {
+        let names = ["kaede", "sakura", "tsubaki", "botan", "momiji"];
+        let team: Vec<(&str, &str, &str)> = names.iter().take(agents).map(|name| (*name, "codegen", WORK)).collect();
+        let root = Root::new(&team);
+        root.git(&["fetch", "-q", self.remote().to_str().unwrap(), "main"]);
+        root.git(&["reset", "-q", "--hard", "FETCH_HEAD"]);
+        Self::joined(root, &self.server, &self.remote())
+    }
+
+    /// Has a root take the issues of the server's repository.
+    fn joined(mut root: Root, server: &Server, remote: &Path) -> Root {
         let config = fs::read_to_string(root.path("agents.toml")).unwrap();
         let more = format!(
             "path = \"repo\"\nremote = \"{}\"\nmerge = \"pull-request\"\ngithub = \"alice/app\"\n",
@@ -49,7 +66,7 @@ impl Hub {
         );
         fs::write(root.path("agents.toml"), config.replace("path = \"repo\"\n", &more) + &github).unwrap();
         root.set_variable("GITHUB_TOKEN", "token-of-the-bot");
-        Self { root, server }
+        root
     }
 
     fn remote(&self) -> PathBuf {
