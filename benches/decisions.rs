@@ -133,6 +133,7 @@ impl Bench {
             body: None,
             exit_code: Some(0),
             log: Some("logs/a1/one.log".to_owned()),
+            spent: None,
             started_at: self.now,
             ended_at: self.now,
         };

@@ -191,6 +191,7 @@ fn show(detail: &TaskDetail, now: Timestamp, color: Color, width: Option<usize>)
         ("run", task.run.to_string()),
         ("stage", stage(task, &detail.stages)),
         ("merge", task.merge_place.map(|place| format!("number {place} in the queue")).unwrap_or_default()),
+        ("cost", task.spent.map(|spent| spent.to_string()).unwrap_or_default()),
         ("branch", task.branch.clone().unwrap_or_default()),
         ("commit", task.commit.clone().unwrap_or_default()),
         ("work", work(&detail.spec)),

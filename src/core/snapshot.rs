@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::alert::Alert;
 use crate::model::fault::Fault;
 use crate::model::id::{AgentId, Incarnation, Mailbox, RepositoryName, Role, RunId, StageName, TaskId};
+use crate::model::spent::Spent;
 use crate::model::task::EdgeSource;
 use crate::model::time::Timestamp;
 
@@ -182,6 +183,9 @@ pub struct TaskView {
     /// Its place in the merge queue of its repository, from 1; absent: it is in none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merge_place: Option<u32>,
+    /// What the attempts of the run have used, as far as their programs said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spent: Option<Spent>,
     /// Why it is in this state.
     pub reason: Option<String>,
     /// Whether nothing will happen to it until an operator or the outside acts.

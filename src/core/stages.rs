@@ -68,6 +68,7 @@ impl TaskRecord {
         self.is_scheduled = false;
         self.diagnosis = None;
         self.attempts.clear();
+        self.spent = None;
         self.unreported.clear();
         self.phase = Phase::Waiting { not_before: None };
     }

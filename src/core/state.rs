@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::alert::Alert;
 use crate::model::id::{AgentId, EnvelopeId, Incarnation, PoolName, RunId, StageName, SubmissionKey, TaskId};
 use crate::model::report::Report;
+use crate::model::spent::Spent;
 use crate::model::stage::StageKind;
 use crate::model::task::{FailureClass, RepositoryChoice, TaskSpec};
 use crate::model::time::Timestamp;
@@ -181,6 +182,9 @@ pub struct TaskRecord {
     pub attempts: Vec<AttemptRecord>,
     /// Attempts of this run that ended without a report, newest first.
     pub unreported: Vec<u32>,
+    /// What the attempts of this run have used, as far as their programs said so.
+    #[serde(default)]
+    pub spent: Option<Spent>,
 }
 
 /// A commit that was put onto the newest commit of its target branch.
@@ -520,6 +524,7 @@ impl Durable {
             is_scheduled: false,
             phase: Phase::Waiting { not_before: None },
             attempts: Vec::new(),
+            spent: None,
             unreported: Vec::new(),
         };
         self.tasks.insert(task.clone(), record);

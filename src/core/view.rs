@@ -199,6 +199,7 @@ impl Core {
             run: record.run,
             stage: self.stage_name(record),
             rounds: record.rounds,
+            spent: record.spent,
             due: record.due(),
             queued_at: current.map(|current| current.queued_at),
             started_at: current.and_then(|current| current.started).map(|(at, _)| at),

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 
 use super::{Files, Program, Verdict};
 use crate::model::agent::AgentSpec;
+use crate::model::spent::Spent;
 
 /// The program.
 pub const PROGRAM: &str = "aider";
@@ -66,6 +67,34 @@ pub fn judge(exit_code: i32, output: &str) -> Verdict {
         (None, code) => Some(format!("aider ended with exit code {code}")),
     };
     Verdict::Succeeded { complaint }
+}
+
+/// Reads what a line says that one message has used: `Tokens: 2.3k sent, 34 received. Cost: $0.01 message, $0.02 session.`
+pub(super) fn spent(line: &str) -> Option<Spent> {
+    let (tokens, cost) = match line.strip_prefix("Tokens: ") {
+        Some(rest) => rest.split_once(". Cost: ").map_or((rest, None), |(tokens, cost)| (tokens, Some(cost))),
+        // Where prompts are cached, the cost has a line of its own.
+        None => ("", Some(line.strip_prefix("Cost: ").filter(|cost| cost.ends_with(" session."))?)),
+    };
+    let count = |of: &str| {
+        let found = tokens.trim_end_matches('.').split(", ").find_map(|part| part.strip_suffix(of));
+        found.and_then(|number| number_of(number.trim()))
+    };
+    let message = cost.and_then(|cost| cost.strip_prefix('$')?.split_once(" message"));
+    let micro_usd = message.and_then(|(dollars, _)| dollars.parse().ok()).and_then(Spent::micro_usd);
+    Spent { tokens_in: count("sent"), tokens_out: count("received"), micro_usd }.if_any()
+}
+
+/// Reads a number of tokens as aider writes it: `34`, `2.3k`, `12k`, `1.5M`.
+fn number_of(text: &str) -> Option<u64> {
+    let (number, times) = match text.as_bytes().last()? {
+        b'k' => (&text[..text.len() - 1], 1_000),
+        b'M' => (&text[..text.len() - 1], 1_000_000),
+        _ => (text, 1),
+    };
+    let (whole, rest) = number.split_once('.').unwrap_or((number, "0"));
+    let (whole, tenths): (u64, u64) = (whole.parse().ok()?, rest.get(..1)?.parse().ok()?);
+    Some(whole.saturating_mul(times).saturating_add(tenths * times / 10))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod echo;
 pub mod events;
 pub mod gemini;
 pub mod listener;
+pub mod meter;
 pub mod opencode;
 pub mod prompt;
 pub mod registry;

@@ -24,6 +24,7 @@ pub mod secret;
 pub mod signal;
 pub mod size;
 pub mod span;
+pub mod spent;
 pub mod stage;
 pub mod task;
 pub mod time;

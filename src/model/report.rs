@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::id::{AgentId, EnvelopeId, Incarnation, RunId, StageName, TaskId};
+use super::spent::Spent;
 use super::task::FailureClass;
 use super::time::Timestamp;
 
@@ -99,6 +100,9 @@ pub struct Report {
     /// The log file with the whole output, relative to the root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<String>,
+    /// What the agent's program says that it has used; absent: it says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spent: Option<Spent>,
     /// When the order was leased.
     pub started_at: Timestamp,
     /// When the report was written.

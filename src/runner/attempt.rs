@@ -13,6 +13,7 @@ use crate::model::report::{
     SUMMARY_CHARS_MAX,
 };
 use crate::model::signal::Signal;
+use crate::model::spent::Spent;
 use crate::model::task::NoChange;
 use crate::model::time::Timestamp;
 
@@ -58,6 +59,8 @@ pub struct Ran {
     pub complaint: Option<String>,
     /// What the program wrote to `MIYABI_REPORT`.
     pub claim: AgentReport,
+    /// What the program says that it has used.
+    pub spent: Option<Spent>,
     /// The program's exit code.
     pub exit_code: Option<i32>,
     /// The end of what it printed.
@@ -278,6 +281,7 @@ impl Attempt {
             body: self.pull_text(|claim| claim.body.as_deref()),
             exit_code: self.ran.as_ref().and_then(|ran| ran.exit_code),
             log: Some(log_name(agent, order)),
+            spent: self.ran.as_ref().and_then(|ran| ran.spent),
             started_at: self.since,
             ended_at: now,
         }

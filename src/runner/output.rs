@@ -9,7 +9,9 @@ use super::ears::Ears;
 use super::pane::Pane;
 use super::progress::Counters;
 use crate::drivers::events::Turn;
+use crate::drivers::meter::Meter;
 use crate::model::report::OUTPUT_BYTES_MAX;
+use crate::model::spent::Spent;
 
 /// The largest log file of an attempt; what comes later is only shown.
 const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -22,6 +24,7 @@ pub(super) struct Output {
     tail: Tail,
     progress: Counters,
     ears: Option<Ears>,
+    meter: Option<Meter>,
 }
 
 impl Output {
@@ -30,7 +33,7 @@ impl Output {
         let log = Log::open(log)
             .inspect_err(|error| tracing::warn!(path = %log.display(), %error, "cannot write the attempt's log"))
             .ok();
-        Self { pane, log, tail: Tail::default(), progress, ears: None }
+        Self { pane, log, tail: Tail::default(), progress, ears: None, meter: None }
     }
 
     /// Shows nothing but keeps the log: for lines that the pane gets in another form.
@@ -45,9 +48,22 @@ impl Output {
         self.ears = ears;
     }
 
+    /// Lets what comes be read for what the program says that it has used.
+    pub(super) fn measure(&mut self, meter: Option<Meter>) {
+        self.meter = meter;
+    }
+
+    /// Ends that, and returns what the program has said.
+    pub(super) fn take_spent(&mut self) -> Option<Spent> {
+        self.meter.take().and_then(Meter::finish)
+    }
+
     /// Takes a piece of output.
     pub(super) async fn take(&mut self, bytes: &[u8]) {
         self.progress.printed(bytes.len());
+        if let Some(meter) = &mut self.meter {
+            meter.take(bytes);
+        }
         match &mut self.ears {
             None => self.show(bytes).await,
             Some(ears) => {

@@ -15,6 +15,7 @@ use super::output::Output;
 use super::pane::Tone;
 use super::program::{self, Ended, Leash, Program};
 use super::verdict;
+use crate::drivers::meter::Meter;
 use crate::drivers::{Files, Input, Start, Verdict, prompt, registry};
 use crate::io::cgroup::Strikes;
 use crate::io::clock;
@@ -75,6 +76,7 @@ pub(super) async fn run(context: &Context, assignment: &Assignment, leash: Leash
             let before = context.strikes();
             if let Work::Prompt(_) = &order.work {
                 output.listen(Ears::new(context.agent.driver, context.progress.clone(), news));
+                output.measure(Meter::new(context.agent.driver));
             }
             let ended = program::run(&program, context, leash, &mut output).await;
             judge(context, assignment, &files, (ended, before), &mut output).await
@@ -163,7 +165,7 @@ async fn judge(
     output: &mut Output,
 ) -> Ran {
     let turn = output.end_listening().await;
-    let mut ran = Ran { output: output.take_tail(), ..Ran::default() };
+    let mut ran = Ran { output: output.take_tail(), spent: output.take_spent(), ..Ran::default() };
     ran.exit_code = if let Ended::Exited(code) = &ended { Some(*code) } else { None };
     let summary = turn.as_ref().and_then(|turn| turn.summary.clone());
     let fail = |kind, reason| Some(Failure { kind, reason });

@@ -96,6 +96,9 @@ fn aider_writes_fizzbuzz_and_the_check_proves_it() {
     let runner = root.start(1);
     let report = root.report(&order);
     assert_eq!(report.outcome, Outcome::Done, "{report:#?}\n{}", String::from_utf8_lossy(&runner.pane()));
+    let spent = report.spent.expect("aider says how many tokens it has used");
+    assert!(spent.tokens_in.is_some() && spent.tokens_out.is_some(), "{spent:?}");
+    assert_eq!(spent.micro_usd, None, "it knows no price of this model");
     let commit = report.commit.unwrap();
     assert_eq!(root.repository.git(["rev-parse", report.branch.as_deref().unwrap()]), commit);
     assert_eq!(root.repository.git(["rev-parse", &format!("{commit}^")]), report.base.unwrap(), "one commit");

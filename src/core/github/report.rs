@@ -104,6 +104,9 @@ pub(super) fn text(core: &Core, task: &TaskId, record: &TaskRecord, on: &TaskOnG
         let result = attempt.outcome.as_deref().unwrap_or("under way");
         let _ = writeln!(text, "| {} | {} | {result} |", attempt.attempt, name(&attempt.agent));
     }
+    if let Some(spent) = record.spent {
+        let _ = writeln!(text, "\nCost: {spent}.");
+    }
     if let Some(report) = current.and_then(|current| current.report.as_deref()) {
         text.push_str(&details("Summary", &cut_end(&report.summary, SUMMARY_BYTES_MAX)));
         text.push_str(&checks(report));

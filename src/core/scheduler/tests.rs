@@ -284,6 +284,7 @@ impl Office {
             body: None,
             exit_code: Some(0),
             log: None,
+            spent: None,
             started_at: self.now,
             ended_at: self.now,
         };

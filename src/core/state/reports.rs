@@ -22,6 +22,9 @@ impl Durable {
         }
         record.settle(at, report.outcome.as_str(), Some(report.summary.clone()));
         record.unreported.clear();
+        if let Some(more) = report.spent {
+            record.spent = Some(record.spent.map_or(more, |spent| spent.plus(more)));
+        }
         let mut kept = report.clone();
         match report.outcome {
             Outcome::Done | Outcome::NoChange => trim(&mut kept),

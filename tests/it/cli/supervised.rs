@@ -33,6 +33,7 @@ fn task(id: &str, state: TaskState) -> TaskView {
         run: "01JD8Y0Q6V4W3N5X7Z9B2C4D6F".parse().unwrap(),
         stage: StageName::new("code").unwrap(),
         rounds: 0,
+        spent: None,
         due: None,
         queued_at: Some(clock::now() - Duration::from_secs(150)),
         started_at: None,

@@ -67,7 +67,13 @@ async fn a_review_that_requests_changes_becomes_a_round_on_the_same_pull_request
     assert_eq!(start.commit, first, "it begins with what was seen");
     assert_ne!(head(&world), first);
     assert_eq!((world.octo.count("POST", "/pulls"), world.octo.state().pulls.len()), (1, 1));
-    assert_eq!(our_comments(&world).len(), 1);
+    let comments = our_comments(&world);
+    assert_eq!(comments.len(), 1);
+    assert!(
+        comments[0].contains("\nCost: 2.0k tokens in, 20 tokens out, $0.04.\n"),
+        "of both attempts: {}",
+        comments[0]
+    );
 
     // However often it is read, and whoever reads it.
     world.pass(Duration::from_secs(300)).await;

@@ -18,6 +18,7 @@ use miyabi::model::github::{Delivery, Publish, Trouble, Write, WriteKind, Writte
 use miyabi::model::id::{AgentId, EnvelopeId, Incarnation, RepositoryName, TaskId};
 use miyabi::model::order::WorkOrder;
 use miyabi::model::report::{CheckResult, Outcome, REPORT_SCHEMA, Report};
+use miyabi::model::spent::Spent;
 use miyabi::model::time::Timestamp;
 use miyabi::model::watching::WatchFaults;
 
@@ -419,6 +420,7 @@ fn report_of(order: &WorkOrder, incarnation: &Incarnation) -> Report {
         body: None,
         exit_code: Some(0),
         log: None,
+        spent: Some(Spent { tokens_in: Some(1_000), tokens_out: Some(10), micro_usd: Some(20_000) }),
         started_at: order.queued_at,
         ended_at: order.queued_at,
     }

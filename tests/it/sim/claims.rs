@@ -521,6 +521,7 @@ impl World {
             body: None,
             exit_code: Some(0),
             log: None,
+            spent: None,
             started_at: now,
             ended_at: now,
         };

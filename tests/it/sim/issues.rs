@@ -433,6 +433,7 @@ impl World {
             body: None,
             exit_code: Some(0),
             log: None,
+            spent: None,
             started_at: self.now(),
             ended_at: self.now(),
         };

@@ -52,7 +52,7 @@ pub(super) enum Wait {
 
 #[derive(Debug, Clone)]
 enum Ending {
-    Ran(Ran),
+    Ran(Box<Ran>),
     Checked(Vec<CheckResult>),
 }
 
@@ -136,7 +136,7 @@ impl World {
             }
         }
         ran.claim = self.verdict(order, ran.claim);
-        self.begin(pid, order, waits, (deaf, visible), Ending::Ran(ran), lasts, true);
+        self.begin(pid, order, waits, (deaf, visible), Ending::Ran(Box::new(ran)), lasts, true);
     }
 
     pub(super) fn begin_check(&mut self, pid: u32, order: &WorkOrder) {
@@ -259,7 +259,7 @@ impl World {
         pane.slow_until = 0;
         let pid = pane.pid;
         let event = match program.ending {
-            Ending::Ran(ran) => Event::Ran(Box::new(ran)),
+            Ending::Ran(ran) => Event::Ran(ran),
             Ending::Checked(results) => Event::Checked(Ok(results)),
         };
         self.answer(pid, event);

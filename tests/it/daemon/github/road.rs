@@ -23,6 +23,7 @@ fn an_issue_becomes_one_pull_request_and_one_comment_and_is_done_when_somebody_m
     assert_eq!((&pull["title"], &pull["base"]["ref"]), (&"Say hello".into(), &"main".into()));
     assert!(pull["body"].as_str().unwrap().starts_with(&format!("Closes #{issue}\n")), "{pull}");
     assert_eq!(hub.root.task(&format!("repo/issue-{issue}"))["state"], "parked");
+    assert!(!hub.server.comments(issue)[0].contains("Cost"), "nothing is invented where a program says nothing");
 
     hub.merge(issue);
     hub.root.wait_event("merged", &format!("repo/issue-{issue}"));
@@ -482,6 +483,8 @@ fn ten_issues_with_dependencies_and_five_agents_become_ten_pull_requests_in_orde
     for (issue, agent, file) in [(issues[3], "botan", "fizzbuzz.py"), (issues[8], "momiji", "fizzbuzz.sh")] {
         let body = hub.pull_of(issue).unwrap()["body"].as_str().unwrap().to_owned();
         assert!(body.contains(&format!("(`{agent}`, aider, model `ollama_chat/scripted`), attempt ")), "{body}");
+        let comment = hub.server.comments(issue).remove(0);
+        assert!(comment.contains("\nCost: ") && comment.contains(" tokens in, "), "{comment}");
         assert!(fs::read_to_string(hub.root.path("repo").join(file)).unwrap().contains("FizzBuzz"));
     }
     let order: Vec<Value> = hub
