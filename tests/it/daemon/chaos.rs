@@ -2,12 +2,14 @@
 //! once, every envelope is in one place, and nothing is left behind.
 //!
 //! A minute in CI; `MIYABI_CHAOS_SECONDS=600 cargo nextest run --profile nightly daemon::chaos` is the nightly run, and
-//! `MIYABI_CHAOS_SEED=N` draws the same faults again (when they fall is up to the machine).
+//! `MIYABI_CHAOS_SEED=N` draws the same faults again (when they fall is up to the machine). `MIYABI_CHAOS_CLOCK=1` sets the
+//! clock forward and back as well: only where it is nobody else's, as on the machine of `scripts/with-vm`.
 
 #![expect(clippy::print_stderr, reason = "the seed and the faults are read by people when it fails")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use miyabi::io::process::{self, identify, signal};
@@ -18,21 +20,30 @@ use super::root::Root;
 
 const SECONDS: u64 = 60;
 
-/// How long the load may take to end after the last fault, and then whatever waits for a time limit of the supervisor: an
-/// answer that never came is asked for again after half a minute, and so is one to that.
+/// How long no task may end after the last fault, and then how long whatever waits for a time limit of the supervisor may
+/// take: an answer that never came is asked for again after half a minute, and so is one to that.
 const AFTERWARDS: Duration = Duration::from_secs(180);
 
 /// How many tasks one file brings.
 const TASKS_A_FILE: usize = 6;
 
-/// How many tasks the whole run has at most.
-const TASKS_MAX: usize = 1_500;
+/// How many tasks the whole run has at most, if `MIYABI_CHAOS_TASKS` does not say: a slow machine does fewer in the time.
+const TASKS_MAX: u64 = 1_500;
+
+/// How far the clock is set forward or back, in seconds.
+const CLOCK_STEP_MAX: u64 = 2 * 3_600;
+
+/// How many lines of what a verb prints are shown when the test fails.
+const LINES_TOLD: usize = 100;
 
 const AGENT: &str = "driver = \"echo\"\nstop_timeout = \"2s\"\nrestart = { intensity = 100000, period = \"1h\", backoff = \"20ms\", backoff_max = \"200ms\" }";
 
 struct Chaos {
     root: Root,
     seed: u64,
+    tasks_max: usize,
+    /// Whether the clock of this machine may be set.
+    sets_clock: bool,
     faults: BTreeMap<&'static str, u32>,
     files: usize,
 }
@@ -47,7 +58,9 @@ fn whatever_is_killed_and_whenever_every_task_is_done_once_and_nothing_is_left()
     root.configure("[resources]\ndisk_low = \"4MiB\"\ndisk_resume = \"8MiB\"\nmemory_low = \"0B\"\n");
     root.put_data_on_a_small_disk("192m");
     root.up();
-    let mut chaos = Chaos { root, seed, faults: BTreeMap::new(), files: 0 };
+    let sets_clock = number("MIYABI_CHAOS_CLOCK").is_some_and(|number| number > 0);
+    let tasks_max = usize::try_from(number("MIYABI_CHAOS_TASKS").unwrap_or(TASKS_MAX)).unwrap();
+    let mut chaos = Chaos { root, seed, tasks_max, sets_clock, faults: BTreeMap::new(), files: 0 };
     let began = clock();
     while clock() - began < Duration::from_secs(seconds) {
         chaos.bring_work();
@@ -83,7 +96,7 @@ impl Chaos {
 
     /// Keeps work coming: a short chain and some tasks beside it in each file.
     fn bring_work(&mut self) {
-        if self.tasks() + TASKS_A_FILE > TASKS_MAX {
+        if self.tasks() + TASKS_A_FILE > self.tasks_max {
             return;
         }
         let file = self.files;
@@ -101,7 +114,7 @@ impl Chaos {
     }
 
     fn fault(&mut self) {
-        let choice = self.below(14);
+        let choice = self.below(if self.sets_clock { 17 } else { 14 });
         let name = match choice {
             0..=3 => self.kill_runner(),
             4..=6 => self.kill_program(),
@@ -113,7 +126,8 @@ impl Chaos {
             10 => self.stop_runner(),
             11 => self.stop_supervisor(),
             12 => self.fill_disk(),
-            _ => self.freeze(),
+            13 => self.freeze(),
+            _ => self.set_clock(),
         };
         if let Some(name) = name {
             *self.faults.entry(name).or_default() += 1;
@@ -204,10 +218,18 @@ impl Chaos {
         Some("frozen and thawed")
     }
 
+    /// Far enough to end every lease, heartbeat and time limit there is, or to let them all begin in the future.
+    fn set_clock(&mut self) -> Option<&'static str> {
+        let (seconds, way) = (self.below(CLOCK_STEP_MAX), if self.below(2) == 0 { "ago" } else { "" });
+        let set = Command::new("date").arg(format!("--set={seconds} seconds {way}")).output().ok()?;
+        assert!(set.status.success(), "the clock can be set: {}", String::from_utf8_lossy(&set.stderr));
+        Some("clock set")
+    }
+
     fn calm_down(&mut self) {
         self.root.keep_up();
         self.root.run(&["thaw"]);
-        let began = clock();
+        let (mut moved, mut done_before) = (clock(), 0);
         loop {
             self.root.keep_up();
             let states = self.states();
@@ -219,15 +241,29 @@ impl Chaos {
                 .filter(|(_, state)| *state != "done")
                 .map(|(id, state)| format!("{id} {state}"))
                 .collect();
+            let done = states.len() - open.len();
+            if done > done_before {
+                (moved, done_before) = (clock(), done);
+            }
             assert!(
-                clock() - began < AFTERWARDS,
-                "{} of {} tasks are known; not done: {open:?}\n{}",
+                clock() - moved < AFTERWARDS,
+                "{} of {} tasks are known; not done: {open:?}\n{}\n{}\n{}",
                 states.len(),
                 self.tasks(),
+                self.told(&["status"]),
+                self.told(&["events"]),
                 self.root.log()
             );
             std::thread::sleep(Duration::from_millis(200));
         }
+    }
+
+    /// Returns the end of what a verb prints.
+    fn told(&self, verb: &[&str]) -> String {
+        let output = self.root.run(verb);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(LINES_TOLD)..].join("\n")
     }
 
     fn states(&self) -> BTreeMap<String, String> {
