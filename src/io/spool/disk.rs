@@ -11,16 +11,20 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RawDir, RenameFlags, flock, renameat_with, statvfs};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RawDir, RenameFlags, SeekFrom, flock, renameat_with, statvfs};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::model::time::Timestamp;
 
 /// How often a lock is taken again because its file was removed meanwhile.
 const LOCKS_MAX: usize = 16;
+
+/// How many folders stay open at most: those of a few mailboxes.
+const KEPT_MAX: usize = 32;
 
 /// How many bytes of names one system call lists: some 100 of the longest.
 const LISTING_BYTES: usize = 32 * 1024;
@@ -248,13 +252,73 @@ pub struct Stat {
 }
 
 /// The file system itself.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct RealDisk;
+///
+/// Folders stay open between two uses: whoever leases lists three and waits for two, and to look whether a folder is
+/// still the one at its path is half the price of opening and closing it. When the disk is in trouble they are let go, so
+/// that it can be unmounted.
+#[derive(Debug, Default)]
+pub struct RealDisk {
+    kept: Mutex<Vec<Opened>>,
+}
+
+/// An open folder. As long as it is open nothing else can have its identity.
+#[derive(Debug)]
+struct Opened {
+    path: PathBuf,
+    identity: (u64, u64),
+    folder: File,
+}
+
+impl RealDisk {
+    /// Does something with an open folder that nobody else uses meanwhile.
+    fn with_folder<T>(&self, path: &Path, work: impl FnOnce(&File) -> io::Result<T>) -> io::Result<T> {
+        let opened = match self.take(path) {
+            Some(kept) => kept,
+            None => {
+                let folder = File::from(self.heard(open_to_read(path, OFlags::DIRECTORY))?);
+                let facts = folder.metadata()?;
+                Opened { path: path.to_owned(), identity: (facts.dev(), facts.ino()), folder }
+            }
+        };
+        let done = self.heard(work(&opened.folder))?;
+        self.keep(opened);
+        Ok(done)
+    }
+
+    /// Passes on how a step ended.
+    fn heard<T>(&self, end: io::Result<T>) -> io::Result<T> {
+        end.inspect_err(|fault| {
+            if fault.kind() != io::ErrorKind::AlreadyExists && Trouble::of(fault) == Trouble::Disks {
+                self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            }
+        })
+    }
+
+    /// Takes a folder that stayed open, if it is still the one at its path.
+    fn take(&self, path: &Path) -> Option<Opened> {
+        let opened = {
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            let place = kept.iter().position(|opened| opened.path.as_os_str() == path.as_os_str())?;
+            kept.swap_remove(place)
+        };
+        // As opening it would, this follows a link.
+        let facts = path.metadata().ok()?;
+        (opened.identity == (facts.dev(), facts.ino())).then_some(opened)
+    }
+
+    fn keep(&self, opened: Opened) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= KEPT_MAX {
+            kept.swap_remove(0);
+        }
+        kept.push(opened);
+    }
+}
 
 impl Disk for RealDisk {
     fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<File> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        match file.write_all(bytes) {
+        let mut file = self.heard(OpenOptions::new().write(true).create_new(true).mode(0o600).open(path))?;
+        match self.heard(file.write_all(bytes)) {
             Ok(()) => Ok(file),
             Err(fault) => {
                 self.unlink(path)?;
@@ -288,18 +352,20 @@ impl Disk for RealDisk {
     }
 
     fn names(&self, folder: &Path) -> io::Result<Vec<OsString>> {
-        let file = open_to_read(folder, OFlags::DIRECTORY)?;
-        LISTING.with_borrow_mut(|buffer| {
-            let mut entries = RawDir::new(file, buffer.spare_capacity_mut());
-            let mut names = Vec::new();
-            while let Some(entry) = entries.next() {
-                let entry = entry?;
-                let name = entry.file_name().to_bytes();
-                if name != b"." && name != b".." {
-                    names.push(OsStr::from_bytes(name).to_owned());
+        self.with_folder(folder, |file| {
+            rustix::fs::seek(file, SeekFrom::Start(0))?;
+            LISTING.with_borrow_mut(|buffer| {
+                let mut entries = RawDir::new(file, buffer.spare_capacity_mut());
+                let mut names = Vec::new();
+                while let Some(entry) = entries.next() {
+                    let entry = entry?;
+                    let name = entry.file_name().to_bytes();
+                    if name != b"." && name != b".." {
+                        names.push(OsStr::from_bytes(name).to_owned());
+                    }
                 }
-            }
-            Ok(names)
+                Ok(names)
+            })
         })
     }
 
@@ -357,7 +423,7 @@ impl Disk for RealDisk {
     }
 
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
-        File::open(folder)?.sync_all()
+        self.with_folder(folder, File::sync_all)
     }
 
     fn sync_file_system(&self, _path: &Path, file: &File) -> io::Result<()> {
@@ -372,10 +438,10 @@ impl Disk for RealDisk {
         for _ in 0..LOCKS_MAX {
             let mut how = OpenOptions::new();
             how.read(true).write(true).truncate(false).mode(0o600);
-            let file = match wait {
-                Wait::Forever | Wait::AtMost(_) => how.create(true).open(path)?,
-                Wait::Never => how.open(path)?,
-            };
+            let file = self.heard(match wait {
+                Wait::Forever | Wait::AtMost(_) => how.create(true).open(path),
+                Wait::Never => how.open(path),
+            })?;
             let is_ours = match wait {
                 Wait::Forever => flock(&file, FlockOperation::LockExclusive).map(|()| true)?,
                 Wait::AtMost(time) => try_lock_for(&file, time)?,

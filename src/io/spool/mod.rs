@@ -94,7 +94,7 @@ impl Spool {
     /// Names the spool in a folder. Touches nothing.
     #[must_use]
     pub fn with_limits(root: PathBuf, limits: Limits) -> Self {
-        Self::with_disk(root, limits, Arc::new(RealDisk))
+        Self::with_disk(root, limits, Arc::new(RealDisk::default()))
     }
 
     /// Names the spool in a folder that is reached through a given disk. Touches nothing.

@@ -26,6 +26,7 @@ const ROUNDS: usize = 8;
 /// Where the disk fails, with EIO.
 #[derive(Debug, Default)]
 struct Faulty {
+    real: RealDisk,
     /// Reads of files whose names contain this.
     unread: Mutex<Option<String>>,
     files: AtomicBool,
@@ -100,59 +101,59 @@ fn unless(is_broken: &AtomicBool) -> io::Result<()> {
 
 impl Disk for Faulty {
     fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<File> {
-        RealDisk.create(path, bytes)
+        self.real.create(path, bytes)
     }
     fn sync_file(&self, path: &Path, file: &File) -> io::Result<()> {
         unless(&self.files)?;
-        RealDisk.sync_file(path, file)
+        self.real.sync_file(path, file)
     }
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealDisk.rename_new(from, to)
+        self.real.rename_new(from, to)
     }
     fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealDisk.rename_over(from, to)
+        self.real.rename_over(from, to)
     }
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealDisk.link(from, to)
+        self.real.link(from, to)
     }
     fn unlink(&self, path: &Path) -> io::Result<()> {
-        RealDisk.unlink(path)
+        self.real.unlink(path)
     }
     fn remove_tree(&self, folder: &Path) -> io::Result<()> {
-        RealDisk.remove_tree(folder)
+        self.real.remove_tree(folder)
     }
     fn names(&self, folder: &Path) -> io::Result<Vec<OsString>> {
         self.let_others_move(folder);
-        RealDisk.names(folder)
+        self.real.names(folder)
     }
     fn read(&self, path: &Path, bytes_max: usize) -> io::Result<Content> {
-        if self.is_unread(path) { Err(Errno::IO.into()) } else { RealDisk.read(path, bytes_max) }
+        if self.is_unread(path) { Err(Errno::IO.into()) } else { self.real.read(path, bytes_max) }
     }
     fn stat(&self, path: &Path) -> io::Result<Stat> {
-        RealDisk.stat(path)
+        self.real.stat(path)
     }
     fn make_folder(&self, folder: &Path) -> io::Result<()> {
-        RealDisk.make_folder(folder)
+        self.real.make_folder(folder)
     }
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
         unless(&self.folders)?;
-        RealDisk.sync_folder(folder)
+        self.real.sync_folder(folder)
     }
     fn sync_file_system(&self, path: &Path, file: &File) -> io::Result<()> {
         unless(&self.file_system)?;
-        RealDisk.sync_file_system(path, file)
+        self.real.sync_file_system(path, file)
     }
     fn append(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        RealDisk.append(path, bytes)
+        self.real.append(path, bytes)
     }
     fn lock(&self, path: &Path, wait: Wait) -> io::Result<Option<File>> {
         if self.locks.fetch_add(1, Ordering::Relaxed) == 0 {
             self.wait_for_crowd();
         }
-        RealDisk.lock(path, wait)
+        self.real.lock(path, wait)
     }
     fn overwrite(&self, path: &Path, file: &File, bytes: &[u8]) -> io::Result<()> {
-        RealDisk.overwrite(path, file, bytes)
+        self.real.overwrite(path, file, bytes)
     }
 }
 
