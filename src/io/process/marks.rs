@@ -68,11 +68,7 @@ pub async fn end_marked(marks: &[(String, String)], grace: Duration) -> Result<u
 /// Finds what carries the marks, on a thread on which nobody waits: all of /proc is looked through for it.
 async fn look(marks: &Arc<Marks>) -> Result<Vec<ProcessId>, ProcessError> {
     let marks = Arc::clone(marks);
-    tasks::blocking(move || {
-        // Mostly there is nothing, and then who is whose child needs not be known.
-        if marks.are_carried()? { Ok(marks.family_in(&ProcessTable::read()?)) } else { Ok(Vec::new()) }
-    })
-    .await
+    tasks::blocking(move || Ok(marks.family()?.map(|(_, family)| family).unwrap_or_default())).await
 }
 
 /// Kills until nothing that carries the marks is found any more, after some looks in a row that found nothing.
@@ -86,11 +82,7 @@ async fn kill_all(
         let killing = Arc::clone(marks);
         // The whole of /proc is read between the look and the signals: no work for a thread that others wait for.
         let left = tasks::blocking(move || {
-            if !killing.are_carried()? {
-                return Ok(Vec::new());
-            }
-            let table = ProcessTable::read()?;
-            let left = killing.family_in(&table);
+            let Some((table, left)) = killing.family()? else { return Ok(Vec::new()) };
             // A signal to a group reaches all its members in one step, so that those who fork as quickly as they can do not
             // outrun us. What left the group is found one by one.
             for group in table.groups_within(&left) {
@@ -185,6 +177,17 @@ impl Marks {
     fn are_carried(&self) -> Result<bool, ProcessError> {
         let us = std::process::id();
         Ok(super::all_pids()?.into_iter().any(|pid| pid != us && self.are_in_environment_of(pid)))
+    }
+
+    /// Reads the table of processes and finds in it what carries the marks. Mostly nothing does, and then who is whose child
+    /// need not be known.
+    fn family(&self) -> Result<Option<(ProcessTable, Vec<ProcessId>)>, ProcessError> {
+        if !self.are_carried()? {
+            return Ok(None);
+        }
+        let table = ProcessTable::read()?;
+        let family = self.family_in(&table);
+        Ok(Some((table, family)))
     }
 
     /// Returns the processes that carry the marks and all that run below them, except us and those above us.
