@@ -1,5 +1,6 @@
 //! How the core shows itself: snapshots, and why a task is not done yet.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::model::alert::Alert;
@@ -31,7 +32,7 @@ impl Core {
             holding: self.holding().or_else(|| self.slowed()),
             alerts: self.alerts(),
             agents: self.shown_agents().map(|agent| self.agent_view(agent, now)).collect(),
-            tasks: tasks.into_iter().map(|(task, record)| self.task_view(task, record)).collect(),
+            tasks: self.task_views(&tasks),
             faults: self.faults.clone(),
             merge_queues: self.merge_queues(),
             found: self.found.clone(),
@@ -67,7 +68,8 @@ impl Core {
     /// Shows one task.
     #[must_use]
     pub fn task(&self, task: &TaskId) -> Option<TaskView> {
-        self.durable.tasks.get(task).map(|record| self.task_view(task, record))
+        let (task, record) = self.durable.tasks.get_key_value(task)?;
+        Some(self.task_view(task, record, &mut Judged::new()))
     }
 
     /// Shows the newest tasks, in the order of their acceptance: of a state, accepted before another one, and only so many.
@@ -84,7 +86,7 @@ impl Core {
             .collect();
         tasks.sort_unstable_by_key(|(_, record)| record.seq);
         let page = tasks.get(tasks.len().saturating_sub(limit)..).unwrap_or_default();
-        page.iter().map(|(task, record)| self.task_view(task, record)).collect()
+        self.task_views(page)
     }
 
     /// Returns what survives of one task.
@@ -165,7 +167,12 @@ impl Core {
         }
     }
 
-    fn task_view(&self, task: &TaskId, record: &TaskRecord) -> TaskView {
+    fn task_views(&self, tasks: &[(&TaskId, &TaskRecord)]) -> Vec<TaskView> {
+        let mut judged = Judged::new();
+        tasks.iter().map(|(task, record)| self.task_view(task, record, &mut judged)).collect()
+    }
+
+    fn task_view<'a>(&'a self, task: &'a TaskId, record: &'a TaskRecord, judged: &mut Judged<'a>) -> TaskView {
         let current = record.current();
         let at_stage = current.filter(|current| current.stage == self.stage_name(record));
         let (agent, role) = match self.assignee_of(record) {
@@ -209,7 +216,8 @@ impl Core {
             reused: record.reused.as_ref().map(|reused| reused.task.clone()),
             merge_place: self.merge_place(task).map(|place| place.place),
             reason: self.reason(task, record, state),
-            stuck: state == TaskState::Parked || (state == TaskState::Blocked && self.is_hopeless(task, record, 0)),
+            stuck: state == TaskState::Parked
+                || (state == TaskState::Blocked && self.is_hopeless(task, record, judged)),
             file: match &record.origin {
                 Origin::File { stem, .. } => Some(stem.clone()),
                 Origin::Issue { .. } => self.durable.issues.get(task).map(|listed| listed.stem.clone()),
@@ -454,30 +462,67 @@ impl Core {
         Some(format!("waits for {whom}: {}", busy.join(", ")))
     }
 
-    /// Says whether a task can never start unless an operator acts.
-    fn is_hopeless(&self, task: &TaskId, record: &TaskRecord, depth: usize) -> bool {
-        /// Deeper chains are looked at again when they have become shorter.
-        const DEPTH_MAX: usize = 200;
-        if depth >= DEPTH_MAX || self.index.is_unblocked(task, record) {
-            return depth < DEPTH_MAX && self.index.paused_by(&self.durable, task).is_some();
-        }
-        self.index.paused_by(&self.durable, task).is_some()
-            || self.circle_of(task).is_some()
-            || record.spec.needs.iter().any(|need| match self.durable.tasks.get(need) {
+    /// Says whether a task can never start unless an operator acts. Each task is judged once, however many need it: in a web of
+    /// needs there are more ways than anybody could go.
+    fn is_hopeless<'a>(&'a self, task: &'a TaskId, record: &'a TaskRecord, judged: &mut Judged<'a>) -> bool {
+        let mut path: Vec<(&TaskId, &TaskRecord, usize)> = Vec::new();
+        self.begin_judging(task, record, judged, &mut path);
+        while let Some((task, record, place)) = path.pop() {
+            let Some(need) = record.spec.needs.get(place) else { continue };
+            let is_lost = match self.durable.tasks.get(need) {
                 _ if self.durable.is_met(need) => false,
                 None => true,
                 Some(needed) => match self.task_state(need, needed) {
                     TaskState::Dead | TaskState::Cancelled | TaskState::Parked => true,
-                    TaskState::Blocked => self.is_hopeless(need, needed, depth + 1),
+                    TaskState::Blocked => match judged.get(need) {
+                        Some(is_lost) => *is_lost,
+                        None => {
+                            // Looked at once more when it has been judged.
+                            path.push((task, record, place));
+                            self.begin_judging(need, needed, judged, &mut path);
+                            continue;
+                        }
+                    },
                     TaskState::Ready
                     | TaskState::Queued
                     | TaskState::Leased
                     | TaskState::Verifying
                     | TaskState::Done => false,
                 },
-            })
+            };
+            if is_lost {
+                judged.insert(task, true);
+            } else {
+                path.push((task, record, place + 1));
+            }
+        }
+        judged.get(task).copied().unwrap_or(false)
+    }
+
+    /// Judges a task by itself; what it needs is looked at if that is not enough. A task that comes up again on its own way is no
+    /// reason: circles are known, and are one.
+    fn begin_judging<'a>(
+        &'a self,
+        task: &'a TaskId,
+        record: &'a TaskRecord,
+        judged: &mut Judged<'a>,
+        path: &mut Vec<(&'a TaskId, &'a TaskRecord, usize)>,
+    ) {
+        if judged.contains_key(task) {
+            return;
+        }
+        let is_unblocked = self.index.is_unblocked(task, record);
+        let is_lost =
+            self.index.paused_by(&self.durable, task).is_some() || (!is_unblocked && self.circle_of(task).is_some());
+        judged.insert(task, is_lost);
+        if !is_unblocked && !is_lost {
+            path.push((task, record, 0));
+        }
     }
 }
+
+/// Whether tasks that wait can never start unless an operator acts, as far as it was found out.
+type Judged<'a> = BTreeMap<&'a TaskId, bool>;
 
 fn waiting_reason(state: &Liveness) -> Option<String> {
     match state.activity()? {
