@@ -76,8 +76,11 @@ fn notices(status: &Status, color: Color, width: Option<usize>) -> String {
     }
     for alert in &status.alerts {
         // What is held is said above, with its newest figures.
-        let is_told = matches!(alert.kind, AlertKind::LowDisk | AlertKind::LowMemory | AlertKind::Failures)
-            && status.holding.is_some();
+        let holds = matches!(
+            alert.kind,
+            AlertKind::LowDisk | AlertKind::LowMemory | AlertKind::WorktreesFull | AlertKind::Failures
+        );
+        let is_told = holds && status.holding.is_some();
         if !is_told {
             lines.push((Tone::Bad, format!("ALERT {}: {}", alert.kind.as_str(), alert.text)));
         }

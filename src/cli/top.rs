@@ -32,7 +32,9 @@ pub fn run(context: &Context) -> Result {
         let room = |bytes: Option<u64>| bytes.map_or_else(|| "unknown".to_owned(), |bytes| round(Size(bytes)));
         let (disk, memory) = (room(top.disk_free_bytes), room(top.memory_available_bytes));
         text.push_str(&out.color.paint(Tone::Faint, &format!("left: disk {disk}, memory {memory}")));
-        text.push('\n');
+        let bound = top.worktrees_max_bytes.map_or_else(String::new, |max| format!(" of {}", round(Size(max))));
+        let worktrees = format!("\nworktrees: {}{bound}\n", round(Size(top.worktrees_bytes)));
+        text.push_str(&out.color.paint(Tone::Faint, &worktrees));
         text
     })?;
     Ok(Ended::Well)

@@ -81,11 +81,12 @@ fn read_plan(root: &Path, report: &mut Report<'_>) -> Option<Plan> {
     let scheduler = scheduler::read(&file, agents.as_deref(), report);
     let alert_command = resources::read_alert(&file, report);
     let spool = spool::read(&file, report);
-    let log_days = resources::read_log(&file, report);
+    let days = resources::read_log(&file, report);
     let drain = resources::read_service(&file, report);
     if let (Some(github), Some(agents)) = (&github, &agents) {
         github::keep_token_from(agents, github, report);
     }
+    let (log_days, attempt_log_days) = days?;
     Some(Plan {
         session: session?,
         agents: agents?,
@@ -95,7 +96,8 @@ fn read_plan(root: &Path, report: &mut Report<'_>) -> Option<Plan> {
         scheduler: scheduler?,
         alert_command: alert_command?,
         spool: spool?,
-        log_days: log_days?,
+        log_days,
+        attempt_log_days,
         drain: drain?,
         github: github?.spec,
     })

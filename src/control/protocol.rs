@@ -231,14 +231,27 @@ pub struct Top {
     pub disk_free_bytes: Option<u64>,
     /// Memory that the machine can give, in bytes, if it could be seen.
     pub memory_available_bytes: Option<u64>,
+    /// What the worktrees of attempts take of the disk, in bytes.
+    #[serde(default)]
+    pub worktrees_bytes: u64,
+    /// What they may take before nothing new is begun, in bytes; absent: whatever they like.
+    #[serde(default)]
+    pub worktrees_max_bytes: Option<u64>,
 }
 
 impl Top {
-    /// Puts the answer together.
+    /// Puts the answer together; `worktrees` is what they take and may take.
     #[must_use]
-    pub fn new(usage: Usage, room: Option<(Size, Size)>) -> Self {
+    pub fn new(usage: Usage, room: Option<(Size, Size)>, worktrees: (Size, Size)) -> Self {
         let (disk, memory) = room.unzip();
-        Self { usage, disk_free_bytes: disk.map(|size| size.0), memory_available_bytes: memory.map(|size| size.0) }
+        let (used, max) = worktrees;
+        Self {
+            usage,
+            disk_free_bytes: disk.map(|size| size.0),
+            memory_available_bytes: memory.map(|size| size.0),
+            worktrees_bytes: used.0,
+            worktrees_max_bytes: Some(max.0).filter(|max| *max > 0),
+        }
     }
 }
 

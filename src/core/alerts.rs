@@ -137,8 +137,8 @@ impl Core {
             AlertKind::Failures => !self.is_failing(),
             AlertKind::Circle => self.circles.iter().all(|circle| circle.first() != alert.task.as_ref()),
             AlertKind::ClaimLost => alert.task.as_ref().is_none_or(|task| self.is_claim_settled(task)),
-            // The next look at the room ends these.
-            AlertKind::LowDisk | AlertKind::LowMemory => false,
+            // The next look at the disk ends these.
+            AlertKind::LowDisk | AlertKind::LowMemory | AlertKind::WorktreesFull => false,
         }
     }
 }

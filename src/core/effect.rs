@@ -4,6 +4,7 @@ use crate::model::alert::Alert;
 use crate::model::id::{AgentId, EnvelopeId, Incarnation, RepositoryName, RunId, TaskId};
 use crate::model::order::WorkOrder;
 use crate::model::request::{Answer, RequestId};
+use crate::model::stock::{AttemptBranch, AttemptLog};
 
 use super::fact::Recorded;
 use super::github::GithubEffect;
@@ -76,6 +77,15 @@ pub enum Effect {
         envelope: EnvelopeId,
         /// Where it goes.
         how: Retire,
+    },
+    /// Throw away logs of attempts, unless somebody has written to them meanwhile. No answer.
+    ForgetLogs(Vec<AttemptLog>),
+    /// Delete branches of attempts whose work is elsewhere too. No answer.
+    ForgetBranches {
+        /// The repository.
+        repository: RepositoryName,
+        /// The branches.
+        branches: Vec<AttemptBranch>,
     },
     /// Send a message to an agent whose attempt stands still. No answer.
     Nudge {

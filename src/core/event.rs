@@ -13,6 +13,7 @@ use crate::model::plan::Plan;
 use crate::model::report::Report;
 use crate::model::request::{Request, RequestId};
 use crate::model::size::Size;
+use crate::model::stock::{AttemptBranch, Stock};
 use crate::model::task::TaskFile;
 use crate::model::time::Timestamp;
 
@@ -103,6 +104,15 @@ pub enum Event {
     },
     /// The room of disk and memory was looked at.
     RoomSeen(Room),
+    /// What attempts have on the disk was looked at.
+    StockSeen(Stock),
+    /// The branches of attempts in a repository were looked at.
+    BranchesSeen {
+        /// The repository.
+        repository: RepositoryName,
+        /// Its branches of attempts.
+        branches: Vec<AttemptBranch>,
+    },
     /// A report has come.
     ReportArrived {
         /// The report.

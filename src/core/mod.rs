@@ -9,6 +9,7 @@ use crate::model::agent::AgentSpec;
 use crate::model::id::{AgentId, EnvelopeId, RepositoryName, Role, RunId, StageName, TaskId};
 use crate::model::plan::Plan;
 use crate::model::request::Answer;
+use crate::model::size::Size;
 use crate::model::span;
 use crate::model::time::Timestamp;
 
@@ -24,6 +25,7 @@ pub mod github;
 mod healing;
 mod index;
 pub mod issues;
+mod keeping;
 pub mod liveness;
 pub mod memo;
 pub mod merging;
@@ -72,6 +74,10 @@ pub struct Core {
     /// Since when everything is frozen, as the mark says that was seen last.
     frozen: Option<Timestamp>,
     room: Option<Room>,
+    /// How much the worktrees took when they were looked at last.
+    worktrees: Option<Size>,
+    /// The branch of an attempt up to which each repository's old ones were looked at.
+    branches_judged: BTreeMap<RepositoryName, String>,
     agents: BTreeMap<AgentId, Live>,
     index: Index,
     orders: BTreeMap<TaskId, OrderWatch>,
@@ -108,6 +114,8 @@ impl Core {
             exited: false,
             frozen,
             room: None,
+            worktrees: None,
+            branches_judged: BTreeMap::new(),
             agents,
             index,
             orders: BTreeMap::new(),
@@ -219,6 +227,8 @@ impl Core {
             Event::OrderRetired { envelope } => self.on_retired(envelope),
             Event::FreezeSeen { since } => self.on_freeze_seen(since),
             Event::RoomSeen(room) => self.on_room_seen(room),
+            Event::StockSeen(stock) => self.on_stock_seen(stock),
+            Event::BranchesSeen { repository, branches } => self.on_branches_seen(repository, branches),
             Event::ReportArrived { report, receipt } => self.on_report(&report, receipt),
             Event::MergeEnded { task, run, attempt, result } => self.on_merge_ended(&task, run, attempt, result),
             Event::ResultFound { task, run, base } => self.on_result_found(&task, run, base.as_deref()),

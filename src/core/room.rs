@@ -27,7 +27,10 @@ impl Core {
         if let Some(alert) = low(AlertKind::LowDisk) {
             return Some(told(alert, "disk space", disk, limits.disk_resume));
         }
-        low(AlertKind::LowMemory).map(|alert| told(alert, "memory", memory, limits.memory_resume))
+        if let Some(alert) = low(AlertKind::LowMemory) {
+            return Some(told(alert, "memory", memory, limits.memory_resume));
+        }
+        self.held_by_worktrees()
     }
 
     /// Raises or clears the alert of one thing. The alert itself is what remembers that it ran low, also across a restart.
@@ -44,6 +47,7 @@ impl Core {
                 | AlertKind::SlaMissed
                 | AlertKind::Dead
                 | AlertKind::Failures
+                | AlertKind::WorktreesFull
                 | AlertKind::Circle
                 | AlertKind::ClaimLost => "memory",
             };

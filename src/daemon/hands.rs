@@ -9,14 +9,16 @@ use crate::control::protocol::{ErrorKind, ReplyError, Status, Top};
 use crate::core::Core;
 use crate::core::effect::{Effect, FindResult, Merge};
 use crate::core::event::{Branches, Event, MergeResult, OrderPlace, PaneFound, Room};
+use crate::io::git::branch::Deletion;
 use crate::io::tmux::TmuxError;
-use crate::io::{freeze, git, resources};
+use crate::io::{freeze, git, resources, stock};
 use crate::model::fault::with_causes;
 use crate::model::github_view::WebhookView;
-use crate::model::id::{AgentId, EnvelopeId, Mailbox};
+use crate::model::id::{AgentId, EnvelopeId, Mailbox, RepositoryName};
 use crate::model::layout::Layout;
 use crate::model::plan::Plan;
 use crate::model::request::{Answer, RefusalKind, Request, RequestId};
+use crate::model::stock::{AttemptBranch, AttemptLog};
 use crate::tasks::Tasks;
 
 use super::alerts;
@@ -98,8 +100,10 @@ impl Hands {
         self.desk.give(Job::SweepReports);
     }
 
-    pub(super) fn sweep_retention(&self) {
+    /// Has what is old cleared away.
+    pub(super) fn sweep_retention(&self, tasks: &mut Tasks) {
         self.desk.give(Job::SweepRetention);
+        self.look_at_stock(tasks);
     }
 
     pub(super) async fn reports_waiting(&self) -> Vec<Event> {
@@ -130,6 +134,10 @@ impl Hands {
                 Err(_) => tracing::error!(receipt, "a receipt of ours is not an id"),
             },
             Effect::Nudge { agent, text } => self.desk.give(Job::Nudge { agent, text }),
+            Effect::ForgetLogs(logs) => self.forget_logs(tasks, logs),
+            Effect::ForgetBranches { repository, branches } => {
+                self.forget_branches(tasks, core.plan(), &repository, branches);
+            }
             Effect::ObeyFreeze => self.obey_freeze(tasks, core.plan()),
             Effect::Alert(alert) => alerts::tell(tasks, core.plan(), &self.environment, &alert),
             Effect::Merge(merge) => self.merge(tasks, merge, core.plan()),
@@ -146,6 +154,69 @@ impl Hands {
         tasks.start_blocking("freeze", move || match freeze::obey(&layout, &spared) {
             Ok(obeyed) => tracing::debug!(?obeyed, "the operator's mark is obeyed"),
             Err(error) => tracing::error!(error = with_causes(&error), "the agents cannot be suspended or continued"),
+        });
+    }
+
+    /// Looks at what attempts have on the disk.
+    fn look_at_stock(&self, tasks: &mut Tasks) {
+        let (layout, inputs) = (self.layout.clone(), self.inputs.clone());
+        tasks.start_blocking("stock", move || {
+            let seen = Event::StockSeen(stock::look(&layout));
+            if inputs.blocking_send(Input::Event(seen)).is_err() {
+                tracing::debug!("the loop has ended; a look at what attempts have on the disk is dropped");
+            }
+        });
+    }
+
+    /// Throws logs of attempts away.
+    fn forget_logs(&self, tasks: &mut Tasks, logs: Vec<AttemptLog>) {
+        let layout = self.layout.clone();
+        tasks.start_blocking("old logs", move || {
+            let gone = stock::forget(&layout, &logs);
+            tracing::info!(gone, "old logs of attempts are thrown away");
+        });
+    }
+
+    /// Looks at the branches of attempts.
+    pub(super) fn look_at_branches(&self, tasks: &mut Tasks, plan: &Plan) {
+        for found in plan.repositories.iter().filter(|found| found.path.exists()) {
+            let (repository, path, inputs) = (found.name.clone(), found.path.clone(), self.inputs.clone());
+            tasks.start("branches", move |_| async move {
+                match git::branch::of_attempts(&path).await {
+                    Ok(branches) => send(&inputs, Event::BranchesSeen { repository, branches }).await,
+                    Err(error) => {
+                        tracing::warn!(error = with_causes(&error), "the branches of attempts cannot be listed");
+                    }
+                }
+            });
+        }
+    }
+
+    /// Deletes branches of attempts, one after another, where that loses nothing.
+    fn forget_branches(&self, tasks: &mut Tasks, plan: &Plan, name: &RepositoryName, branches: Vec<AttemptBranch>) {
+        let Some(path) = plan.repository(name).map(|found| found.path.clone()) else { return };
+        tasks.start("old branches", move |stop| async move {
+            let Ok(target) = git::branch::current_branch(&path).await else { return };
+            for branch in branches {
+                if stop.is_cancelled() {
+                    return;
+                }
+                match git::branch::delete_if_elsewhere(&path, &branch.name, &branch.commit, &target).await {
+                    Ok(Deletion::Deleted) => {
+                        tracing::info!(name = branch.name, "an old branch of an attempt is deleted");
+                    }
+                    Ok(Deletion::Kept { reason }) => {
+                        tracing::debug!(name = branch.name, reason, "an old branch stays");
+                    }
+                    Err(error) => {
+                        tracing::warn!(
+                            name = branch.name,
+                            error = with_causes(&error),
+                            "an old branch cannot be deleted"
+                        );
+                    }
+                }
+            }
         });
     }
 
@@ -187,6 +258,7 @@ impl Hands {
         for (agent, run, stage, attempt) in core.attempts_in_hand() {
             theirs.extend(layout.places(run, &stage, attempt).map(|path| (path, agent.clone())));
         }
+        let worktrees_max = core.plan().resources.worktrees_max;
         tasks.start_blocking("top", move || match resources::usage(layout.root(), &agents) {
             Ok(mut usage) => {
                 let (disk, others) = resources::disk_used(&[layout.data(), layout.logs()], &theirs);
@@ -195,7 +267,8 @@ impl Hands {
                 }
                 usage.supervisor.disk_bytes = others.0;
                 let room = Self::room(&layout);
-                answerer.value(&Top::new(usage, room.map(|room| (room.disk, room.memory))));
+                let (_, worktrees) = resources::disk_used(&[layout.worktrees()], &BTreeMap::new());
+                answerer.value(&Top::new(usage, room.map(|room| (room.disk, room.memory)), (worktrees, worktrees_max)));
             }
             Err(error) => answerer.error(failed(with_causes(&error))),
         });

@@ -55,6 +55,7 @@ pub(super) struct Panes {
     session: String,
     spool: SpoolLimits,
     log_days: u32,
+    worktree_days: u32,
     program: PathBuf,
     environment: Arc<BTreeMap<String, String>>,
     under_systemd: bool,
@@ -102,6 +103,7 @@ impl Panes {
             session: plan.session.name.clone(),
             spool: plan.spool,
             log_days: plan.log_days,
+            worktree_days: plan.resources.worktree_days,
             program: options.program.clone(),
             environment: Arc::new(environment.clone()),
             under_systemd: environment.contains_key("NOTIFY_SOCKET"),
@@ -239,6 +241,7 @@ impl Panes {
             session: self.session.clone(),
             spool: self.spool,
             log_days: self.log_days,
+            worktree_days: self.worktree_days,
             program: self.program.clone(),
         };
         let path = self.layout.launch(&spec.id);

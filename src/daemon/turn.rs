@@ -35,8 +35,11 @@ const BATCH_MAX: usize = 64;
 /// How often everything that hints should have told is looked at anyway.
 const SWEEP: Duration = Duration::from_secs(15);
 
-/// How often old envelopes are cleared away: that looks into every folder of the spool.
+/// How often old envelopes and logs are cleared away: that looks into every folder of the spool, and at every file of the worktrees.
 const RETENTION: Duration = Duration::from_secs(120);
+
+/// How often the branches of attempts are looked at.
+const BRANCHES_LOOK: Duration = Duration::from_hours(1);
 
 /// How far apart two readings of the heartbeats are, for each agent: what they cost then does not grow with the team.
 const BEATS_APART: Duration = Duration::from_millis(1);
@@ -100,6 +103,8 @@ pub(super) struct Supervisor {
     reading: bool,
     /// When the dependency files are read next.
     dag_due: Option<Instant>,
+    /// When the branches of attempts are looked at next.
+    branches_due: Instant,
     /// When the heartbeats are read next, and when they were read last.
     beats_due: Option<Instant>,
     beats_read_at: Instant,
@@ -142,6 +147,7 @@ impl Supervisor {
             hint_faults: WatchFaults::default(),
             reading: false,
             dag_due: None,
+            branches_due: Instant::now(),
             beats_due: None,
             beats_read_at: Instant::now(),
             unsaved: 0,
@@ -171,7 +177,7 @@ impl Supervisor {
         let mut next_ping = watchdog.map(|every| Instant::now() + every);
         let mut next_sweep = Instant::now() + SWEEP;
         let mut next_room = Instant::now() + ROOM_LOOK;
-        let mut next_retention = Instant::now() + SWEEP;
+        let mut next_retention = Instant::now();
         loop {
             let due = self.core.poll_timeout().map(|(at, _)| instant_of(at));
             let own =
@@ -209,7 +215,7 @@ impl Supervisor {
             }
             if next_retention <= now {
                 next_retention = now + RETENTION;
-                self.hands.sweep_retention();
+                self.clear_old_away(now);
             }
             if next_sweep <= now {
                 next_sweep = now + SWEEP;
@@ -230,6 +236,15 @@ impl Supervisor {
                 (_, Next::Detach) => return self.end(Next::Detach).await,
                 (Next::GoOn | Next::Detach, Next::GoOn | Next::Drained) => {}
             }
+        }
+    }
+
+    /// Has what is old looked at and cleared away.
+    fn clear_old_away(&mut self, now: Instant) {
+        self.hands.sweep_retention(&mut self.tasks);
+        if self.branches_due <= now {
+            self.branches_due = now + BRANCHES_LOOK;
+            self.hands.look_at_branches(&mut self.tasks, self.core.plan());
         }
     }
 
@@ -326,6 +341,8 @@ impl Supervisor {
                 | Effect::RetireOrder { .. }
                 | Effect::AckReport { .. }
                 | Effect::Nudge { .. }
+                | Effect::ForgetLogs(_)
+                | Effect::ForgetBranches { .. }
                 | Effect::ObeyFreeze
                 | Effect::Alert(_)
                 | Effect::FindResult(_)

@@ -37,6 +37,13 @@ pub fn awake() -> Duration {
     FIRST.get_or_init(Instant::now).elapsed()
 }
 
+/// Returns the time that a file system tells.
+#[must_use]
+pub fn timestamp(told: SystemTime) -> Timestamp {
+    let since = told.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
 fn after(newest: Option<(i64, Instant)>, wall: i64, monotonic: Instant) -> i64 {
     newest.map_or(wall, |(nanos, at)| {
         let elapsed = i64::try_from(monotonic.saturating_duration_since(at).as_nanos()).unwrap_or(i64::MAX);

@@ -13,6 +13,7 @@ pub mod process;
 pub mod queue;
 pub mod resources;
 pub mod spool;
+pub mod stock;
 pub mod systemd;
 pub mod tmux;
 pub mod watch;

@@ -41,6 +41,8 @@ pub enum AlertKind {
     LowDisk,
     /// The machine has little memory to give; nothing new is begun.
     LowMemory,
+    /// The worktrees of attempts take more of the disk than they may; nothing new is begun.
+    WorktreesFull,
     /// A task is not done within its `sla`.
     SlaMissed,
     /// A task has used up its attempts.
@@ -64,6 +66,7 @@ impl AlertKind {
             Self::TasksLimit => "tasks-limit",
             Self::LowDisk => "low-disk",
             Self::LowMemory => "low-memory",
+            Self::WorktreesFull => "worktrees-full",
             Self::SlaMissed => "sla-missed",
             Self::Dead => "dead",
             Self::Failures => "failures",

@@ -30,6 +30,9 @@ pub struct Launch {
     /// How many days of the runners' log files are kept.
     #[serde(default = "super::plan::log_days")]
     pub log_days: u32,
+    /// How many days a worktree is left alone that nobody works in and nobody has cleared away.
+    #[serde(default = "super::plan::worktree_days")]
+    pub worktree_days: u32,
     /// The `miyabi` program, absolute; the dashboard's pane runs its `status --watch`.
     pub program: PathBuf,
 }

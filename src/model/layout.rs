@@ -153,15 +153,21 @@ impl Layout {
         ]
     }
 
+    /// Returns the folder of all worktrees and scratch folders.
+    #[must_use]
+    pub fn worktrees(&self) -> PathBuf {
+        self.data().join("worktrees")
+    }
+
     /// Returns the worktree, or scratch folder, in which one attempt works.
     #[must_use]
     pub fn worktree(&self, run: RunId, stage: &StageName, attempt: u32) -> PathBuf {
-        self.data().join("worktrees").join(format!("{run}-{stage}-{attempt}"))
+        self.worktrees().join(format!("{run}-{stage}-{attempt}"))
     }
 
     /// Returns the clean worktree in which one attempt's commit is checked.
     #[must_use]
     pub fn check_worktree(&self, run: RunId, stage: &StageName, attempt: u32) -> PathBuf {
-        self.data().join("worktrees").join(format!("{run}-{stage}-{attempt}-check"))
+        self.worktrees().join(format!("{run}-{stage}-{attempt}-check"))
     }
 }

@@ -26,6 +26,7 @@ pub mod size;
 pub mod span;
 pub mod spent;
 pub mod stage;
+pub mod stock;
 pub mod task;
 pub mod time;
 pub mod touch;

@@ -37,6 +37,9 @@ pub struct Plan {
     /// How many days the supervisor's log files are kept.
     #[serde(default = "log_days")]
     pub log_days: u32,
+    /// How many days the logs of attempts are kept that nobody needs any more.
+    #[serde(default = "attempt_log_days")]
+    pub attempt_log_days: u32,
     /// How GitHub is asked.
     #[serde(default)]
     pub github: GithubSpec,
@@ -57,6 +60,13 @@ pub const LOG_DAYS: u32 = 7;
 
 pub(super) const fn log_days() -> u32 {
     LOG_DAYS
+}
+
+/// How many days the logs of attempts are kept when nobody says otherwise.
+pub const ATTEMPT_LOG_DAYS: u32 = 30;
+
+const fn attempt_log_days() -> u32 {
+    ATTEMPT_LOG_DAYS
 }
 
 impl Plan {
@@ -206,6 +216,27 @@ pub struct ResourceLimits {
     pub memory_low: Size,
     /// Memory at which work goes on.
     pub memory_resume: Size,
+    /// How much the worktrees of all attempts may take before nothing new is begun.
+    #[serde(default = "worktrees_max")]
+    pub worktrees_max: Size,
+    /// How many days a worktree is left alone that nobody works in and nobody has cleared away.
+    #[serde(default = "worktree_days")]
+    pub worktree_days: u32,
+    /// How many days branches of attempts are kept whose work is elsewhere too; 0: for ever.
+    #[serde(default = "branch_days")]
+    pub branch_days: u32,
+}
+
+const fn branch_days() -> u32 {
+    90
+}
+
+pub(super) const fn worktree_days() -> u32 {
+    14
+}
+
+const fn worktrees_max() -> Size {
+    Size(100 << 30)
 }
 
 impl Default for ResourceLimits {
@@ -216,6 +247,9 @@ impl Default for ResourceLimits {
             disk_resume: Size(1_024 * MIB),
             memory_low: Size(128 * MIB),
             memory_resume: Size(256 * MIB),
+            worktrees_max: worktrees_max(),
+            worktree_days: worktree_days(),
+            branch_days: branch_days(),
         }
     }
 }

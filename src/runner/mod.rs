@@ -23,6 +23,7 @@ mod progress;
 mod project;
 mod show;
 pub mod start;
+mod strays;
 mod verdict;
 mod work;
 mod workplace;

@@ -15,7 +15,7 @@ use crate::io::spool::receipt::Receipt;
 use crate::model::agent::AgentSpec;
 use crate::model::envelope::{Envelope, EnvelopeKind};
 use crate::model::fault::with_causes;
-use crate::model::id::{EnvelopeId, Incarnation, Mailbox};
+use crate::model::id::{AgentId, EnvelopeId, Incarnation, Mailbox};
 use crate::model::order::{WORK_ORDER_SCHEMA, WorkOrder};
 use crate::model::time::Timestamp;
 
@@ -83,6 +83,15 @@ impl Post {
     /// Returns the folder in which an order arrives, or lies while it is in the runner's hands.
     pub(super) fn folder(&self, folder: Folder) -> PathBuf {
         self.spool.root().join(self.work.as_str()).join(folder.as_str())
+    }
+
+    /// Says whether somebody has an order, or may still take it.
+    pub(super) fn is_open(&self, agent: &AgentId, id: EnvelopeId) -> Result<bool, PostError> {
+        let found = self.spool.locate(&Mailbox::work(agent), id)?;
+        Ok(found.is_some_and(|listed| match listed.folder {
+            Folder::New | Folder::Later | Folder::Leased => true,
+            Folder::Done | Folder::Dead => false,
+        }))
     }
 
     /// Leases the next order, if there is one.

@@ -21,6 +21,7 @@ use super::pane::{self, Pane, Style, Tone};
 use super::post::Post;
 use super::progress::Counters;
 use super::show;
+use super::strays;
 use super::workplace;
 use crate::drivers::dashboard;
 use crate::io::cgroup::{self, AgentGroup};
@@ -39,6 +40,8 @@ const DELEGATED: &str = "MIYABI_DELEGATED";
 
 /// How many threads a runner has beside those for blocking calls: the loop must turn while a step computes.
 const THREADS: usize = 2;
+
+const DAY: Duration = Duration::from_hours(24);
 
 /// How long tasks may take to end when the machine has ended: a killed program is collected within this time.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -162,7 +165,7 @@ async fn live(layout: Layout, launch: Launch, environment: BTreeMap<String, Stri
     make_folder(&layout.beats())?;
     make_folder(&layout.freeze())?;
     let (pane, pieces) = Pane::new(Style::of_stdout(environment.get("NO_COLOR").map(String::as_str)));
-    let Launch { agent, incarnation, program, spool, .. } = launch;
+    let Launch { agent, incarnation, program, spool, worktree_days, .. } = launch;
     let duty = if agent.takes_work() { Duty::Work } else { Duty::Show };
     let settings = Settings {
         agent: agent.id.clone(),
@@ -209,6 +212,8 @@ async fn live(layout: Layout, launch: Launch, environment: BTreeMap<String, Stri
             }
             let context_of_clearing = Arc::clone(&context);
             shell.tasks.start("clearing", |stop| clearing::keep(context_of_clearing, stop));
+            let (context_of_strays, keep) = (Arc::clone(&context), DAY.saturating_mul(worktree_days));
+            shell.tasks.start("strays", move |stop| strays::sweep(context_of_strays, keep, stop));
             shell.hints = Hints::of(&context.post, context.layout.freeze(), events);
         }
         Duty::Show => {

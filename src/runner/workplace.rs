@@ -9,6 +9,7 @@ use super::context::Context;
 use super::event::{Purpose, Trouble};
 use super::pane::Tone;
 use crate::drivers::registry::{LITTER, litter};
+use crate::io::git::GitError;
 use crate::io::git::commit::{self, CommitRequest, SALVAGE_TRAILER};
 use crate::io::git::worktree::{self, Removal};
 use crate::model::fault::with_causes;
@@ -155,7 +156,38 @@ async fn clear_worktree(context: &Context, of: (&Workplace, &WorkOrder), attempt
     if let Err(error) = saved {
         tracing::warn!(path = %path.display(), error = %with_causes(&error), "cannot save what an attempt left");
     }
-    remove_worktree(context, workplace, path).await;
+    remove_worktree(context, &workplace.path, path).await;
+}
+
+/// Removes a worktree of which only the folder is known, never work that is nowhere else: that is saved on a branch first. What is
+/// no worktree any more stays, unless it is empty.
+pub(super) async fn clear_unknown(context: &Context, path: &Path, name: &str, message: &str) -> Result<(), GitError> {
+    let Some(repository) = worktree::repository_of(path).await? else {
+        // Nothing but an empty folder goes this way.
+        tokio::fs::remove_dir(path).await.ok();
+        return Ok(());
+    };
+    if matches!(worktree::remove(&repository, path, &LITTER).await, Ok(Removal::Removed)) {
+        return Ok(());
+    }
+    let fallback = format!("miyabi/left/{name}");
+    commit::save(&repository, path, &fallback, message, &context.author(), &LITTER).await?;
+    remove_worktree(context, &repository, path).await;
+    Ok(())
+}
+
+/// Removes a worktree in which a commit was checked, and of which only the folder is known.
+pub(super) async fn clear_check(path: &Path) -> Result<(), GitError> {
+    if path.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    match worktree::repository_of(path).await? {
+        Some(repository) => worktree::remove_scratch(&repository, path).await,
+        None => {
+            warn_unless_removed(path).await;
+            Ok(())
+        }
+    }
 }
 
 /// Puts everything since the base into one commit.
@@ -206,8 +238,8 @@ async fn look_at(workplace: &Workplace, id: String, base: String, branch: &str) 
     Ok(Commit { id, base, branch: branch.to_owned(), diff, protected })
 }
 
-async fn remove_worktree(context: &Context, workplace: &Workplace, path: &Path) {
-    match worktree::remove(&workplace.path, path, &LITTER).await {
+async fn remove_worktree(context: &Context, repository: &Path, path: &Path) {
+    match worktree::remove(repository, path, &LITTER).await {
         Ok(Removal::Removed) => {}
         Ok(Removal::Kept { reason }) => {
             tracing::warn!(path = %path.display(), reason, "a worktree is kept: it holds work that is nowhere else");
@@ -217,7 +249,7 @@ async fn remove_worktree(context: &Context, workplace: &Workplace, path: &Path) 
     }
 }
 
-async fn warn_unless_removed(path: &Path) {
+pub(super) async fn warn_unless_removed(path: &Path) {
     if let Err(error) = remove_folder(path).await {
         tracing::warn!(%error, "cannot clear up");
     }

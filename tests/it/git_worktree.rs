@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use miyabi::io::git::branch::{Deletion, current_branch, delete_branch_if_merged};
+use miyabi::io::git::branch::{Deletion, current_branch, delete_if_elsewhere, of_attempts};
 use miyabi::io::git::commit::{CommitRequest, SALVAGE_TRAILER, commit_all, diff, find_commit, message, save};
 use miyabi::io::git::worktree::{Removal, prepare, prepare_detached, remove, remove_scratch};
 use miyabi::io::git::{Author, GitError};
@@ -354,7 +354,12 @@ async fn the_current_branch_is_told_apart_from_everything_else() {
 }
 
 async fn delete(attempt: &Attempt) -> Deletion {
-    delete_branch_if_merged(&attempt.repository.path(), "miyabi/work", "main", KEY).await.unwrap()
+    let commit = attempt.repository.git(["rev-parse", "miyabi/work"]);
+    delete_reference(attempt, "refs/heads/miyabi/work", &commit).await
+}
+
+async fn delete_reference(attempt: &Attempt, reference: &str, commit: &str) -> Deletion {
+    delete_if_elsewhere(&attempt.repository.path(), reference, commit, "main").await.unwrap()
 }
 
 fn reason(deletion: &Deletion) -> &str {
@@ -378,7 +383,8 @@ async fn a_branch_ends_when_its_work_is_merged_and_not_before() {
     attempt.repository.commit("other");
     attempt.repository.git(["cherry-pick", &commit]);
     assert_eq!(delete(&attempt).await, Deletion::Deleted);
-    assert_eq!(delete(&attempt).await, Deletion::Deleted, "once is enough");
+    let gone = delete_reference(&attempt, "refs/heads/miyabi/work", &commit).await;
+    assert_eq!(gone, Deletion::Deleted, "twice is harmless");
 
     // Reachable.
     let head = attempt.repository.head();
@@ -390,4 +396,61 @@ async fn a_branch_ends_when_its_work_is_merged_and_not_before() {
     let more = attempt.repository.git(["commit-tree", &format!("{commit}^{{tree}}"), "-p", &commit, "-m", "more"]);
     attempt.repository.git(["branch", "-f", "miyabi/work", &more]);
     assert!(reason(&delete(&attempt).await).contains("does not have"));
+}
+
+#[tokio::test]
+async fn a_branch_that_is_the_only_place_of_its_work_stays() {
+    let attempt = Attempt::new().await;
+    attempt.write("new", "1\n");
+    let commit = attempt.commit(&[]).await.unwrap().unwrap();
+    attempt.remove().await;
+    let repository = &attempt.repository;
+
+    // The target has a commit that says it is of this attempt, and is another change.
+    repository.write("new", "2\n");
+    repository.commit(&format!("mine\n\nMiyabi-Attempt: {KEY}"));
+    assert!(reason(&delete(&attempt).await).contains("not what `main` has"));
+    // Other attempts' branches are no safe place: each would vouch for the other one.
+    repository.git(["branch", "miyabi/other", &commit]);
+    assert!(reason(&delete(&attempt).await).contains("not what `main` has"));
+    // Somebody has added to it since it was looked at.
+    let more = repository.git(["commit-tree", &format!("{commit}^{{tree}}"), "-p", &commit, "-m", "more"]);
+    repository.git(["branch", "topic", &commit]);
+    repository.git(["branch", "-f", "miyabi/work", &more]);
+    let path = repository.path();
+    delete_if_elsewhere(&path, "refs/heads/miyabi/work", &commit, "main").await.unwrap_err();
+    assert_eq!(repository.git(["rev-parse", "miyabi/work"]), more);
+    // A branch of people has it.
+    repository.git(["branch", "-f", "miyabi/work", &commit]);
+    assert_eq!(delete(&attempt).await, Deletion::Deleted);
+}
+
+#[tokio::test]
+async fn what_a_merge_queue_has_kept_goes_while_the_attempt_has_the_change_or_the_target_has_it() {
+    let attempt = Attempt::new().await;
+    attempt.write("new", "1\n");
+    let commit = attempt.commit(&[]).await.unwrap().unwrap();
+    attempt.remove().await;
+    let repository = &attempt.repository;
+    let run = KEY.split('/').next().unwrap();
+    let (reference, branch) = (format!("refs/miyabi/queue/{run}"), format!("miyabi/f/t/{run}/code-1"));
+    // As the queue makes it: the change on a newer commit, on no branch.
+    repository.write("other", "x\n");
+    repository.commit("other");
+    repository.git(["cherry-pick", &commit]);
+    let kept = repository.head();
+    repository.git(["reset", "-q", "--hard", "HEAD^"]);
+    repository.git(["update-ref", &reference, &kept]);
+    repository.git(["branch", "-D", "miyabi/work"]);
+    assert!(reason(&delete_reference(&attempt, &reference, &kept).await).contains("not on `main`"));
+    repository.git(["branch", &branch, &commit]);
+    let listed = of_attempts(&repository.path()).await.unwrap();
+    let mut names: Vec<&str> = listed.iter().map(|found| found.name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, [&format!("refs/heads/{branch}"), &reference]);
+    assert!(listed.iter().all(|found| found.run.to_string() == run));
+    assert_eq!(delete_reference(&attempt, &reference, &kept).await, Deletion::Deleted);
+    // The branch itself has nobody who vouches for it.
+    let stays = delete_reference(&attempt, &format!("refs/heads/{branch}"), &commit).await;
+    assert!(reason(&stays).contains("not on `main`"));
 }

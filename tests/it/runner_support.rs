@@ -214,6 +214,7 @@ impl Root {
             session: "test".to_owned(),
             spool: SpoolLimits::default(),
             log_days: 7,
+            worktree_days: 14,
             program: PathBuf::from("/bin/false"),
         };
         let path = self.layout.launch(&self.agent.id);

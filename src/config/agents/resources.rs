@@ -8,7 +8,7 @@ use super::super::report::{Note, Report};
 use super::super::section::{Field, Section};
 use super::agent::words_of_command;
 use crate::model::fault_code::Mistake;
-use crate::model::plan::{DRAIN, LOG_DAYS, ResourceLimits};
+use crate::model::plan::{ATTEMPT_LOG_DAYS, DRAIN, LOG_DAYS, ResourceLimits};
 use crate::model::size::{self, Size};
 use crate::model::span;
 
@@ -25,8 +25,16 @@ pub(super) fn read(file: &Section<'_>, report: &mut Report<'_>) -> Option<Resour
     let memory = (built_in.memory_low, built_in.memory_resume);
     let disk = pair(&section, ["disk_low", "disk_resume"], disk, report);
     let memory = pair(&section, ["memory_low", "memory_resume"], memory, report);
+    let worktrees_max = match section.field("worktrees_max", report, read::size) {
+        Field::Given(max, _) => Some(max),
+        Field::Absent => Some(built_in.worktrees_max),
+        Field::Broken => None,
+    };
+    let worktree_days = days(&section, ("worktree_days", 1), built_in.worktree_days, report);
+    let branch_days = days(&section, ("branch_days", 0), built_in.branch_days, report);
     let ((disk_low, disk_resume), (memory_low, memory_resume)) = (disk?, memory?);
-    Some(ResourceLimits { disk_low, disk_resume, memory_low, memory_resume })
+    let (worktrees_max, worktree_days, branch_days) = (worktrees_max?, worktree_days?, branch_days?);
+    Some(ResourceLimits { disk_low, disk_resume, memory_low, memory_resume, worktrees_max, worktree_days, branch_days })
 }
 
 /// Reads the two marks of one thing that can run low. Whoever writes only the lower one moves the upper one along.
@@ -53,15 +61,27 @@ fn pair(
     }
 }
 
-/// Reads `[log]`: how many days are kept.
-pub(super) fn read_log(file: &Section<'_>, report: &mut Report<'_>) -> Option<u32> {
-    let Some(entry) = file.entry("log") else { return Some(LOG_DAYS) };
+/// Reads `[log]`: how many days the supervisor's log and the logs of attempts are kept.
+pub(super) fn read_log(file: &Section<'_>, report: &mut Report<'_>) -> Option<(u32, u32)> {
+    let Some(entry) = file.entry("log") else { return Some((LOG_DAYS, ATTEMPT_LOG_DAYS)) };
     let section = Section::open(&entry.key, &entry.node, entry.key_span, keys::agents::LOG.keys, report);
-    let days = section
-        .field("keep_days", report, |key, node, report| read::count(key, 1..=keys::agents::LOG_DAYS_MAX, node, report));
-    match days {
+    let own = days(&section, ("keep_days", 1), LOG_DAYS, report);
+    let attempts = days(&section, ("attempt_days", 1), ATTEMPT_LOG_DAYS, report);
+    Some((own?, attempts?))
+}
+
+/// Reads for how many days something is kept, and at least for how many.
+fn days(
+    section: &Section<'_>,
+    (name, least): (&'static str, u32),
+    built_in: u32,
+    report: &mut Report<'_>,
+) -> Option<u32> {
+    let read = section
+        .field(name, report, |key, node, report| read::count(key, least..=keys::agents::LOG_DAYS_MAX, node, report));
+    match read {
         Field::Given(days, _) => Some(days),
-        Field::Absent => Some(LOG_DAYS),
+        Field::Absent => Some(built_in),
         Field::Broken => None,
     }
 }

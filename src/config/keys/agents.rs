@@ -102,7 +102,7 @@ pub static AGENTS: Part = Part {
             "log",
             Shape::Table(&LOG),
             Absent::Otherwise("all its defaults"),
-            "The supervisor's log files.",
+            "How long log files are kept.",
             "log = { keep_days = 30 }",
         ),
         key(
@@ -450,6 +450,27 @@ pub static RESOURCES: Part = Part {
             "Work goes on when the machine has this much memory to give again; at least `memory_low`.",
             "memory_resume = \"2GiB\"",
         ),
+        key(
+            "worktrees_max",
+            Shape::Size,
+            Absent::Value("100GiB"),
+            "Nothing new is begun while the worktrees of attempts take more of the disk than this; `0B`: never mind. Work goes on at nine tenths of it.",
+            "worktrees_max = \"20GiB\"",
+        ),
+        key(
+            "worktree_days",
+            Shape::Count(1, LOG_DAYS_MAX),
+            Absent::Value("14"),
+            "How many days a worktree is left alone that nobody works in and nobody has cleared away; then what it holds is saved on a branch and it is removed. Holds from each agent's next start on.",
+            "worktree_days = 3",
+        ),
+        key(
+            "branch_days",
+            Shape::Count(0, LOG_DAYS_MAX),
+            Absent::Value("90"),
+            "How many days after its last commit the branch of an attempt is deleted whose run is done or cancelled, if its work is elsewhere too; `0`: never.",
+            "branch_days = 30",
+        ),
     ],
 };
 
@@ -491,13 +512,22 @@ pub static SCHEDULER: Part = Part {
 /// `[log]`.
 pub static LOG: Part = Part {
     heading: "[log]",
-    keys: &[key(
-        "keep_days",
-        Shape::Count(1, LOG_DAYS_MAX),
-        Absent::Value("7"),
-        "How many days of the supervisor's log are kept; a file a day. Holds from the next start on.",
-        "keep_days = 30",
-    )],
+    keys: &[
+        key(
+            "keep_days",
+            Shape::Count(1, LOG_DAYS_MAX),
+            Absent::Value("7"),
+            "How many days of the supervisor's log are kept; a file a day. Holds from the next start on.",
+            "keep_days = 30",
+        ),
+        key(
+            "attempt_days",
+            Shape::Count(1, LOG_DAYS_MAX),
+            Absent::Value("30"),
+            "How many days the log of an attempt is kept after its last line, once its run is done or cancelled.",
+            "attempt_days = 90",
+        ),
+    ],
 };
 
 /// `[service]`.

@@ -66,6 +66,7 @@ fn plan(policy: RestartKind, intensity: u32) -> Plan {
         spool: SpoolLimits::default(),
         alert_command: Vec::new(),
         log_days: 7,
+        attempt_log_days: 30,
         drain: Duration::from_secs(30),
         github: crate::model::github::GithubSpec::default(),
     }

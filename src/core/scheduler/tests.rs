@@ -24,6 +24,7 @@ use crate::model::plan::{
 use crate::model::report::{FailureKind, Outcome, REPORT_SCHEMA, Report};
 use crate::model::request::{Request, RequestId};
 use crate::model::size::Size;
+use crate::model::stock::{AttemptBranch, Stock};
 use crate::model::task::{
     Assignee, Every, FailureClass, Missed, NoChange, OnFailure, PoolSpec, Priority, RepositoryChoice, RetryPolicy,
     TaskFile, TaskNode, TaskSpec, Work,
@@ -86,6 +87,7 @@ fn plan(agents: &[(&str, &str)]) -> Plan {
         alert_command: Vec::new(),
         github: GithubSpec::default(),
         log_days: 7,
+        attempt_log_days: 30,
         drain: Duration::from_secs(30),
     }
 }
@@ -466,6 +468,81 @@ fn attempts_are_begun_one_at_a_time_while_most_fail_or_the_machine_is_loaded() {
     assert!(office.why("t13").contains("the load of the machine is 9.5 per processor"), "{}", office.why("t13"));
     office.tell(room(100));
     assert_eq!(office.working().len(), 2);
+}
+
+/// Each task needs the one before it and the one halfway: there are more ways through the graph than could be gone one by one.
+#[test]
+fn a_web_of_needs_is_shown_without_going_every_way_through_it() {
+    let mut office = one();
+    let need = |number: u32| id(&format!("t{number}"));
+    let spec = |number: u32| TaskSpec {
+        needs: if number > 2 { vec![need(number / 2), need(number - 1)] } else { Vec::new() },
+        ..task()
+    };
+    let names: Vec<String> = (1..=400).map(|number| format!("t{number}")).collect();
+    let tasks: Vec<(&str, TaskSpec)> = names.iter().map(String::as_str).zip((1..).map(spec)).collect();
+    office.add(&tasks);
+    let stuck = |office: &Office| office.core.snapshot(office.now).tasks.iter().filter(|task| task.stuck).count();
+    assert_eq!(stuck(&office), 0);
+    assert!(!office.core.task(&id("t400")).unwrap().stuck);
+    // All but the two that need nothing wait for what fails now, most of them for something that waits for it.
+    office.report("kaede", Outcome::Failed);
+    assert_eq!(stuck(&office), 398);
+    assert!(office.core.task(&id("t400")).unwrap().stuck);
+}
+
+/// Returns the branches that are deleted after a look at some, which all have commits from long ago.
+fn forgotten(office: &mut Office, branches: &[(String, RunId)]) -> Vec<String> {
+    let branch = |(name, run): &(String, RunId)| AttemptBranch {
+        name: name.clone(),
+        run: *run,
+        commit: "c".to_owned(),
+        committed: Timestamp::EPOCH,
+    };
+    let repository = RepositoryName::new("app").unwrap();
+    let branches = branches.iter().map(branch).collect();
+    office.core.handle_event(Event::BranchesSeen { repository, branches }, office.now);
+    let mut found = Vec::new();
+    while let Some(effect) = office.core.poll_effect() {
+        if let Effect::ForgetBranches { branches, .. } = effect {
+            found.extend(branches.into_iter().map(|branch| branch.name));
+        }
+    }
+    found
+}
+
+#[test]
+fn old_branches_are_given_up_in_turn_but_for_those_of_runs_that_are_not_over() {
+    let mut office = one();
+    office.now = office.now + Duration::from_hours(24 * 91);
+    office.add(&[("a", task())]);
+    let running = office.open.values().next().unwrap().run;
+    let mut branches = vec![("a-running".to_owned(), running)];
+    let other: RunId = "01KAPZ3XZ00000000000000001".parse().unwrap();
+    branches.extend((0..300).map(|number| (format!("b{number:03}"), other)));
+    let first = forgotten(&mut office, &branches);
+    assert_eq!((first.len(), first[0].as_str(), first[199].as_str()), (200, "b000", "b199"));
+    let second = forgotten(&mut office, &branches);
+    assert_eq!((second[0].as_str(), second[99].as_str(), second[100].as_str()), ("b200", "b299", "b000"));
+    assert!(!first.iter().chain(&second).any(|name| name == "a-running"), "its run is not over");
+}
+
+#[test]
+fn nothing_new_is_begun_while_worktrees_take_more_than_they_may() {
+    let mut office = one();
+    let stock = |gib: u64| Event::StockSeen(Stock { worktrees: Size(gib << 30), logs: Vec::new() });
+    office.tell(stock(101));
+    office.add(&[("a", task())]);
+    assert_eq!(office.working(), Vec::<String>::new());
+    let why = "the worktrees of attempts take 101 GiB, and may take 100 GiB (`worktrees_max`); it goes on at 90";
+    assert!(office.why("a").contains(why), "{}", office.why("a"));
+    let kind = AlertKind::WorktreesFull.as_str();
+    assert!(office.core.durable().alerts.contains_key(kind));
+    office.tell(stock(95));
+    assert_eq!(office.working(), Vec::<String>::new(), "it does not go on and off at the bound");
+    office.tell(stock(80));
+    assert_eq!(office.working(), ["f/a"]);
+    assert!(!office.core.durable().alerts.contains_key(kind));
 }
 
 #[test]

@@ -224,3 +224,21 @@ async fn make_parent(path: &Path) -> Result<(), GitError> {
         source,
     })
 }
+
+/// Finds the repository that a worktree belongs to, by what the worktree says; nothing if it is none.
+///
+/// # Errors
+/// Those of git and of the file system.
+pub async fn repository_of(path: &Path) -> Result<Option<PathBuf>, GitError> {
+    // A folder would be a repository of its own, and is nobody's worktree.
+    if !tokio::fs::symlink_metadata(path.join(".git")).await.is_ok_and(|meta| meta.is_file()) {
+        return Ok(None);
+    }
+    let looked = Git::at(path).call(["rev-parse", "--git-common-dir"]).outcome().await?;
+    if !looked.status.success() {
+        return Ok(None);
+    }
+    let common = path.join(String::from_utf8_lossy(&looked.stdout).trim_end_matches('\n'));
+    let is_inside = common.file_name().is_some_and(|name| name == ".git");
+    Ok(Some(if is_inside { common.parent().map_or_else(|| common.clone(), Path::to_owned) } else { common }))
+}

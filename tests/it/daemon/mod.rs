@@ -5,6 +5,7 @@ mod chaos;
 mod deaths;
 mod freeze;
 mod github;
+mod keeping;
 mod memo;
 mod queue;
 mod reload;

@@ -149,6 +149,7 @@ pub(super) fn plan(rng: &mut Rng) -> Plan {
         ],
         workflow: Workflow::default(),
         log_days: 7,
+        attempt_log_days: 30,
         drain: Duration::from_secs(30),
         github: miyabi::model::github::GithubSpec::default(),
     }

@@ -278,6 +278,8 @@ impl World {
                     self.news(life, Event::OrderRetired { envelope });
                 }
             }
+            // Nobody looks at what attempts have on the disk here.
+            Effect::ForgetLogs(_) | Effect::ForgetBranches { .. } => {}
             Effect::Nudge { .. } => self.checks.nudges += 1,
             Effect::Alert(alert) => self.check_told(&alert),
             Effect::ObeyFreeze => self.obey_freeze(),
@@ -338,6 +340,8 @@ impl World {
             | Effect::InspectOrder { .. }
             | Effect::RetireOrder { .. }
             | Effect::Nudge { .. }
+            | Effect::ForgetLogs(_)
+            | Effect::ForgetBranches { .. }
             | Effect::Alert(_)
             | Effect::Github(_)
             | Effect::FindResult(_)

@@ -1,0 +1,104 @@
+//! What attempts have on the disk: how much their worktrees take, and their logs.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::clock;
+use super::resources;
+use crate::model::layout::Layout;
+use crate::model::stock::{AttemptLog, Stock, run_of_log};
+use crate::model::time::Timestamp;
+
+/// How many logs one look hands over, the oldest first.
+const LOGS_MAX: usize = 20_000;
+
+/// How many files are looked at for that.
+const FILES_MAX: usize = 500_000;
+
+/// Looks around. What cannot be read is not there.
+#[must_use]
+pub fn look(layout: &Layout) -> Stock {
+    let (_, worktrees) = resources::disk_used(&[layout.worktrees()], &std::collections::BTreeMap::new());
+    let mut logs: Vec<AttemptLog> = Vec::new();
+    let mut looked_at = 0;
+    for folder in fs::read_dir(layout.logs()).into_iter().flatten().flatten() {
+        let Ok(agent) = folder.file_name().into_string() else { continue };
+        for entry in fs::read_dir(folder.path()).into_iter().flatten().flatten() {
+            looked_at += 1;
+            if looked_at > FILES_MAX {
+                tracing::warn!(FILES_MAX, "there are more logs of attempts than are looked at");
+                break;
+            }
+            logs.extend(entry.file_name().into_string().ok().and_then(|file| attempt_log(&entry, &agent, file)));
+        }
+    }
+    logs.sort_unstable();
+    logs.truncate(LOGS_MAX);
+    Stock { worktrees, logs }
+}
+
+fn attempt_log(entry: &fs::DirEntry, agent: &str, file: String) -> Option<AttemptLog> {
+    let run = run_of_log(&file)?;
+    let meta = entry.metadata().ok().filter(fs::Metadata::is_file)?;
+    Some(AttemptLog { written: clock::timestamp(meta.modified().ok()?), run, agent: agent.to_owned(), file })
+}
+
+/// Throws logs away, unless somebody has written to them since they were looked at. Returns how many are gone.
+#[must_use]
+pub fn forget(layout: &Layout, logs: &[AttemptLog]) -> usize {
+    let mut gone = 0;
+    for log in logs {
+        let path = layout.logs().join(&log.agent).join(&log.file);
+        match forget_one(&path, log.written) {
+            Ok(true) => gone += 1,
+            Ok(false) => {}
+            Err(error) => tracing::warn!(path = %path.display(), %error, "an old log cannot be thrown away"),
+        }
+    }
+    gone
+}
+
+fn forget_one(path: &Path, written: Timestamp) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_file() && clock::timestamp(meta.modified()?) == written => {
+            fs::remove_file(path).map(|()| true)
+        }
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, SystemTime};
+
+    #[test]
+    fn the_oldest_logs_come_first_and_one_that_was_written_to_meanwhile_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::new(root.path().to_owned());
+        let folder = layout.logs().join("kaede");
+        fs::create_dir_all(&folder).unwrap();
+        fs::create_dir_all(layout.worktrees().join("x")).unwrap();
+        fs::write(layout.worktrees().join("x/file"), vec![1_u8; 100_000]).unwrap();
+        let name = |attempt: u32| format!("plan_a-01KAPZ3XZ00000000000000001-code-{attempt}.log");
+        for (attempt, age) in [(1, 10), (2, 30), (3, 20)] {
+            let file = fs::File::create(folder.join(name(attempt))).unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 - age)).unwrap();
+        }
+        fs::write(folder.join("notes.log"), "mine").unwrap();
+        fs::write(layout.logs().join("supervisor.log"), "a file a day").unwrap();
+
+        let stock = look(&layout);
+        assert!(stock.worktrees.0 >= 100_000, "{stock:?}");
+        let files: Vec<&str> = stock.logs.iter().map(|log| log.file.as_str()).collect();
+        assert_eq!(files, [name(2), name(3), name(1)]);
+        fs::write(folder.join(name(3)), "still at work").unwrap();
+        assert_eq!(forget(&layout, &stock.logs), 2);
+        assert!(!folder.join(name(2)).exists() && !folder.join(name(1)).exists());
+        assert!(folder.join(name(3)).exists() && folder.join("notes.log").exists());
+        assert_eq!(forget(&layout, &stock.logs), 0, "what is gone is gone");
+    }
+}
