@@ -197,3 +197,22 @@ async fn without_claims_nothing_is_looked_at_and_nothing_is_written_for_them() {
     drop(state);
     assert!(matches!(world.record(7).unwrap().phase, Phase::Merging { .. }));
 }
+
+#[tokio::test]
+async fn a_claim_that_has_ended_is_made_in_a_new_comment_that_names_the_old_one() {
+    let mut world = World::new(TEAM).await;
+    world.octo.issue(7);
+    world.until("it waits to be merged", |world| world.octo.state().pulls.len() == 1).await;
+    world.settle().await;
+    let old = world.octo.state().comments[0]["id"].clone();
+    // As if nobody had been there for days, and nobody else had taken it.
+    world.octo.state().comments[0]["updated_at"] = "2026-12-01T00:00:00Z".into();
+    world.pass(31 * MINUTE).await;
+    world.octo.review("alice", "OWNER", "CHANGES_REQUESTED", "louder", &[]);
+    world.until("the round has begun", |world| world.delivered.len() == 2).await;
+    world.settle().await;
+    let state = world.octo.state();
+    assert_eq!(state.comments.len(), 1, "the old comment is taken away");
+    assert_ne!(state.comments[0]["id"], old, "an edit cannot say that it came before somebody else's claim");
+    assert!(state.comments[0]["body"].as_str().unwrap().contains(&format!(" over={old} ")));
+}
