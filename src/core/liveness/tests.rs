@@ -349,9 +349,9 @@ fn is_ended_when(look: impl Fn(Timestamp) -> Evidence) -> bool {
 /// Looks at a silent agent until somebody ends it, or for so many seconds; says when it was ended.
 fn end_of(activity: Activity, seconds: i64, look: impl Fn(Timestamp) -> Evidence) -> Option<Timestamp> {
     let mut core = core_in(State::Up, plan(RestartKind::Permanent, 5));
-    core.agents.get_mut(&kaede()).unwrap().state = Liveness::Up { pane: pane(), last_beat: seen(), activity };
+    core.agents.get_mut(&kaede())?.state = Liveness::Up { pane: pane(), last_beat: seen(), activity };
     loop {
-        let (due, _) = core.poll_timeout().unwrap();
+        let (due, _) = core.poll_timeout()?;
         if due > at(seconds) {
             return None;
         }
