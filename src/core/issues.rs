@@ -118,15 +118,9 @@ impl Core {
         let Some(record) = self.durable.tasks.get(task) else { return Vec::new() };
         let mut origins = Vec::new();
         let file = self.durable.stem_of(task).and_then(|stem| self.files.get(stem));
-        let places = file.and_then(|file| {
-            let of_task = file.nodes.iter().find(|node| node.id == *task);
-            let of_issue = || file.issues.iter().find(|node| node.id == *task);
-            of_task
-                .map(|node| (&node.spec.needs, &node.needs_places))
-                .or_else(|| of_issue().map(|node| (&node.spec.needs, &node.needs_places)))
-        });
-        if let Some((needs, places)) = places
-            && let Some((_, place)) = needs.iter().zip(places).find(|(listed, _)| *listed == need)
+        let place = self.needs_places.get(task).and_then(|needs| needs.get(need));
+        if let (Some(file), Some(place)) = (file, place)
+            && place.file == file.path
         {
             origins.push(place.to_string());
         }

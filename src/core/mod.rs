@@ -51,7 +51,7 @@ use liveness::table::News;
 use liveness::{Live, Liveness, Pane};
 use memo::Seeking;
 use merging::{MergeRetry, MergeUnderWay};
-use reload::Files;
+use reload::{Files, NeedsPlaces};
 use retiring::Retiring;
 use state::{Durable, IllegalFact, TaskRecord};
 use work::OrderWatch;
@@ -87,6 +87,8 @@ pub struct Core {
     merge_retries: BTreeMap<TaskId, MergeRetry>,
     seeking: BTreeMap<TaskId, Seeking>,
     files: Files,
+    /// Where those files say what a task needs.
+    needs_places: NeedsPlaces,
     faults: Vec<crate::model::fault::Fault>,
     branches: Branches,
     /// What was found of an earlier supervisor's team, in one line.
@@ -124,6 +126,7 @@ impl Core {
             merge_retries: BTreeMap::new(),
             seeking: BTreeMap::new(),
             files: Files::new(),
+            needs_places: NeedsPlaces::new(),
             faults: Vec::new(),
             branches: Branches::new(),
             found: None,

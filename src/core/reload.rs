@@ -30,6 +30,7 @@ impl Core {
         let accepted = self.settle_files(candidates, refused, &mut faults);
         self.adopt(&accepted, branches);
         self.look_for_branches(branches);
+        self.needs_places = needs_places(&accepted);
         self.files = accepted.into_iter().map(|file| (file.stem.clone(), file)).collect();
         faults.sort();
         faults.dedup();
@@ -268,6 +269,24 @@ pub(super) fn target_of(spec: &TaskSpec, branches: &Branches) -> Option<String> 
         RepositoryChoice::None => None,
         RepositoryChoice::Named(name) => branches.get(name).and_then(|branch| branch.as_ref().ok()).cloned(),
     }
+}
+
+/// Where the dependency files in force say what a task needs, by task and need.
+pub(super) type NeedsPlaces = BTreeMap<TaskId, BTreeMap<TaskId, Place>>;
+
+fn needs_places(files: &[TaskFile]) -> NeedsPlaces {
+    let mut all = NeedsPlaces::new();
+    for file in files {
+        let nodes = file.nodes.iter().map(|node| (&node.id, &node.spec.needs, &node.needs_places));
+        let issues = file.issues.iter().map(|node| (&node.id, &node.spec.needs, &node.needs_places));
+        for (task, needs, places) in nodes.chain(issues) {
+            let of_task = all.entry(task.clone()).or_default();
+            for (need, place) in needs.iter().zip(places) {
+                of_task.entry(need.clone()).or_insert_with(|| place.clone());
+            }
+        }
+    }
+    all
 }
 
 /// The dependency files in force, by stem.
