@@ -5,11 +5,11 @@
 //! either belongs to somebody who works, or holds work that is nowhere else: neither is ever thrown away to make room.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use crate::model::alert::{Alert, AlertKind};
 use crate::model::id::{RepositoryName, RunId};
 use crate::model::size::{self, Size};
+use crate::model::span::DAY;
 use crate::model::stock::{AttemptBranch, AttemptLog, Stock};
 
 use super::Core;
@@ -21,8 +21,6 @@ const FORGOTTEN_MAX: usize = 2_000;
 
 /// How many branches are given to git after one look.
 const BRANCHES_MAX: usize = 200;
-
-const DAY: Duration = Duration::from_hours(24);
 
 impl Core {
     pub(super) fn on_stock_seen(&mut self, stock: Stock) {

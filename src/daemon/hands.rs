@@ -267,7 +267,7 @@ impl Hands {
                 }
                 usage.supervisor.disk_bytes = others.0;
                 let room = Self::room(&layout);
-                let (_, worktrees) = resources::disk_used(&[layout.worktrees()], &BTreeMap::new());
+                let worktrees = stock::worktrees(&layout);
                 answerer.value(&Top::new(usage, room.map(|room| (room.disk, room.memory)), (worktrees, worktrees_max)));
             }
             Err(error) => answerer.error(failed(with_causes(&error))),

@@ -1,5 +1,6 @@
 //! What attempts have on the disk: how much their worktrees take, and their logs.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -7,6 +8,7 @@ use std::path::Path;
 use super::clock;
 use super::resources;
 use crate::model::layout::Layout;
+use crate::model::size::Size;
 use crate::model::stock::{AttemptLog, Stock, run_of_log};
 use crate::model::time::Timestamp;
 
@@ -19,7 +21,7 @@ const FILES_MAX: usize = 500_000;
 /// Looks around. What cannot be read is not there.
 #[must_use]
 pub fn look(layout: &Layout) -> Stock {
-    let (_, worktrees) = resources::disk_used(&[layout.worktrees()], &std::collections::BTreeMap::new());
+    let worktrees = worktrees(layout);
     let mut logs: Vec<AttemptLog> = Vec::new();
     let mut looked_at = 0;
     for folder in fs::read_dir(layout.logs()).into_iter().flatten().flatten() {
@@ -36,6 +38,12 @@ pub fn look(layout: &Layout) -> Stock {
     logs.sort_unstable();
     logs.truncate(LOGS_MAX);
     Stock { worktrees, logs }
+}
+
+/// Returns what worktrees take of the disk. Looks at every file in them.
+#[must_use]
+pub fn worktrees(layout: &Layout) -> Size {
+    resources::disk_used(&[layout.worktrees()], &BTreeMap::new()).1
 }
 
 fn attempt_log(entry: &fs::DirEntry, agent: &str, file: String) -> Option<AttemptLog> {

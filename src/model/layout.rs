@@ -137,10 +137,16 @@ impl Layout {
         self.run().join("launch").join(format!("{agent}.json"))
     }
 
+    /// Returns the folder of all attempts' files.
+    #[must_use]
+    pub fn attempts(&self) -> PathBuf {
+        self.data().join("attempts")
+    }
+
     /// Returns the folder in which one attempt's files (order, inbox, report) lie.
     #[must_use]
     pub fn attempt(&self, run: RunId, stage: &StageName, attempt: u32) -> PathBuf {
-        self.data().join("attempts").join(format!("{run}-{stage}-{attempt}"))
+        self.attempts().join(format!("{run}-{stage}-{attempt}"))
     }
 
     /// Returns everything that an attempt has on the disk beside its log: its worktree, that of its check, and its files.

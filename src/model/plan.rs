@@ -10,7 +10,7 @@ use super::agent::AgentSpec;
 use super::github::{GithubSpec, RepositoryOnGithub};
 use super::id::{AgentId, RepositoryName, Role};
 use super::size::Size;
-use super::span;
+use super::span::{self, DAY};
 use super::stage::{Stage, StageKind};
 
 /// The whole configuration of one root folder.
@@ -287,7 +287,6 @@ pub struct SpoolLimits {
 impl Default for SpoolLimits {
     fn default() -> Self {
         const MIB: u64 = 1 << 20;
-        const DAY: Duration = Duration::from_hours(24);
         Self {
             envelope_bytes_max: Size(MIB),
             mailbox_envelopes_max: 100_000,

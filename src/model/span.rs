@@ -6,6 +6,9 @@ use serde::{Deserialize, Deserializer, Serializer};
 
 const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
+/// 24 hours.
+pub const DAY: Duration = Duration::from_hours(24);
+
 /// The longest duration that is accepted: 3650 days.
 pub const MAX: Duration = Duration::from_secs(3_650 * 86_400);
 

@@ -33,6 +33,7 @@ use crate::model::fault::with_causes;
 use crate::model::id::{AgentId, Incarnation};
 use crate::model::launch::{LAUNCH_SCHEMA, Launch};
 use crate::model::layout::Layout;
+use crate::model::span;
 use crate::telemetry::{self, Format, Logging, StandardError};
 
 /// Set to `1` by the tmux server's unit: what lies below the unit's control group is ours.
@@ -40,8 +41,6 @@ const DELEGATED: &str = "MIYABI_DELEGATED";
 
 /// How many threads a runner has beside those for blocking calls: the loop must turn while a step computes.
 const THREADS: usize = 2;
-
-const DAY: Duration = Duration::from_hours(24);
 
 /// How long tasks may take to end when the machine has ended: a killed program is collected within this time.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -212,7 +211,7 @@ async fn live(layout: Layout, launch: Launch, environment: BTreeMap<String, Stri
             }
             let context_of_clearing = Arc::clone(&context);
             shell.tasks.start("clearing", |stop| clearing::keep(context_of_clearing, stop));
-            let (context_of_strays, keep) = (Arc::clone(&context), DAY.saturating_mul(worktree_days));
+            let (context_of_strays, keep) = (Arc::clone(&context), span::DAY.saturating_mul(worktree_days));
             shell.tasks.start("strays", move |stop| strays::sweep(context_of_strays, keep, stop));
             shell.hints = Hints::of(&context.post, context.layout.freeze(), events);
         }

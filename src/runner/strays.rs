@@ -65,7 +65,7 @@ struct Stray {
 /// Finds whatever attempts have on the disk.
 fn find(context: &Context) -> Vec<Stray> {
     let layout = &context.layout;
-    let folders = [layout.worktrees(), layout.data().join("attempts")];
+    let folders = [layout.worktrees(), layout.attempts()];
     let entries = folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
     let names = entries.take(FOLDERS_MAX).filter_map(|entry| entry.file_name().into_string().ok());
     let mut names: Vec<String> = names.map(|name| name.strip_suffix(CHECK).unwrap_or(&name).to_owned()).collect();
@@ -96,7 +96,7 @@ impl Stray {
     }
 
     fn files(&self, context: &Context) -> PathBuf {
-        context.layout.data().join("attempts").join(&self.name)
+        context.layout.attempts().join(&self.name)
     }
 
     /// Returns when the attempt's folders, and those of its files that are written last, were changed last.

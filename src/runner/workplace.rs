@@ -74,7 +74,7 @@ fn is_there(context: &Context, order: &WorkOrder, attempt: u32) -> bool {
 
 /// Finds the orders of this agent whose files an earlier start left. Reads at most [`LEFTOVERS_MAX`] folders.
 pub(super) fn leftovers(context: &Context) -> Vec<Arc<WorkOrder>> {
-    let Ok(folders) = std::fs::read_dir(context.layout.data().join("attempts")) else { return Vec::new() };
+    let Ok(folders) = std::fs::read_dir(context.layout.attempts()) else { return Vec::new() };
     folders
         .flatten()
         .take(LEFTOVERS_MAX)

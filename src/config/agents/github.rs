@@ -16,6 +16,7 @@ use crate::model::github::{
     AppId, AppSpec, Association, ClaimKind, GithubSpec, Pace, Route, TRIGGER_LABEL, WEBHOOK_SECRET_ENV, WebhookSpec,
 };
 use crate::model::id::{AgentId, Role};
+use crate::model::span::DAY;
 use crate::model::task::{Assignee, LABEL_CHARS_MAX, Priority, is_label};
 
 /// How many rules of routing there may be.
@@ -28,7 +29,7 @@ const CLAIMS: [(&str, ClaimKind); 2] = [("comment", ClaimKind::Comment), ("none"
 const LEASE_MIN: Duration = Duration::from_secs(120);
 
 /// The longest lease of a claim: so long others wait for an orchestra that is gone.
-const LEASE_MAX: Duration = Duration::from_secs(86_400);
+const LEASE_MAX: Duration = DAY;
 
 /// The shortest time between two questions.
 const POLL_MIN: Duration = Duration::from_millis(100);

@@ -6,6 +6,7 @@ use super::super::keys;
 use super::super::read;
 use super::super::report::{Note, Report};
 use super::super::section::{Field, Section};
+use super::super::tree::Node;
 use super::agent::words_of_command;
 use crate::model::fault_code::Mistake;
 use crate::model::plan::{ATTEMPT_LOG_DAYS, DRAIN, LOG_DAYS, ResourceLimits};
@@ -25,11 +26,7 @@ pub(super) fn read(file: &Section<'_>, report: &mut Report<'_>) -> Option<Resour
     let memory = (built_in.memory_low, built_in.memory_resume);
     let disk = pair(&section, ["disk_low", "disk_resume"], disk, report);
     let memory = pair(&section, ["memory_low", "memory_resume"], memory, report);
-    let worktrees_max = match section.field("worktrees_max", report, read::size) {
-        Field::Given(max, _) => Some(max),
-        Field::Absent => Some(built_in.worktrees_max),
-        Field::Broken => None,
-    };
+    let worktrees_max = section.field("worktrees_max", report, read::size).or(built_in.worktrees_max);
     let worktree_days = days(&section, ("worktree_days", 1), built_in.worktree_days, report);
     let branch_days = days(&section, ("branch_days", 0), built_in.branch_days, report);
     let ((disk_low, disk_resume), (memory_low, memory_resume)) = (disk?, memory?);
@@ -77,13 +74,10 @@ fn days(
     built_in: u32,
     report: &mut Report<'_>,
 ) -> Option<u32> {
-    let read = section
-        .field(name, report, |key, node, report| read::count(key, least..=keys::agents::LOG_DAYS_MAX, node, report));
-    match read {
-        Field::Given(days, _) => Some(days),
-        Field::Absent => Some(built_in),
-        Field::Broken => None,
-    }
+    let count = |key: &str, node: &Node, report: &mut Report<'_>| {
+        read::count(key, least..=keys::agents::LOG_DAYS_MAX, node, report)
+    };
+    section.field(name, report, count).or(built_in)
 }
 
 /// Reads `[service]`: how long running attempts may go on when the supervisor goes down.

@@ -15,6 +15,7 @@ use crate::model::claim::{ClaimLine, Claimant, Claims, Hold, Holder};
 use crate::model::github::{ClaimKind, Trouble};
 use crate::model::github_view::ClaimView;
 use crate::model::id::{OrchestraId, TaskId};
+use crate::model::span::DAY;
 use crate::model::time::Timestamp;
 
 use super::intake::is_of_issue;
@@ -29,7 +30,7 @@ const FREE_MAX: Duration = Duration::from_secs(60);
 
 /// How long a claim lives whose pull request waits for people: it is renewed rarely, and nothing is lost if it takes long until
 /// somebody else looks after it.
-const RESTING_LEASE: Duration = Duration::from_secs(86_400);
+const RESTING_LEASE: Duration = DAY;
 
 /// What is known of a claim that is wanted, for as long as this process lives.
 #[derive(Debug, Clone)]

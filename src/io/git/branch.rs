@@ -89,7 +89,7 @@ pub enum Deletion {
 pub async fn of_attempts(repository: &Path) -> Result<Vec<AttemptBranch>, GitError> {
     let limit = format!("--count={LISTED_MAX}");
     let format = "--format=%(refname) %(objectname) %(committerdate:unix)";
-    let args = ["for-each-ref", "--sort=committerdate", &limit, format, "refs/heads/miyabi/", "refs/miyabi/queue/"];
+    let args = ["for-each-ref", "--sort=committerdate", &limit, format, OURS, QUEUE];
     let listed = Git::at(repository).call(args).slow().text().await?;
     let read = |line: &str| {
         let mut words = line.split(' ');

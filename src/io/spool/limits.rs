@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use crate::model::plan::SpoolLimits;
-use crate::model::span;
+use crate::model::span::{self, DAY};
 
 const HOUR: Duration = Duration::from_hours(1);
-const DAY: Duration = Duration::from_hours(24);
 
 /// The longest reason that is kept, in bytes; the rest is cut off.
 pub const REASON_BYTES_MAX: usize = 4_096;
