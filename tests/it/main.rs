@@ -17,6 +17,7 @@ mod hub;
 mod intake;
 mod journal;
 mod process;
+mod reports;
 mod repository;
 mod restore;
 mod rng;

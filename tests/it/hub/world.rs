@@ -17,12 +17,13 @@ use miyabi::model::beat::{Activity, Beat};
 use miyabi::model::github::{Delivery, Publish, Trouble, Write, WriteKind, Written};
 use miyabi::model::id::{AgentId, EnvelopeId, Incarnation, RepositoryName, TaskId};
 use miyabi::model::order::WorkOrder;
-use miyabi::model::report::{CheckResult, Outcome, REPORT_SCHEMA, Report};
+use miyabi::model::report::{CheckResult, Outcome, Report};
 use miyabi::model::spent::Spent;
 use miyabi::model::time::Timestamp;
 use miyabi::model::watching::WatchFaults;
 
 use super::octo::{Octo, slug};
+use crate::reports::report_on;
 
 /// How many steps a life may take; far more than it does.
 const STEPS_MAX: usize = 20_000;
@@ -392,17 +393,6 @@ fn report_of(order: &WorkOrder, incarnation: &Incarnation) -> Report {
     let hash = |text: String| Sha256::digest(text).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
     let workplace = order.workplace.as_ref().expect("an issue is worked on in a repository");
     Report {
-        schema: REPORT_SCHEMA.to_owned(),
-        order: order.id,
-        task: order.task.clone(),
-        run: order.run,
-        stage: order.stage.clone(),
-        attempt: order.attempt,
-        agent: order.agent.clone(),
-        incarnation: *incarnation,
-        outcome: Outcome::Done,
-        retry_at: None,
-        failure: None,
         summary: "done".to_owned(),
         commit: Some(hash(order.id.to_string())[..40].to_owned()),
         base: Some("b".repeat(40)),
@@ -413,15 +403,7 @@ fn report_of(order: &WorkOrder, incarnation: &Incarnation) -> Report {
             output: "ok".to_owned(),
             duration_ms: 1_000,
         }],
-        output: String::new(),
-        diff: String::new(),
-        comments: Vec::new(),
-        title: None,
-        body: None,
-        exit_code: Some(0),
-        log: None,
         spent: Some(Spent { tokens_in: Some(1_000), tokens_out: Some(10), micro_usd: Some(20_000) }),
-        started_at: order.queued_at,
-        ended_at: order.queued_at,
+        ..report_on(order, *incarnation, Outcome::Done, order.queued_at)
     }
 }

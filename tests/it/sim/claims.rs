@@ -23,11 +23,12 @@ use miyabi::model::github::{
 use miyabi::model::id::{AgentId, Incarnation, TaskId};
 use miyabi::model::order::WorkOrder;
 use miyabi::model::plan::Plan;
-use miyabi::model::report::{Outcome, REPORT_SCHEMA, Report};
+use miyabi::model::report::{Outcome, Report};
 use miyabi::model::time::Timestamp;
 use miyabi::model::watching::WatchFaults;
 
 use super::world::{HOUR, MINUTE, SECOND};
+use crate::reports::report_on;
 use crate::rng::Rng;
 
 const TEAM: &str = r#"
@@ -498,32 +499,10 @@ impl World {
         }
         let Some(order) = self.orchestras[who].open.values().next().cloned() else { return };
         let report = Report {
-            schema: REPORT_SCHEMA.to_owned(),
-            order: order.id,
-            task: order.task.clone(),
-            run: order.run,
-            stage: order.stage.clone(),
-            attempt: order.attempt,
-            agent: order.agent.clone(),
-            incarnation: FIRST,
-            outcome: Outcome::Done,
-            failure: None,
-            retry_at: None,
-            summary: "so it went".to_owned(),
             commit: Some(format!("{who}-{}", order.id)),
             base: Some("ba5e".to_owned()),
             branch: Some("miyabi/branch".to_owned()),
-            checks: Vec::new(),
-            output: String::new(),
-            diff: String::new(),
-            comments: Vec::new(),
-            title: None,
-            body: None,
-            exit_code: Some(0),
-            log: None,
-            spent: None,
-            started_at: now,
-            ended_at: now,
+            ..report_on(&order, FIRST, Outcome::Done, now)
         };
         self.tell(who, Event::ReportArrived { report: Box::new(report), receipt: "r".to_owned() });
     }

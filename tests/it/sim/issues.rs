@@ -23,11 +23,12 @@ use miyabi::model::github::{
 use miyabi::model::id::{AgentId, Incarnation, TaskId};
 use miyabi::model::order::WorkOrder;
 use miyabi::model::plan::Plan;
-use miyabi::model::report::{Outcome, REPORT_SCHEMA, Report};
+use miyabi::model::report::{Outcome, Report};
 use miyabi::model::time::Timestamp;
 use miyabi::model::watching::WatchFaults;
 
 use super::world::{HOUR, MINUTE, SECOND};
+use crate::reports::report_on;
 use crate::rng::Rng;
 
 const TEAM: &str = r#"
@@ -410,32 +411,9 @@ impl World {
         let in_repository = order.workplace.is_some() && order.task.as_str().contains("issue-");
         let outcome = if in_repository { Outcome::Done } else { Outcome::NoChange };
         let report = Report {
-            schema: REPORT_SCHEMA.to_owned(),
-            order: order.id,
-            task: order.task.clone(),
-            run: order.run,
-            stage: order.stage.clone(),
-            attempt: order.attempt,
-            agent: order.agent.clone(),
-            incarnation: FIRST,
-            outcome,
-            failure: None,
-            retry_at: None,
-            summary: "so it went".to_owned(),
             commit: in_repository.then(|| "c0ffee".to_owned()),
             base: in_repository.then(|| "ba5e".to_owned()),
-            branch: None,
-            checks: Vec::new(),
-            output: String::new(),
-            diff: String::new(),
-            comments: Vec::new(),
-            title: None,
-            body: None,
-            exit_code: Some(0),
-            log: None,
-            spent: None,
-            started_at: self.now(),
-            ended_at: self.now(),
+            ..report_on(&order, FIRST, outcome, self.now())
         };
         self.tell(Event::ReportArrived { report: Box::new(report), receipt: "r".to_owned() });
     }
