@@ -86,6 +86,9 @@ fn read_plan(root: &Path, report: &mut Report<'_>) -> Option<Plan> {
     if let (Some(github), Some(agents)) = (&github, &agents) {
         github::keep_token_from(agents, github, report);
     }
+    if let (Some(github), Some(repositories)) = (&github, &repositories) {
+        github::keep_label_apart(repositories, github, report);
+    }
     let (log_days, attempt_log_days) = days?;
     Some(Plan {
         session: session?,

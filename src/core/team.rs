@@ -101,6 +101,9 @@ impl Core {
             }
         }
         self.index = Index::build(&self.durable, &self.plan, self.now);
+        if old.github.claim_label != self.plan.github.claim_label {
+            self.reconsider_labels();
+        }
         let text = told(&added, &removed, &outdated, &adjusted, old == self.plan);
         if old != self.plan {
             self.record(Fact::TeamChanged { text: text.clone() });

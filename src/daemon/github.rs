@@ -304,6 +304,10 @@ async fn perform(
         Write::Status { commit, description } => {
             client.status(slug, &commit, &description).await.map(|()| Written::StatusSet)
         }
+        Write::Label(how) => {
+            let issue = issue.ok_or_else(missing)?;
+            client.label(slug, issue, &how).await.map(|()| Written::Labelled)
+        }
     }
 }
 

@@ -56,6 +56,9 @@ pub struct GithubSpec {
     /// How long a claim lives without being renewed.
     #[serde(default = "claim_lease", with = "span")]
     pub claim_lease: Duration,
+    /// The label that an issue bears as long as a run works on it, for people to see.
+    #[serde(default)]
+    pub claim_label: Option<String>,
 }
 
 /// How long a claim lives when nobody says so.
@@ -89,6 +92,7 @@ impl Default for GithubSpec {
             body_depends: false,
             claim: ClaimKind::default(),
             claim_lease: claim_lease(),
+            claim_label: None,
         }
     }
 }
@@ -551,6 +555,17 @@ pub enum Write {
         /// What is said of it.
         description: String,
     },
+    /// The label by which people see that an issue is worked on.
+    Label(Labelling),
+}
+
+/// What becomes of a label of an issue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Labelling {
+    /// It is added.
+    Add(String),
+    /// It is taken away.
+    Remove(String),
 }
 
 /// A proven commit on its way to a pull request.
@@ -600,6 +615,8 @@ pub enum Written {
     Withdrawn(u64),
     /// The state is set.
     StatusSet,
+    /// The label is as it should be.
+    Labelled,
 }
 
 impl Write {
@@ -612,6 +629,7 @@ impl Write {
             Self::Claim { kind, .. } => *kind,
             Self::Withdraw { .. } => WriteKind::Withdraw,
             Self::Status { .. } => WriteKind::Status,
+            Self::Label(_) => WriteKind::Label,
         }
     }
 }
@@ -622,6 +640,9 @@ impl Write {
 pub enum WriteKind {
     /// A branch and its pull request.
     Publish,
+    /// The label of an issue that is worked on; it goes before the comment with which a claim is given up, so that it is never
+    /// taken away from the next one who claims.
+    Label,
     /// The comment of a run.
     Comment,
     /// The state of a commit.
@@ -638,6 +659,7 @@ impl WriteKind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Publish => "publish",
+            Self::Label => "label",
             Self::Comment => "comment",
             Self::Status => "status",
             Self::Claim => "claim",

@@ -16,6 +16,7 @@ use crate::model::github::{
     AppId, AppSpec, Association, ClaimKind, GithubSpec, Pace, Route, TRIGGER_LABEL, WEBHOOK_SECRET_ENV, WebhookSpec,
 };
 use crate::model::id::{AgentId, Role};
+use crate::model::plan::RepositorySpec;
 use crate::model::span::DAY;
 use crate::model::task::{Assignee, LABEL_CHARS_MAX, Priority, is_label};
 
@@ -40,13 +41,20 @@ pub(super) struct Github {
     pub(super) spec: GithubSpec,
     pub(super) trigger_label: String,
     token_span: Span,
+    /// Where `claim_label` is written.
+    label_span: Span,
 }
 
 /// Reads `[github]`; nothing if something in it is wrong.
 pub(super) fn read(file: &Section<'_>, root: &Path, report: &mut Report<'_>) -> Option<Github> {
     let built_in = GithubSpec::default();
     let Some(entry) = file.entry("github") else {
-        return Some(Github { spec: built_in, trigger_label: TRIGGER_LABEL.to_owned(), token_span: Span::FILE });
+        return Some(Github {
+            spec: built_in,
+            trigger_label: TRIGGER_LABEL.to_owned(),
+            token_span: Span::FILE,
+            label_span: Span::FILE,
+        });
     };
     let section = Section::open(&entry.key, &entry.node, entry.key_span, keys::github::GITHUB.keys, report);
     let api_url = section.field("api_url", report, address);
@@ -66,6 +74,7 @@ pub(super) fn read(file: &Section<'_>, root: &Path, report: &mut Report<'_>) -> 
     let body_depends = section.field("body_depends", report, read::flag);
     let claim = section.field("claim", report, |key, node, report| read::choice(key, &CLAIMS, node, report));
     let claim_lease = section.field("claim_lease", report, lease);
+    let claim_label = section.field("claim_label", report, label);
     let routes = read_routes(&section, report);
     let webhook = read_webhook(&section, report);
     if let (Field::Given(reconcile, span), poll) = (&reconcile, poll.or(built_in.poll)?)
@@ -81,6 +90,7 @@ pub(super) fn read(file: &Section<'_>, root: &Path, report: &mut Report<'_>) -> 
     };
     Some(Github {
         token_span: token_env.span().unwrap_or(section.span),
+        label_span: claim_label.span().unwrap_or(section.span),
         trigger_label: trigger_label.or(TRIGGER_LABEL.to_owned())?,
         spec: GithubSpec {
             api_url: api_url.or(built_in.api_url)?,
@@ -95,8 +105,31 @@ pub(super) fn read(file: &Section<'_>, root: &Path, report: &mut Report<'_>) -> 
             body_depends: body_depends.or(built_in.body_depends)?,
             claim: claim.or(built_in.claim)?,
             claim_lease: claim_lease.or(built_in.claim_lease)?,
+            claim_label: claim_label.value(),
         },
     })
+}
+
+/// Tells of a `claim_label` that means something else as well: what the supervisor sets must never change what is done.
+pub(super) fn keep_label_apart(repositories: &[RepositorySpec], github: &Github, report: &mut Report<'_>) {
+    let Some(label) = &github.spec.claim_label else { return };
+    let is_it = |other: &str| other.to_lowercase() == label.to_lowercase();
+    let triggers = repositories.iter().filter_map(|repository| repository.github.as_ref());
+    let other = if triggers.flat_map(|on| &on.labels).any(|other| is_it(other)) || is_it(&github.trigger_label) {
+        "makes issues work"
+    } else if github.spec.routes.iter().any(|route| is_it(&route.label)) {
+        "belongs to a [[github.route]]"
+    } else if label.to_lowercase().starts_with("priority:") {
+        "says how urgent an issue is"
+    } else if matches!(label.as_str(), "." | "..") {
+        // In the address of a call, these would mean another place.
+        "is no name that can be taken away again"
+    } else {
+        return;
+    };
+    let message = format!("the `claim_label` `{}` {other}", label.escape_debug());
+    let note = Note::new(Mistake::Contradiction, github.label_span, message);
+    report.add(note.help("name a label that only says that an issue is worked on, such as \"in-progress\""));
 }
 
 /// Tells of agents that would be given the token.

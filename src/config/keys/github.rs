@@ -87,6 +87,13 @@ pub static GITHUB: Part = Part {
             "claim_lease = \"1h\"",
         ),
         key(
+            "claim_label",
+            Shape::Text,
+            Absent::Otherwise("no label is set"),
+            "A label that an issue bears as long as a run works on it, its pull request included: only for people to see, and two more writes for each issue. Not one that makes issues work or routes them.",
+            "claim_label = \"in-progress\"",
+        ),
+        key(
             "write_interval",
             Shape::Duration,
             Absent::Value("1s"),

@@ -12,7 +12,7 @@ use crate::core::restart;
 use crate::core::state::{Phase, TaskRecord};
 use crate::model::alert::{Alert, AlertKind};
 use crate::model::claim::{ClaimLine, Claimant, Claims, Hold, Holder};
-use crate::model::github::{ClaimKind, Trouble};
+use crate::model::github::{ClaimKind, Trouble, WriteKind};
 use crate::model::github_view::ClaimView;
 use crate::model::id::{OrchestraId, TaskId};
 use crate::model::span::DAY;
@@ -118,7 +118,9 @@ impl Core {
 
     /// Says whether a claim is on its way without trouble, so that it is worth to wait for it.
     pub(in crate::core) fn is_claimed_soon(&self, task: &TaskId) -> bool {
-        let is_troubled = self.github.again.keys().any(|(of, _)| of == task) || self.github.paused.is_some();
+        let matters = |kind: WriteKind| kind != WriteKind::Label;
+        let is_troubled = self.github.again.keys().any(|(of, kind)| of == task && matters(*kind));
+        let is_troubled = is_troubled || self.github.paused.is_some();
         let is_late = matches!(self.github.claims.get(task), Some(Claiming::Wanted { times: 1.., .. }));
         !is_troubled && !is_late
     }

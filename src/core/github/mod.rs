@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::model::claim::Claims;
 use crate::model::github::{
-    Delivery, Discover, Found, Issue, IssueRef, Quota, Trouble, Watch, Write, WriteKind, Written,
+    Delivery, Discover, Found, Issue, IssueRef, Labelling, Quota, Trouble, Watch, Write, WriteKind, Written,
 };
 use crate::model::id::{RepositoryName, RepositorySlug, RunId, TaskId};
 use crate::model::request::RequestId;
@@ -20,6 +20,7 @@ mod compose;
 pub mod fence;
 mod hint;
 mod intake;
+mod mark;
 mod mentions;
 pub mod outbox;
 mod publish;
@@ -262,6 +263,7 @@ struct Writing {
     /// A print of the comment that is written.
     print: String,
     commit: Option<String>,
+    label: Option<Labelling>,
 }
 
 /// Something that is tried again.

@@ -4,7 +4,9 @@ use crate::core::Core;
 use crate::core::fact::Fact;
 use crate::core::state::{Phase, TaskRecord};
 use crate::model::claim::Hold;
-use crate::model::github::{Closed, Publish, Pull, PullState, Trouble, Write, WriteKind, Written, branch_of};
+use crate::model::github::{
+    Closed, Labelling, Publish, Pull, PullState, Trouble, Write, WriteKind, Written, branch_of,
+};
 use crate::model::id::{RunId, TaskId};
 use crate::model::plan::MergeMode;
 use crate::model::report::Report;
@@ -62,14 +64,15 @@ impl Core {
         }
     }
 
-    /// Finds what is to be written first: of what may be tried now, branches before comments before states, and claims after all of
-    /// them, unless one is about to end.
+    /// Finds what is to be written first: of what may be tried now, claims that agents wait for and those that are about to end, then
+    /// branches, labels, comments and states, and last the claims that are only renewed.
     fn next_due(&mut self) -> Option<(Timestamp, TaskId, WriteKind)> {
         let now = self.now;
         let mut best: Option<(Timestamp, u8, WriteKind, TaskId)> = None;
-        let (mut clean, mut unclaimed) = (Vec::new(), Vec::new());
+        let (mut clean, mut unclaimed, mut found) = (Vec::new(), Vec::new(), Vec::new());
         for task in &self.github.dirty {
             let due = self.due(task);
+            found.extend(self.found_label(task).map(|label| (task.clone(), label)));
             if due.is_empty() {
                 clean.push(task.clone());
                 if self.must_claim_first(task) {
@@ -78,7 +81,9 @@ impl Core {
             }
             for kind in due {
                 let again = self.github.again.get(&(task.clone(), kind)).map_or(now, |again| again.at.max(now));
-                let rank = u8::from(!(kind == WriteKind::Claim && self.is_pressing(task)));
+                // Nobody begins without a claim, and there are never more of these than agents that could.
+                let is_urgent = kind == WriteKind::Claim && (self.is_pressing(task) || self.held(task).is_none());
+                let rank = u8::from(!is_urgent);
                 let candidate = (again, rank, kind, task.clone());
                 if best.as_ref().is_none_or(|best| candidate < *best) {
                     best = Some(candidate);
@@ -89,6 +94,9 @@ impl Core {
             self.github.dirty.remove(&task);
         }
         self.want_claims(unclaimed);
+        for (task, label) in found {
+            self.record_github(GithubFact::Labelled { task, label: Some(label) });
+        }
         best.map(|(at, _, kind, task)| (at, task, kind))
     }
 
@@ -117,6 +125,9 @@ impl Core {
         }
         if self.leftover(task).is_some() {
             due.push(WriteKind::Withdraw);
+        }
+        if self.labelling(task).is_some() {
+            due.push(WriteKind::Label);
         }
         let standing = self.standing(task);
         if !record.is_settled() && !matches!(standing, Standing::Needless | Standing::Held) {
@@ -194,14 +205,26 @@ impl Core {
         let issue = self.durable.github.tasks.get(task).and_then(|on| on.issue.as_ref()).map(|issue| issue.number);
         // It counts from here on, and what is pushed is known to be ours, whatever becomes of us.
         let pushed = commit.clone().filter(|_| kind == WriteKind::Publish);
-        self.record_github(GithubFact::WriteBegun { task: task.clone(), kind, commit: pushed });
+        let label = match &write {
+            Write::Label(how) => Some(how.clone()),
+            Write::Publish(_)
+            | Write::Comment { .. }
+            | Write::Claim { .. }
+            | Write::Withdraw { .. }
+            | Write::Status { .. } => None,
+        };
+        let added = match &label {
+            Some(Labelling::Add(label)) => Some(label.clone()),
+            Some(Labelling::Remove(_)) | None => None,
+        };
+        self.record_github(GithubFact::WriteBegun { task: task.clone(), kind, commit: pushed, label: added });
         let (began, deadline) = (self.now, self.now + WRITE_MAX);
         let known = match &write {
             Write::Comment { known, .. } | Write::Claim { known, .. } => *known,
-            Write::Publish(_) | Write::Withdraw { .. } | Write::Status { .. } => None,
+            Write::Publish(_) | Write::Withdraw { .. } | Write::Status { .. } | Write::Label(_) => None,
         };
         let over = self.claim_line(task).map(|line| line.over).unwrap_or_default();
-        let writing = Writing { task: task.clone(), run, kind, began, deadline, known, over, print, commit };
+        let writing = Writing { task: task.clone(), run, kind, began, deadline, known, over, print, commit, label };
         self.github.writing = Some(writing);
         self.push_github(GithubEffect::Write { task: task.clone(), repository, slug, issue, write });
     }
@@ -239,6 +262,7 @@ impl Core {
             WriteKind::Withdraw => {
                 self.leftover(task).map(|comment| (Write::Withdraw { comment }, String::new(), None))
             }
+            WriteKind::Label => self.labelling(task).map(|how| (Write::Label(how), String::new(), None)),
             WriteKind::Status => {
                 let (_, commit) = on.published.clone()?;
                 let report = record.change()?;
@@ -281,6 +305,11 @@ impl Core {
                     (Written::Withdrawn(comment), _) => self.on_withdrawn(&task, comment),
                     (Written::StatusSet, Some(commit)) => {
                         self.record_github(GithubFact::StatusSet { task, commit });
+                    }
+                    (Written::Labelled, _) => {
+                        if let Some(how) = writing.label {
+                            self.on_labelled(&task, &how);
+                        }
                     }
                     (Written::Published(_) | Written::StatusSet, None) => {}
                 }

@@ -97,6 +97,9 @@ pub enum GithubFact {
         /// The commit that is pushed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         commit: Option<String>,
+        /// The label that is added.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        label: Option<String>,
     },
     /// A commit is published.
     Published {
@@ -169,6 +172,14 @@ pub enum GithubFact {
         /// The comments.
         comments: BTreeSet<u64>,
     },
+    /// An issue bears the label of those that are worked on, or does so no more.
+    Labelled {
+        /// The task.
+        task: TaskId,
+        /// The label; absent: it is gone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        label: Option<String>,
+    },
     /// A comment of ours was taken away, or somebody has deleted it.
     CommentWithdrawn {
         /// The task.
@@ -203,6 +214,26 @@ impl Claim {
     #[must_use]
     pub fn renew_at(&self) -> Timestamp {
         self.ends - self.lease / 2
+    }
+}
+
+/// The label of an issue that is worked on, as far as we may have to take it away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "label", content = "name", rename_all = "kebab-case")]
+pub enum Mark {
+    /// It may be there: we were about to add it, or somebody else has claimed the issue since.
+    Unsure(String),
+    /// It was seen or set while the issue was ours.
+    Set(String),
+}
+
+impl Mark {
+    /// Returns the label.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        match self {
+            Self::Unsure(label) | Self::Set(label) => label,
+        }
     }
 }
 
@@ -301,6 +332,9 @@ pub struct TaskOnGithub {
     /// Comments of ours that are of no use and are to be taken away.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub leftovers: BTreeSet<u64>,
+    /// The label that it may bear because it is worked on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<Mark>,
 }
 
 impl OnGithub {
@@ -345,16 +379,10 @@ impl OnGithub {
                 record.asked.clear();
                 record.note = Some(reason.clone());
             }
-            GithubFact::WriteBegun { task, commit, .. } => {
+            GithubFact::WriteBegun { task, commit, label, .. } => {
                 outbox::forget(&mut self.begun, at);
                 self.begun.push(at);
-                let record = self.tasks.entry(task.clone()).or_default();
-                if let Some(commit) = commit.as_ref().filter(|commit| !record.pushed.contains(commit)) {
-                    record.pushed.push(commit.clone());
-                    if record.pushed.len() > PUSHED_MAX {
-                        record.pushed.remove(0);
-                    }
-                }
+                self.tasks.entry(task.clone()).or_default().begin_write(commit.as_ref(), label.as_ref());
             }
             GithubFact::Published { task, run, commit, pull } => {
                 let record = self.known(task, "published")?;
@@ -372,7 +400,8 @@ impl OnGithub {
                 self.resolved.remove(task);
             }
             GithubFact::StatusSet { task, commit } => self.known(task, "status-set")?.status = Some(commit.clone()),
-            GithubFact::Claimed { .. }
+            GithubFact::Labelled { .. }
+            | GithubFact::Claimed { .. }
             | GithubFact::ClaimEnded { .. }
             | GithubFact::LeftBehind { .. }
             | GithubFact::CommentWithdrawn { .. } => self.apply_claim(fact)?,
@@ -380,11 +409,14 @@ impl OnGithub {
         Ok(())
     }
 
-    /// Takes a fact about a claim into the state.
+    /// Takes a fact about a claim, or about the label that shows it, into the state.
     fn apply_claim(&mut self, fact: &GithubFact) -> Result<(), IllegalFact> {
         match fact {
             GithubFact::Claimed { task, claim } => self.known(task, "claimed")?.claim = Some(claim.clone()),
-            GithubFact::ClaimEnded { task, .. } => self.known(task, "claim-ended")?.claim = None,
+            GithubFact::ClaimEnded { task, .. } => self.known(task, "claim-ended")?.end_claim(),
+            GithubFact::Labelled { task, label } => {
+                self.known(task, "labelled")?.mark = label.clone().map(Mark::Set);
+            }
             GithubFact::LeftBehind { task, comments } => {
                 self.known(task, "left-behind")?.leftovers = comments.clone();
             }
@@ -392,7 +424,9 @@ impl OnGithub {
                 let record = self.known(task, "comment-withdrawn")?;
                 record.leftovers.remove(comment);
                 record.comment.take_if(|(_, id, _)| id == comment);
-                record.claim.take_if(|claim| claim.comment == *comment);
+                if record.claim.as_ref().is_some_and(|claim| claim.comment == *comment) {
+                    record.end_claim();
+                }
             }
             GithubFact::IssueSeen { .. }
             | GithubFact::Approved { .. }
@@ -435,6 +469,25 @@ impl TaskOnGithub {
     #[must_use]
     pub fn has_dealt_with(&self, review: u64) -> bool {
         review <= self.reviewed_up_to || self.reviewed.contains(&review)
+    }
+
+    /// Whatever becomes of a write, what it leaves is known to be ours.
+    fn begin_write(&mut self, commit: Option<&String>, label: Option<&String>) {
+        if let Some(label) = label {
+            self.mark = Some(Mark::Unsure(label.clone()));
+        }
+        if let Some(commit) = commit.filter(|commit| !self.pushed.contains(commit)) {
+            self.pushed.push(commit.clone());
+            if self.pushed.len() > PUSHED_MAX {
+                self.pushed.remove(0);
+            }
+        }
+    }
+
+    /// From here on others may claim the issue, and do with its label what they want.
+    fn end_claim(&mut self) {
+        self.claim = None;
+        self.mark = self.mark.take().map(|mark| Mark::Unsure(mark.label().to_owned()));
     }
 
     fn ask(&mut self, ask: &Ask) {
@@ -500,6 +553,13 @@ impl GithubFact {
             Self::StatusSet { task, commit } => {
                 let short = commit.get(..10).unwrap_or(commit);
                 ("status-set", Some(task), format!("the state of {short} of {task} is set"))
+            }
+            Self::Labelled { task, label } => {
+                let text = match label {
+                    Some(label) => format!("the issue of {task} bears the label `{label}`"),
+                    None => format!("the issue of {task} no longer bears the label of those that are worked on"),
+                };
+                ("labelled", Some(task), text)
             }
             Self::Claimed { task, claim } => {
                 ("claimed", Some(task), format!("{task} is claimed on GitHub until {}", claim.until))

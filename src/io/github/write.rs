@@ -8,7 +8,7 @@ use super::client::Client;
 use super::discover::{RawPull, RawUser};
 use super::wire::{Call, encoded, refused};
 use crate::model::claim::{ClaimComment, Claimant, Claims, Holder, may_claim};
-use crate::model::github::{Association, Closed, Publish, Pull, PullRequestKind, Trouble};
+use crate::model::github::{Association, Closed, Labelling, Publish, Pull, PullRequestKind, Trouble};
 use crate::model::id::RepositorySlug;
 use crate::model::time::Timestamp;
 
@@ -193,6 +193,35 @@ impl Client {
             200..300 | 404 | 410 => Ok(()),
             _ => Err(refused(answered.status, &answered.body).of(&path)),
         }
+    }
+
+    /// Adds a label to an issue, or takes it away; one that is there or gone already is as it should be.
+    ///
+    /// # Errors
+    /// Those of the call; a refusal says what to look at.
+    pub async fn label(&self, slug: &RepositorySlug, issue: u64, how: &Labelling) -> Result<(), Trouble> {
+        let path = format!("/repos/{slug}/issues/{issue}/labels");
+        let done = match how {
+            Labelling::Add(label) => {
+                self.send::<serde_json::Value>(Method::POST, &path, &json!({ "labels": [label] })).await.map(drop)
+            }
+            Labelling::Remove(label) => {
+                let path = format!("{path}/{}", encoded(label));
+                let answered = self.ask(Call { method: Method::DELETE, ..Call::get(&path) }).await?;
+                match answered.status.as_u16() {
+                    200..300 | 404 | 410 => Ok(()),
+                    _ => Err(refused(answered.status, &answered.body).of(&path)),
+                }
+            }
+        };
+        done.map_err(|trouble| match (trouble, how) {
+            (Trouble::Refused { status, reason }, Labelling::Add(label)) => {
+                let hint =
+                    "the token must write issues, and `claim_label` must name a label that the repository can have";
+                Trouble::Refused { status, reason: format!("{reason}; the label `{label}` cannot be set: {hint}") }
+            }
+            (trouble, _) => trouble,
+        })
     }
 
     /// Says that a commit is proven; saying it again changes nothing.

@@ -295,6 +295,13 @@ fn issues_are_claimed_for_half_an_hour_unless_the_file_says_otherwise() {
 }
 
 #[test]
+fn no_label_shows_that_an_issue_is_worked_on_unless_the_file_names_one() {
+    assert_eq!(parse_agents(ONE).unwrap().github.claim_label, None);
+    let github = parse_agents(&format!("{ONE}[github]\nclaim_label = \"in-progress\"\n")).unwrap().github;
+    assert_eq!(github.claim_label.as_deref(), Some("in-progress"));
+}
+
+#[test]
 fn what_contradicts_itself_about_github_is_told() {
     for (text, expected) in [
         ("[github]\ntoken_env = \"SECRET\"\n", "must not be in the `env` of a"),
@@ -312,6 +319,17 @@ fn what_contradicts_itself_about_github_is_told() {
         ("[github]\nroute = [{ label = \"x\", role = \"r\", agent = \"a\" }]\n", "not both"),
         ("[github]\ntrust = [\"EVERYBODY\"]\n", "cannot name `EVERYBODY`"),
         ("[github]\nclaim = \"label\"\n", "`claim` cannot be `label`; known: comment, none"),
+        ("[github]\nclaim_label = \"a,b\"\n", "no comma"),
+        ("[github]\nclaim_label = \"\"\n", "label"),
+        ("[github]\nclaim_label = \"..\"\n", "is no name that can be taken away again"),
+        ("[github]\nclaim_label = \"Auto-Code\"\n", "the `claim_label` `Auto-Code` makes issues work"),
+        ("[github]\nclaim_label = \"x\"\ntrigger_label = \"X\"\n", "the `claim_label` `x` makes issues work"),
+        (
+            "[github]\nclaim_label = \"x\"\n[[repository]]\npath = \"p\"\ngithub = \"a/b\"\nlabels = [\"y\", \"x\"]\n",
+            "the `claim_label` `x` makes issues work",
+        ),
+        ("[github]\nclaim_label = \"x\"\nroute = [{ label = \"X\", priority = 1 }]\n", "belongs to a [[github.route]]"),
+        ("[github]\nclaim_label = \"priority:1\"\n", "says how urgent an issue is"),
         ("[github]\nclaim_lease = \"1m\"\n", "`claim_lease`"),
         ("[github]\nclaim_lease = \"25h\"\n", "`claim_lease` must be at most 1d"),
     ] {

@@ -55,6 +55,11 @@ impl Root {
         self.variables.push((name.to_owned(), value.to_owned()));
     }
 
+    /// Takes a variable out again.
+    pub(super) fn unset_variable(&mut self, name: &str) {
+        self.variables.retain(|(known, _)| known != name);
+    }
+
     /// Adds tables to agents.toml.
     pub(super) fn configure(&self, text: &str) {
         let path = self.path("agents.toml");

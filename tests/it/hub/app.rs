@@ -74,23 +74,7 @@ impl State {
     }
 
     fn proves(&self, proof: &str) -> bool {
-        let der = PrivatePkcs1KeyDer::from_pem_slice(&key_text()).unwrap();
-        let pair = RsaKeyPair::from_der(der.secret_pkcs1_der()).unwrap();
-        let key = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, pair.public_key().as_ref().to_vec());
-        let Some((signed, signature)) = proof.rsplit_once('.') else { return false };
-        let Ok(signature) = URL_SAFE_NO_PAD.decode(signature) else { return false };
-        if key.verify(signed.as_bytes(), &signature).is_err() {
-            return false;
-        }
-        let part = |part: &str| serde_json::from_slice::<Value>(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap();
-        let (head, claims) = signed.split_once('.').map(|(head, claims)| (part(head), part(claims))).unwrap();
-        let seconds = self.now().as_millis() / 1_000;
-        let number = |name: &str| claims[name].as_i64().unwrap();
-        head["alg"] == "RS256"
-            && claims["iss"] == APP
-            && number("iat") <= seconds
-            && number("exp") > seconds
-            && number("exp") - seconds <= 600
+        proves(proof, APP, self.now().as_millis() / 1_000)
     }
 
     fn answer(&mut self, request: &Request) -> (u16, Value) {
@@ -207,7 +191,27 @@ fn key_file() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/hub/keys/app.pem")
 }
 
-fn key_text() -> Vec<u8> {
+/// Says whether somebody has proven that they have the app's key, as GitHub would at a time in seconds.
+pub(crate) fn proves(proof: &str, app: u32, seconds: i64) -> bool {
+    let der = PrivatePkcs1KeyDer::from_pem_slice(&key_text()).unwrap();
+    let pair = RsaKeyPair::from_der(der.secret_pkcs1_der()).unwrap();
+    let key = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, pair.public_key().as_ref().to_vec());
+    let Some((signed, signature)) = proof.rsplit_once('.') else { return false };
+    let Ok(signature) = URL_SAFE_NO_PAD.decode(signature) else { return false };
+    if key.verify(signed.as_bytes(), &signature).is_err() {
+        return false;
+    }
+    let part = |part: &str| serde_json::from_slice::<Value>(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap();
+    let (head, claims) = signed.split_once('.').map(|(head, claims)| (part(head), part(claims))).unwrap();
+    let number = |name: &str| claims[name].as_i64().unwrap();
+    head["alg"] == "RS256"
+        && claims["iss"] == app
+        && number("iat") <= seconds
+        && number("exp") > seconds
+        && number("exp") - seconds <= 600
+}
+
+pub(crate) fn key_text() -> Vec<u8> {
     std::fs::read(key_file()).unwrap()
 }
 

@@ -179,6 +179,111 @@ async fn a_comment_that_somebody_deletes_takes_the_claim_with_it_and_it_is_made_
     assert!(state.comments[0]["body"].as_str().unwrap().contains("Done, merged"));
 }
 
+/// A team that shows by a label which issues are worked on.
+fn labelling() -> String {
+    format!("{TEAM}claim_label = \"In Progress/now\"\n")
+}
+
+fn label_writes(octo: &Octo) -> (usize, usize) {
+    (octo.count("POST", "/issues/7/labels"), octo.count("DELETE", "/issues/7/labels"))
+}
+
+#[tokio::test]
+async fn the_label_of_what_is_worked_on_is_added_once_replans_nothing_and_goes_with_the_run() {
+    let mut world = World::new(&labelling()).await;
+    world.octo.issue(7);
+    world.until("it waits to be merged", |world| world.octo.state().pulls.len() == 1).await;
+    world.settle().await;
+    let run = world.record(7).unwrap().run;
+    assert_eq!(world.octo.labels(7), ["auto-code", "In Progress/now"]);
+    world.pass(20 * MINUTE).await;
+    assert_eq!((label_writes(&world.octo), world.delivered.len()), ((1, 0), 1), "what it sets itself changes nothing");
+    assert_eq!(world.record(7).unwrap().run, run);
+    world.octo.merge(500, 7);
+    world.until("it is done", |world| world.is_done(7)).await;
+    world.settle().await;
+    assert_eq!(world.octo.labels(7), ["auto-code"]);
+    world.kill();
+    world.pass(20 * MINUTE).await;
+    assert_eq!(label_writes(&world.octo), (1, 1));
+}
+
+#[tokio::test]
+async fn a_label_that_is_there_already_is_not_added_and_one_that_people_take_away_stays_away() {
+    let mut world = World::new(&labelling()).await;
+    world.octo.issue(7);
+    world.octo.state().issues.get_mut(&7).unwrap()["labels"] =
+        serde_json::json!([{"name": "auto-code"}, {"name": "in progress/NOW"}]);
+    world.until("it waits to be merged", |world| world.octo.state().pulls.len() == 1).await;
+    world.settle().await;
+    assert_eq!(label_writes(&world.octo), (0, 0));
+    world.octo.state().issues.get_mut(&7).unwrap()["labels"] = serde_json::json!([{"name": "auto-code"}]);
+    world.pass(20 * MINUTE).await;
+    world.octo.merge(500, 7);
+    world.until("it is done", |world| world.is_done(7)).await;
+    world.settle().await;
+    assert_eq!(label_writes(&world.octo), (0, 1), "it is ours to take away, and gone is gone");
+}
+
+#[tokio::test]
+async fn a_label_that_cannot_be_set_is_told_and_holds_nothing_up() {
+    for status in [403, 404, 422] {
+        let mut world = World::new(&labelling()).await;
+        world.octo.issue(7);
+        let refusal = serde_json::json!({"message": "Validation Failed"});
+        world.octo.break_next("POST", "/issues/7/labels", Fault::Instead(status, Vec::new(), refusal));
+        let is_told = |world: &World| !world.core().github_view(world.now).writes.troubles.is_empty();
+        world.until("it is told", is_told).await;
+        world.until("it waits to be merged", |world| world.octo.state().pulls.len() == 1).await;
+        let view = world.core().github_view(world.now);
+        assert_eq!(view.writes.troubles.len(), 1, "{:?}", view.writes.troubles);
+        let trouble = &view.writes.troubles[0];
+        assert!(trouble.starts_with(&format!("label of app/issue-7: GitHub refuses with {status}: ")), "{trouble}");
+        assert!(
+            trouble.contains("the label `In Progress/now` cannot be set: ") && !trouble.contains('\n'),
+            "{trouble}"
+        );
+        world.pass(10 * MINUTE).await;
+        assert_eq!(world.octo.labels(7), ["auto-code", "In Progress/now"], "it is tried again");
+        assert!(world.core().github_view(world.now).writes.troubles.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn whoever_has_lost_a_claim_leaves_the_label_to_the_other_one_until_that_has_done_the_work() {
+    let mut world = World::new(&labelling()).await;
+    world.octo.issue(7);
+    world.until("it waits to be merged", |world| world.octo.state().pulls.len() == 1).await;
+    world.settle().await;
+    let mine = world.octo.state().comments[0]["id"].clone();
+    let theirs = foreign(&format!(" over={mine}")).replace("lease=600", "lease=86400");
+    world.octo.comment("other-bot", "MEMBER", 7, &theirs);
+    world.pass(31 * MINUTE).await;
+    world.octo.review("alice", "OWNER", "CHANGES_REQUESTED", "louder", &[]);
+    world.until("it has stopped", |world| !world.core().durable().alerts.is_empty()).await;
+    world.pass(60 * MINUTE).await;
+    assert_eq!(world.octo.labels(7), ["auto-code", "In Progress/now"], "the other one works on it");
+    let last = world.octo.state().comments.len() - 1;
+    world.octo.state().comments[last]["body"] = theirs.replace("lease=86400", "done").into();
+    world.pass(60 * MINUTE).await;
+    assert_eq!(world.octo.labels(7), ["auto-code"]);
+    assert_eq!(label_writes(&world.octo), (1, 1));
+}
+
+#[tokio::test]
+async fn a_label_of_an_earlier_configuration_is_taken_away() {
+    let mut world = World::new(&labelling()).await;
+    world.octo.issue(7);
+    world.until("it waits to be merged", |world| world.octo.state().pulls.len() == 1).await;
+    world.settle().await;
+    world.reconfigure(&format!("{TEAM}claim_label = \"busy\"\n"));
+    world.pass(2 * MINUTE).await;
+    assert_eq!(world.octo.labels(7), ["auto-code", "busy"]);
+    world.reconfigure(TEAM);
+    world.pass(2 * MINUTE).await;
+    assert_eq!(world.octo.labels(7), ["auto-code"]);
+}
+
 #[tokio::test]
 async fn without_claims_nothing_is_looked_at_and_nothing_is_written_for_them() {
     let mut world = World::new(&format!("{TEAM}claim = \"none\"\n")).await;

@@ -6,7 +6,8 @@ use super::octo::Side;
 use super::world::{TEAM, World};
 
 /// The steps of the way, each of which is a place to die: before it, and after it with nobody to hear of it.
-const STEPS: [&str; 26] = [
+const STEPS: [&str; 29] = [
+    "DELETE /issues/N/labels/in-progress",
     "GET /issues",
     "GET /issues/N/comments",
     "GET /issues/comments",
@@ -16,6 +17,7 @@ const STEPS: [&str; 26] = [
     "GET /user",
     "PATCH /issues/comments/N",
     "POST /issues/N/comments",
+    "POST /issues/N/labels",
     "POST /pulls",
     "POST /statuses/N",
     "acknowledge the report",
@@ -27,6 +29,7 @@ const STEPS: [&str; 26] = [
     "record claimed",
     "record commented",
     "record issue-seen",
+    "record labelled",
     "record merged",
     "record published",
     "record report-accepted",
@@ -52,7 +55,8 @@ const BESIDE: [&str; 10] = [
 
 /// Goes the whole way, and dies at one step of it; returns the names of all steps.
 async fn go(kill: Option<(usize, Side)>) -> Vec<String> {
-    let mut world = World::new(TEAM).await;
+    let team = format!("{TEAM}claim_label = \"in-progress\"\n");
+    let mut world = World::new(&team).await;
     world.octo.issue(7);
     world.octo.state().points.kill = kill;
     world
@@ -64,6 +68,7 @@ async fn go(kill: Option<(usize, Side)>) -> Vec<String> {
     world.settle().await;
     // Somebody looks at it before it is merged, and the supervisor asks whether anybody has.
     world.pass(std::time::Duration::from_secs(15)).await;
+    assert_eq!(world.octo.labels(7), ["auto-code", "in-progress"], "it waits with its label");
     let pull = *world.octo.state().pulls.keys().next().expect("there is a pull request");
     world.octo.merge(pull, 7);
     world.until("it is done", |world| world.is_done(7)).await;
@@ -72,6 +77,7 @@ async fn go(kill: Option<(usize, Side)>) -> Vec<String> {
     let what = what.unwrap_or_else(|| "without a kill".to_owned());
     assert_eq!(world.kills, usize::from(kill.is_some()), "{what}");
 
+    assert_eq!(world.octo.labels(7), ["auto-code"], "{what}: nobody works on it any more");
     let state = world.octo.state();
     let comments: Vec<&str> = state.comments.iter().map(|comment| comment["body"].as_str().unwrap()).collect();
     assert_eq!(comments.len(), 1, "{what}: {comments:#?}");

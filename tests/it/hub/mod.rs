@@ -1,7 +1,7 @@
 //! Writing on GitHub, once: the real client and the real core against a small GitHub in this process, which can be told to
 //! break at every request, and a supervisor that can be killed before and after every step.
 
-mod app;
+pub(crate) mod app;
 mod claims;
 mod hints;
 mod kills;

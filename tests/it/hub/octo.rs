@@ -180,6 +180,13 @@ impl Octo {
         }
     }
 
+    /// Returns the labels of an issue.
+    pub(super) fn labels(&self, number: u64) -> Vec<String> {
+        let state = self.state();
+        let labels = state.issues[&number]["labels"].as_array().unwrap();
+        labels.iter().map(|label| label["name"].as_str().unwrap().to_owned()).collect()
+    }
+
     /// Plays the human: merges a pull request and closes its issue.
     pub(super) fn merge(&self, pull: u64, issue: u64) {
         let mut state = self.state();
@@ -251,6 +258,8 @@ impl State {
                 self.comments.push(comment.clone());
                 (201, comment)
             }
+            ("POST", ["issues", issue, "labels"]) => self.add_labels(number(issue), body),
+            ("DELETE", ["issues", issue, "labels", name]) => self.take_label(number(issue), name),
             ("DELETE" | "PATCH", ["issues", "comments", id]) => self.change_comment(number(id), method, body),
             ("GET", ["pulls"]) => {
                 let head = query.get("head").and_then(|head| head.split_once(':')).map(|(_, branch)| branch.to_owned());
@@ -278,6 +287,23 @@ impl State {
             }
             other => panic!("nobody has taught this GitHub {other:?}"),
         }
+    }
+
+    fn add_labels(&mut self, issue: u64, body: &Value) -> (u16, Value) {
+        let labels = self.issues.get_mut(&issue).unwrap()["labels"].as_array_mut().unwrap();
+        for name in body["labels"].as_array().unwrap() {
+            if labels.iter().all(|label| label["name"] != *name) {
+                labels.push(json!({"name": name}));
+            }
+        }
+        (200, json!(labels))
+    }
+
+    fn take_label(&mut self, issue: u64, name: &str) -> (u16, Value) {
+        let labels = self.issues.get_mut(&issue).unwrap()["labels"].as_array_mut().unwrap();
+        let (before, name) = (labels.len(), name.replace("%20", " ").replace("%2F", "/").to_lowercase());
+        labels.retain(|label| label["name"].as_str().unwrap().to_lowercase() != name);
+        (if labels.len() < before { 200 } else { 404 }, json!(labels))
     }
 
     fn change_comment(&mut self, id: u64, method: &str, body: &Value) -> (u16, Value) {

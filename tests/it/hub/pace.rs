@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use miyabi::model::github::WriteKind;
+
 use super::octo::Fault;
 use super::world::{TEAM, World};
 
@@ -32,6 +34,23 @@ async fn no_bucket_overflows_though_the_supervisor_is_killed_after_every_write()
             assert!(within <= most, "{within} writes within {window:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_claim_that_an_agent_waits_for_is_not_held_up_by_what_is_said_of_others() {
+    let second = TEAM.replacen(
+        "\n[[repository]]",
+        "\n[[agent]]\nid = \"sakura\"\nrole = \"codegen\"\ndriver = \"echo\"\n\n[[repository]]",
+        1,
+    );
+    let mut world = World::new(&second).await;
+    world.octo.issue(7);
+    world.octo.issue(8);
+    world.until("both are published", |world| world.octo.state().pulls.len() == 2).await;
+    let kinds: Vec<WriteKind> = world.writes.iter().map(|(_, kind)| *kind).take(3).collect();
+    assert_eq!(kinds, [WriteKind::Claim, WriteKind::Claim, WriteKind::Publish], "{:?}", world.writes);
+    let wait = world.writes[1].0.since(world.writes[0].0);
+    assert_eq!(wait, Duration::from_secs(1), "the second agent begins as soon as anything may be written");
 }
 
 #[tokio::test]

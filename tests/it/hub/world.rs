@@ -126,6 +126,12 @@ impl World {
         self.come_back();
     }
 
+    /// Begins anew with another agents.toml.
+    pub(super) fn reconfigure(&mut self, team: &str) {
+        team.clone_into(&mut self.team);
+        self.kill();
+    }
+
     /// Goes on until something holds.
     pub(super) async fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
         for _ in 0..STEPS_MAX {
@@ -366,6 +372,7 @@ impl World {
             Write::Status { commit, description } => {
                 self.client.status(&slug(), &commit, &description).await.map(|()| Written::StatusSet)
             }
+            Write::Label(how) => self.client.label(&slug(), issue.unwrap(), &how).await.map(|()| Written::Labelled),
         }
     }
 

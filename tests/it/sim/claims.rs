@@ -2,7 +2,7 @@
 //! requests arrive late. GitHub's order of comments is all that they share.
 //!
 //! At no moment may two of them believe in a claim on one issue, none begins or publishes anything without one, and in the
-//! end every issue has one pull request and one comment.
+//! end every issue has one pull request and one comment, and no label that says that it is worked on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -18,7 +18,7 @@ use miyabi::core::state::{Durable, Phase};
 use miyabi::model::beat::{Activity, Beat};
 use miyabi::model::claim::{ClaimComment, Claimant, Claims, Holder};
 use miyabi::model::github::{
-    Association, Comment, Found, Issue, Pull, PullState, Reach, Trouble, Write, Written, task_of,
+    Association, Comment, Found, Issue, Labelling, Pull, PullState, Reach, Trouble, Write, Written, task_of,
 };
 use miyabi::model::id::{AgentId, Incarnation, TaskId};
 use miyabi::model::order::WorkOrder;
@@ -42,6 +42,7 @@ repository = [
 poll = "1m"
 reconcile = "5m"
 claim_lease = "6m"
+claim_label = "in-progress"
 "#;
 
 const DAWN: i64 = 1_800_000_000_000;
@@ -112,6 +113,12 @@ struct World {
     /// The pull request of each issue: who has made it, and how it is.
     pulls: BTreeMap<u64, (usize, PullState)>,
     closed: BTreeMap<u64, i64>,
+    /// The issues that bear the label of those that are worked on.
+    labelled: BTreeSet<u64>,
+    /// How often that was changed.
+    labellings: usize,
+    /// Issues whose label was added so late that its sender had given up on it.
+    labelled_late: BTreeSet<u64>,
     violation: Option<String>,
     trace: Vec<String>,
     begun: usize,
@@ -160,6 +167,9 @@ impl World {
             last_id: 0,
             pulls: BTreeMap::new(),
             closed: BTreeMap::new(),
+            labelled: BTreeSet::new(),
+            labellings: 0,
+            labelled_late: BTreeSet::new(),
             violation: None,
             trace: Vec::new(),
             begun: 0,
@@ -325,6 +335,9 @@ impl World {
             && let Some(event) = unsure(&effect)
         {
             self.soon(CALL_MAX, Happening::Answers(who, life, Box::new(event)));
+            if let GithubEffect::Write { issue: Some(issue), write: Write::Label(Labelling::Add(_)), .. } = &effect {
+                self.labelled_late.insert(*issue);
+            }
         }
         self.soon(after, Happening::Arrives(who, life, effect));
     }
@@ -414,6 +427,7 @@ impl World {
                         Ok(Written::Withdrawn(comment))
                     }
                     Write::Status { .. } => Ok(Written::StatusSet),
+                    Write::Label(how) => self.label(issue, &how),
                     Write::Publish(publish) => self.publish(who, issue, publish.claimant.as_ref()),
                 };
                 let written = if fails { Err(lost()) } else { written };
@@ -421,6 +435,15 @@ impl World {
             }
         };
         self.answer(who, life, event);
+    }
+
+    fn label(&mut self, issue: u64, how: &Labelling) -> Result<Written, Trouble> {
+        self.labellings += 1;
+        match how {
+            Labelling::Add(_) => self.labelled.insert(issue),
+            Labelling::Remove(_) => self.labelled.remove(&issue),
+        };
+        Ok(Written::Labelled)
     }
 
     /// Between a write and the look after it others act.
@@ -452,12 +475,13 @@ impl World {
     }
 
     fn issue(&self, number: u64) -> Issue {
+        let mark = self.labelled.contains(&number).then_some("in-progress");
         Issue {
             number,
             title: "Say hello".to_owned(),
             body: "Please.".to_owned(),
             open: !self.closed.contains_key(&number),
-            labels: vec!["auto-code".to_owned()],
+            labels: ["auto-code"].into_iter().chain(mark).map(str::to_owned).collect(),
             author: "alice".to_owned(),
             association: Association::Owner,
             labelled_by: None,
@@ -639,6 +663,13 @@ impl World {
                 return Err(format!("the recorded facts of {who} do not add up to its live state"));
             }
         }
+        if let Some(issue) = self.labelled.difference(&self.labelled_late).next() {
+            return Err(format!("issue {issue} is done, and its label says that it is worked on"));
+        }
+        // Once when somebody begins and once at the end, and some more when a claim was lost or an answer.
+        if self.labellings > 2 * (self.begun + self.lost) + self.begun {
+            return Err(format!("{} labellings for {} attempts: they fight", self.labellings, self.begun));
+        }
         for issue in 1..=ISSUES {
             let Some((by, PullState::Merged { .. })) = self.pulls.get(&issue) else {
                 let why: Vec<_> = self.orchestras.iter().map(|of| of.core.why(&task(issue))).collect();
@@ -688,7 +719,7 @@ fn unsure(effect: &GithubEffect) -> Option<GithubEvent> {
 }
 
 fn histories(count: usize, seeds: std::ops::Range<u64>) {
-    let (mut begun, mut lost, mut late, mut makers) = (0, 0, 0, BTreeSet::new());
+    let (mut begun, mut lost, mut late, mut labellings, mut makers) = (0, 0, 0, 0, BTreeSet::new());
     for seed in seeds {
         let mut world = World::new(seed, count);
         if let Err(violation) = world.run() {
@@ -699,9 +730,12 @@ fn histories(count: usize, seeds: std::ops::Range<u64>) {
         begun += world.begun;
         lost += world.lost;
         late += world.late;
+        labellings += world.labellings;
         makers.extend(world.pulls.values().map(|(who, _)| *who));
     }
-    eprintln!("{begun} attempts begun, {lost} claims lost, {late} requests late");
+    eprintln!(
+        "{begun} attempts begun, {lost} claims lost, {late} requests late, {labellings} labels added or taken away"
+    );
     assert!(lost > 3 && late > 100 && makers.len() == count, "too quiet: {begun}, {lost}, {late}, {makers:?}");
 }
 

@@ -472,7 +472,7 @@ impl World {
                 let written = match write {
                     Write::Comment { known, .. } => Ok(Written::Commented(known.unwrap_or(self.serial))),
                     Write::Status { .. } => Ok(Written::StatusSet),
-                    Write::Claim { .. } | Write::Withdraw { .. } => panic!("there is one orchestra"),
+                    Write::Claim { .. } | Write::Withdraw { .. } | Write::Label(_) => panic!("there is one orchestra"),
                     Write::Publish(_) => Err(Trouble::Stopped { reason: "nothing is published".to_owned() }),
                 };
                 GithubEvent::Written { task, kind, written, quota: None }

@@ -1,5 +1,6 @@
 //! From an issue to its pull request, once: the real program, real git, a stateful GitHub.
 
+mod app;
 mod claims;
 mod graph;
 mod road;

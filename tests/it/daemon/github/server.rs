@@ -60,6 +60,14 @@ struct State {
     blocked: BTreeMap<u64, BTreeSet<String>>,
     /// Which issues have which sub-issues.
     subs: BTreeMap<u64, BTreeSet<String>>,
+    /// The app that alone is let in, if there is one.
+    app: Option<Arc<dyn Door>>,
+}
+
+/// Whoever lets callers in.
+pub(super) trait Door: Send + Sync {
+    /// Answers what is its own to answer, and callers who may not come in; nothing to those who may.
+    fn open(&self, method: &str, path: &str, shown: &str) -> Option<Response>;
 }
 
 /// GitHub for tests.
@@ -193,6 +201,11 @@ impl Server {
         self.state.lock().unwrap().subs.entry(parent).or_default().insert(child);
     }
 
+    /// Lets in nobody but an app from now on, which the emulator takes for the bot.
+    pub(super) fn set_door(&self, door: Arc<dyn Door>) {
+        self.state.lock().unwrap().app = Some(door);
+    }
+
     pub(super) fn set_trap(&self, method: &'static str, path: &'static str, trap: Trap) {
         self.state.lock().unwrap().traps.push((method, path, trap));
     }
@@ -232,7 +245,9 @@ impl Response {
 }
 
 fn serve(mut stream: TcpStream, state: &Mutex<State>, upstream: &str, here: &str, there: &str) {
-    let Some(request) = read_request(&mut stream) else { return };
+    let Some(mut request) = read_request(&mut stream) else { return };
+    let door = state.lock().unwrap().app.clone();
+    let refusal = door.as_ref().and_then(|door| come_in(door.as_ref(), &mut request));
     let trap = {
         let mut state = state.lock().unwrap();
         let at =
@@ -251,6 +266,7 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, upstream: &str, here: &str
             answer(&request, state, upstream)
         }
         Some(Trap::Answer(response)) => response,
+        None if refusal.is_some() => refusal.expect("it was just looked at"),
         Some(Trap::AnswerAfter(response)) => {
             answer(&request, state, upstream);
             response
@@ -270,6 +286,10 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, upstream: &str, here: &str
     for (_, value) in &mut response.headers {
         *value = value.replace(there, here);
     }
+    if door.is_some() {
+        response.body =
+            String::from_utf8_lossy(&response.body).replace("\"miyabi-bot\"", "\"miyabi[bot]\"").into_bytes();
+    }
     state.lock().unwrap().log.push((request.method.clone(), request.path.clone(), response.status));
     if let Some(told) = held {
         told.send(()).ok();
@@ -283,6 +303,14 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, upstream: &str, here: &str
     }
     drop(stream.write_all(format!("{head}\r\n").as_bytes()));
     drop(stream.write_all(&response.body));
+}
+
+/// Has whoever lets callers in look at a request; returns its answer where that is the end of it.
+fn come_in(door: &dyn Door, request: &mut Request) -> Option<Response> {
+    let shown = request.headers.get("authorization").and_then(|shown| shown.strip_prefix("Bearer "));
+    let refusal = door.open(&request.method, &request.path, shown.unwrap_or_default());
+    request.headers.insert("authorization".to_owned(), "Bearer token-of-the-bot".to_owned());
+    refusal
 }
 
 /// Answers as GitHub would: mostly as the emulator does.
