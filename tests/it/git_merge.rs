@@ -283,6 +283,22 @@ async fn somebody_in_the_middle_of_something_is_left_alone() {
 }
 
 #[tokio::test]
+async fn locks_that_killed_gits_left_do_not_stop_a_merge_for_good() {
+    for lock in ["index.lock", "refs/heads/main.lock"] {
+        let repository = Repository::new();
+        let request = attempt(&repository, KEY, "work", &[("new", "new\n")]).await;
+        let lock = repository.path().join(".git").join(lock);
+        let left = fs::File::create(&lock).unwrap();
+        assert!(parked(&merge(request.clone()).await.unwrap()).contains("somebody is using git"));
+        let made = left.metadata().unwrap().modified().unwrap();
+        left.set_modified(made - Duration::from_secs(90)).unwrap();
+        merged(&merge(request).await.unwrap());
+        assert!(!lock.exists());
+        repository.assert_clean();
+    }
+}
+
+#[tokio::test]
 async fn a_target_that_is_being_rebased_elsewhere_waits() {
     let repository = Repository::new();
     let request = attempt(&repository, KEY, "work", &[("new", "new\n")]).await;

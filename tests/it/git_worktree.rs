@@ -3,13 +3,18 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use miyabi::io::git::branch::{Deletion, current_branch, delete_if_elsewhere, of_attempts};
 use miyabi::io::git::commit::{CommitRequest, SALVAGE_TRAILER, commit_all, diff, find_commit, message, save};
 use miyabi::io::git::worktree::{Removal, prepare, prepare_detached, remove, remove_scratch};
 use miyabi::io::git::{Author, GitError};
+use miyabi::io::process;
 use miyabi::model::order::ATTEMPT_TRAILER;
+use rustix::process::Signal;
 
 use crate::repository::{Repository, git, write};
 
@@ -153,6 +158,60 @@ async fn the_lock_of_a_killed_git_does_not_stop_the_commit() {
     let lock = attempt.git(["rev-parse", "--git-path", "index.lock"]);
     fs::write(attempt.path.join(lock), "").unwrap();
     assert!(attempt.commit(&[]).await.unwrap().is_some());
+}
+
+/// Leaves a lock as a git that was killed so long ago does.
+fn leave_lock(path: &Path, age: Duration) {
+    let lock = fs::File::create(path).unwrap();
+    let made = lock.metadata().unwrap().modified().unwrap();
+    lock.set_modified(made - age).unwrap();
+}
+
+#[tokio::test]
+async fn the_lock_of_the_packed_references_that_a_killed_git_left_goes_with_the_next_worktree() {
+    let attempt = Attempt::new().await;
+    let repository = attempt.repository.path();
+    let lock = repository.join(".git/packed-refs.lock");
+    leave_lock(&lock, Duration::from_secs(59));
+    prepare(&repository, "main", "miyabi/other", &attempt.repository.beside("other")).await.unwrap();
+    assert!(lock.exists(), "somebody who writes with a library may hold it");
+    leave_lock(&lock, Duration::from_secs(3_600));
+    prepare(&repository, "main", "miyabi/third", &attempt.repository.beside("third")).await.unwrap();
+    assert!(!lock.exists());
+}
+
+#[tokio::test]
+async fn a_lock_of_a_git_that_lives_is_left_alone_also_when_it_is_stopped() {
+    let attempt = Attempt::new().await;
+    let repository = attempt.repository.path();
+    // A git that takes a lock and waits for its input, as one that is frozen does.
+    let mut child = Command::new("git");
+    let child = child.current_dir(&repository).args(["update-ref", "--stdin"]).stdin(Stdio::piped());
+    let mut child = child.stdout(Stdio::piped()).spawn().unwrap();
+    let orders = format!("start\nupdate refs/heads/theirs {}\nprepare\n", attempt.base);
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(orders.as_bytes()).unwrap();
+    let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(answers.next().unwrap().unwrap(), "start: ok");
+    assert_eq!(answers.next().unwrap().unwrap(), "prepare: ok");
+    let process = process::identify(child.id()).unwrap();
+    process::signal(&process, Signal::STOP).unwrap();
+
+    let lock = repository.join(".git/packed-refs.lock");
+    leave_lock(&lock, Duration::from_secs(3_600));
+    prepare(&repository, "main", "miyabi/other", &attempt.repository.beside("other")).await.unwrap();
+    assert!(lock.exists(), "its git is only stopped");
+    // One that works elsewhere keeps nobody.
+    let elsewhere = Attempt::new().await;
+    let theirs = elsewhere.repository.path().join(".git/packed-refs.lock");
+    leave_lock(&theirs, Duration::from_secs(3_600));
+    prepare(&elsewhere.repository.path(), "main", "miyabi/other", &elsewhere.repository.beside("other")).await.unwrap();
+    assert!(!theirs.exists());
+
+    process::signal(&process, Signal::KILL).unwrap();
+    child.wait().unwrap();
+    prepare(&repository, "main", "miyabi/third", &attempt.repository.beside("third")).await.unwrap();
+    assert!(!lock.exists());
 }
 
 #[tokio::test]

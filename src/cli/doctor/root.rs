@@ -1,11 +1,13 @@
 //! The root folder: writable, room on the disk, configuration, dependency files, programs, repositories.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use super::super::context::{Context, read_plan};
 use super::super::dag;
 use super::super::output::count;
+use super::super::when::short;
 use super::Finding;
 use crate::model::agent::{AgentSpec, DriverKind};
 use crate::model::layout::Layout;
@@ -16,6 +18,9 @@ const DISK_BYTES_MIN: u64 = 200 * 1024 * 1024;
 
 /// Below this, somebody should look.
 const DISK_BYTES_GOOD: u64 = 2 * 1024 * 1024 * 1024;
+
+/// A lock of git that is older was left over, or somebody has been at work for long.
+const LOCK_AGE_GOOD: Duration = Duration::from_secs(60);
 
 /// Looks at the root folder.
 pub(super) fn look(context: &Context) -> Vec<Finding> {
@@ -124,6 +129,12 @@ fn program(agent: &AgentSpec) -> Option<&str> {
     agent.command.first().map(String::as_str).or(own)
 }
 
+/// Returns a lock of git and its age, if it is older than git holds one on a quiet day.
+fn old_lock(lock: PathBuf) -> Option<(PathBuf, Duration)> {
+    let age = lock.metadata().ok()?.modified().ok()?.elapsed().ok()?;
+    (age >= LOCK_AGE_GOOD).then_some((lock, age))
+}
+
 fn repository(repository: &RepositorySpec) -> Finding {
     let check = "repository";
     let name = &repository.name;
@@ -160,6 +171,15 @@ fn repository(repository: &RepositorySpec) -> Finding {
         let hint = "check out a branch: finished work is merged into the current one";
         return Finding::warn(check, format!("{name}: {path} is on no branch"), hint);
     };
+    let names = ["index", "HEAD", "packed-refs", &format!("refs/heads/{branch}")].map(|name| format!("{name}.lock"));
+    let place = |name: &String| ask(&["rev-parse", "--path-format=absolute", "--git-path", name]).map(PathBuf::from);
+    if let Some((lock, age)) = names.iter().filter_map(place).find_map(old_lock) {
+        return Finding::warn(
+            check,
+            format!("{name}: {} is {} old", lock.display(), short(age)),
+            "a git was killed there, or is still at work; it is removed by the next task once no git runs",
+        );
+    }
     let dirty = ask(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|said| !said.is_empty());
     match repository.merge {
         MergeMode::Local | MergeMode::Queue if dirty => Finding::warn(

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::GitError;
 use super::call::Git;
-use super::registry;
+use super::{locks, registry};
 use crate::model::order::ATTEMPT_TRAILER;
 use crate::model::stock::{AttemptBranch, run_of_branch};
 use crate::model::time::Timestamp;
@@ -125,6 +125,7 @@ pub async fn delete_if_elsewhere(
     if let Some(reason) = only_here(&git, reference, commit, target).await? {
         return Ok(Deletion::Kept { reason });
     }
+    locks::free_packed_refs(&git).await?;
     // The old value makes sure that nothing was added since we looked.
     git.call(["update-ref", "-d", reference, commit]).text().await?;
     Ok(Deletion::Deleted)

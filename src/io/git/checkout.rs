@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::GitError;
 use super::call::{Git, path_of, records};
 use super::heal::{self, Begun, Changes, Found};
-use super::registry;
+use super::{locks, registry};
 
 /// How many paths a reason names.
 const NAMED_MAX: usize = 5;
@@ -144,8 +144,7 @@ async fn look(git: &Git, changes: &Changes, begun: Begun) -> Result<Look, GitErr
     if let Some(operation) = operation(git).await? {
         return Ok(Look::Parked(format!("{operation} is in progress in {path}")));
     }
-    let lock = git.file("index.lock").await?;
-    if lock.exists() {
+    if let Some(lock) = locks::held(git, "index").await? {
         let lock = lock.display();
         return Ok(Look::Parked(format!("somebody is using git: {lock} is there; if nobody is, remove it")));
     }

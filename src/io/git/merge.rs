@@ -12,7 +12,7 @@ use super::branch::{find_attempt, tip};
 use super::call::{Git, path_of};
 use super::checkout::{self, Moved};
 use super::commit::write_commit;
-use super::{Author, GitError};
+use super::{Author, GitError, locks};
 
 /// How often the merge begins anew because somebody else moved the branch.
 const TRIES_MAX: u32 = 8;
@@ -151,8 +151,7 @@ pub(super) async fn full_id(git: &Git, commit: &str) -> Result<Option<String>, G
 /// Returns the lock file that keeps a branch from being moved, if there is one.
 async fn locked(git: &Git, reference: &str) -> Result<Option<PathBuf>, GitError> {
     for name in [reference, "HEAD"] {
-        let lock = git.file(&format!("{name}.lock")).await?;
-        if lock.exists() {
+        if let Some(lock) = locks::held(git, name).await? {
             return Ok(Some(lock));
         }
     }

@@ -10,6 +10,7 @@ mod checkout;
 pub mod clone;
 pub mod commit;
 mod heal;
+mod locks;
 pub mod merge;
 pub mod publish;
 pub mod queue;

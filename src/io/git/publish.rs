@@ -13,6 +13,7 @@ use super::GitError;
 use super::branch::tip;
 use super::call::{Call, Git};
 use super::checkout::{self, Moved};
+use super::locks;
 use crate::model::secret::Secret;
 
 /// The clone's whole configuration.
@@ -74,8 +75,9 @@ pub enum CaughtUp {
 /// # Errors
 /// Those of git and of the file system.
 pub async fn push(clone: &Path, remote: &Remote, push: Push<'_>) -> Result<Pushed, GitError> {
-    let git = prepare(clone).await?;
-    let source = format!("+refs/heads/{}:refs/miyabi/{}", push.from, push.branch);
+    let kept = format!("refs/miyabi/{}", push.branch);
+    let git = prepare(clone, &kept).await?;
+    let source = format!("+refs/heads/{}:{kept}", push.from);
     let path = push.repository.to_string_lossy();
     own(git.call(["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", &*path, &source]).slow()).text().await?;
     git.call(["cat-file", "-e", &format!("{}^{{commit}}", push.commit)]).text().await?;
@@ -104,8 +106,8 @@ pub async fn catch_up(clone: &Path, remote: &Remote, repository: &Path, target: 
 
 /// Fetches the newest commit of a remote branch into the clone, and returns it.
 pub(super) async fn remote_tip(clone: &Path, remote: &Remote, target: &str) -> Result<String, GitError> {
-    let bare = prepare(clone).await?;
     let kept = kept(target);
+    let bare = prepare(clone, &kept).await?;
     let source = format!("+refs/heads/{target}:{kept}");
     let fetch = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", &remote.address, &source];
     remote.call(&bare, fetch).slow().text().await?;
@@ -166,7 +168,7 @@ pub(super) async fn push_on(
     (repository, from): (&Path, &str),
     (target, old, new): (&str, &str, &str),
 ) -> Result<(), GitError> {
-    let git = prepare(clone).await?;
+    let git = prepare(clone, from).await?;
     let source = format!("+{from}:{from}");
     let path = repository.to_string_lossy();
     own(git.call(["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", &*path, &source]).slow()).text().await?;
@@ -198,8 +200,8 @@ fn own(call: Call) -> Call {
     call.env("GIT_CONFIG_GLOBAL", "/dev/null")
 }
 
-/// Makes the clone if it is not there, and its configuration what it must be.
-async fn prepare(clone: &Path) -> Result<Git, GitError> {
+/// Makes the clone if it is not there, and its configuration what it must be, so that a reference of it can be written.
+async fn prepare(clone: &Path, reference: &str) -> Result<Git, GitError> {
     let file = |act: &'static str| move |source| GitError::File { act, path: clone.to_owned(), source };
     std::fs::create_dir_all(clone).map_err(file("make folder"))?;
     let git = Git::at(clone);
@@ -207,5 +209,7 @@ async fn prepare(clone: &Path) -> Result<Git, GitError> {
         own(git.call(["init", "--quiet", "--bare", "--template=", "."])).text().await?;
     }
     std::fs::write(clone.join("config"), CONFIG).map_err(file("write the configuration of"))?;
+    locks::free_packed_refs(&git).await?;
+    locks::held(&git, reference).await?;
     Ok(git)
 }

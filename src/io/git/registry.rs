@@ -55,9 +55,7 @@ fn is_collision(detail: &str) -> bool {
 /// Drops the entry of a worktree whose folder is gone. git marks an entry as locked while it makes it; one that it was ended
 /// over stays so, and then no `git worktree prune` takes it.
 pub(super) async fn forget(git: &Git, path: &Path) -> Result<(), GitError> {
-    let usual = git.dir().join(".git");
-    // Asked for after every attempt: git is only started where its folder is not in its usual place.
-    let common = if usual.is_dir() { usual } else { common(git).await? };
+    let common = common(git).await?;
     let Some(name) = path.file_name().map(|name| name.to_string_lossy().into_owned()) else { return Ok(()) };
     let entries = || entries_of(&common.join("worktrees"), &name, path);
     if entries().is_empty() {
@@ -92,11 +90,18 @@ fn entries_of(folder: &Path, name: &str, path: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-async fn common(git: &Git) -> Result<PathBuf, GitError> {
+/// Returns the folder that all worktrees of a repository share. It is asked for around every attempt, so git is only started where
+/// the folder is not in its usual place.
+pub(super) async fn common(git: &Git) -> Result<PathBuf, GitError> {
+    let usual = git.dir().join(".git");
+    if usual.is_dir() {
+        return Ok(usual);
+    }
     Ok(git.dir().join(git.call(["rev-parse", "--git-common-dir"]).text().await?))
 }
 
-async fn lock(git: &Git) -> Result<File, GitError> {
+/// Takes the list of worktrees, and what goes with it, for ourselves.
+pub(super) async fn lock(git: &Git) -> Result<File, GitError> {
     let path = common(git).await?.join(LOCK);
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(|source| GitError::File { act: "open", path: path.clone(), source })?;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::GitError;
 use super::branch;
 use super::call::{Git, records};
+use super::locks;
 use super::registry;
 
 /// Makes the worktree of an attempt on its own branch, at the newest commit of the target branch, and returns that commit.
@@ -61,6 +62,7 @@ pub async fn prepare_detached(repository: &Path, commit: &str, path: &Path) -> R
 
 /// Makes a worktree. Its files are written after the list of worktrees is free again: that may take long.
 async fn add(git: &Git, options: &[&str], path: &Path, commit: &str) -> Result<(), GitError> {
+    locks::free_packed_refs(git).await?;
     let options = ["add", "--quiet", "--no-checkout"].iter().chain(options).map(OsStr::new);
     let args: Vec<&OsStr> = options.chain([path.as_os_str(), OsStr::new(commit)]).collect();
     registry::call(git, &args).await?;

@@ -105,6 +105,21 @@ pub fn is_alive(process: &ProcessId) -> bool {
     identify(process.pid) == Some(*process)
 }
 
+/// Returns the running processes whose program's name and arguments are as wanted.
+///
+/// # Errors
+/// When /proc cannot be listed.
+pub fn running_as(is_wanted: impl Fn(&str, &[&str]) -> bool) -> Result<Vec<ProcessId>, ProcessError> {
+    let fits = |pid: &u32| {
+        // One that ends meanwhile, or that we may not see, has no name.
+        let Ok(name) = fs::read_to_string(format!("/proc/{pid}/comm")) else { return false };
+        let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let arguments = String::from_utf8_lossy(&arguments);
+        is_wanted(name.trim_end(), &arguments.split_terminator('\0').collect::<Vec<&str>>())
+    };
+    Ok(all_pids()?.into_iter().filter(fits).filter_map(identify).collect())
+}
+
 /// Waits until the process has ended; returns at once if it has, whoever carries its number now.
 ///
 /// # Errors

@@ -148,6 +148,27 @@ fn the_doctor_names_what_is_missing_and_what_to_do() {
 }
 
 #[test]
+fn the_doctor_names_a_lock_that_a_killed_git_may_have_left() {
+    let root = Root::new();
+    root.git(&["init", "--quiet", "app"]);
+    root.git(&["-C", "app", "commit", "--quiet", "--allow-empty", "--message", "first"]);
+    root.write(
+        "agents.toml",
+        "[[agent]]\nid = \"a\"\nrole = \"codegen\"\ndriver = \"echo\"\n[[repository]]\npath = \"app\"\n",
+    );
+    let said = || {
+        let findings = root.json(&["doctor"]);
+        let found = findings.as_array().unwrap().iter().find(|finding| finding["check"] == "repository").cloned();
+        found.unwrap()["message"].as_str().unwrap().to_owned()
+    };
+    let lock = std::fs::File::create(root.path().join("app/.git/packed-refs.lock")).unwrap();
+    assert!(!said().contains("lock"), "somebody has just taken it");
+    let made = lock.metadata().unwrap().modified().unwrap();
+    lock.set_modified(made - std::time::Duration::from_secs(7_200)).unwrap();
+    assert!(said().contains("app/.git/packed-refs.lock is 2h 0m old"), "{}", said());
+}
+
+#[test]
 fn the_doctor_never_prints_the_token() {
     let root = Root::new();
     let secret = "ghp_a-very-secret-token";
