@@ -99,6 +99,8 @@ pub struct Machine {
     frozen: Option<Timestamp>,
     /// When it was last seen that nothing is frozen.
     awake_at: Timestamp,
+    /// The past freeze that was made up for, or needed not to be: a clock that is set back would have it happen again.
+    past: Option<PastFreeze>,
     held: VecDeque<Event>,
     effects: VecDeque<Effect>,
 }
@@ -114,6 +116,7 @@ impl Machine {
             beats: 0,
             frozen: None,
             awake_at: now,
+            past: None,
             held: VecDeque::new(),
             effects: VecDeque::new(),
         };
@@ -241,7 +244,10 @@ impl Machine {
                 self.make_up_for_missed(past, now);
                 self.awake_at = now;
             }
-            (Some(since), Event::Thawed(_)) => return self.thaw(since, now),
+            (Some(since), Event::Thawed(past)) => {
+                self.past = past;
+                return self.thaw(since, now);
+            }
             // Whoever is told to end does not wait for the thaw.
             (Some(since), Event::StopRequested) => {
                 self.thaw(since, now)?;
@@ -260,7 +266,8 @@ impl Machine {
     /// Gives whatever is under way the time back of a freeze that came and went unseen: only the hint of it got lost, and the
     /// programs stood still all the same.
     fn make_up_for_missed(&mut self, past: Option<PastFreeze>, now: Timestamp) {
-        let Some(past) = past else { return };
+        let Some(past) = past.filter(|past| self.past != Some(*past)) else { return };
+        self.past = Some(past);
         self.state.shift(past.until.min(now).since(past.since.max(self.awake_at)));
     }
 

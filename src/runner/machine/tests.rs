@@ -511,6 +511,20 @@ fn a_freeze_that_came_and_went_between_two_looks_costs_nobody_its_time() {
 }
 
 #[test]
+fn a_freeze_of_a_time_to_which_the_clock_was_set_back_stops_no_limit() {
+    // It was over when the runner began, on a clock that was set back since.
+    let past = Event::Thawed(Some(PastFreeze { since: at(5_000), until: at(3_600_000) }));
+    let mut world = World::running(order());
+    world.tell(past.clone());
+    for _ in 0..10 {
+        assert_eq!(world.wait(2_000), Vec::<String>::new());
+        assert_eq!(world.tell(past.clone()), Vec::<String>::new());
+    }
+    assert_eq!(world.wait(39_999), Vec::<String>::new());
+    assert_eq!(world.wait(1), ["signal Term"], "its limit of sixty seconds has run all the while");
+}
+
+#[test]
 fn a_mark_that_is_seen_late_costs_nobody_the_time_before() {
     let mut world = World::running(order());
     world.wait(20_000);
