@@ -85,7 +85,7 @@ impl Core {
         else {
             return;
         };
-        let waits = activity.is_legitimately_silent();
+        let patience = if activity.is_legitimately_silent() { timeout * TIMEOUTS_OF_WAITERS } else { gap };
         let is_overdue = seen_at(evidence).is_some_and(|at| at.since(last_beat.at) >= timeout);
         // A look that failed means nothing: unknown is not dead.
         let Some(seen) = evidence else { return };
@@ -95,17 +95,23 @@ impl Core {
         };
         // The same look, told twice, is no second sign; neither is one that follows at once, or comes before its time.
         // What lies between them must have passed for the runner too: the clock may have leapt since the first.
-        if seen.awake.saturating_sub(before.awake) < gap || !is_overdue {
+        let passed = seen.awake.saturating_sub(before.awake);
+        if passed < gap || !is_overdue {
             return;
         }
-        // A runner that is stopped cannot beat however busy its children are; one that waits for somebody uses no time.
-        if (before.stopped && seen.stopped) || (seen.is_still_since(&before) && !waits) {
+        // A runner that is stopped cannot beat however busy its children are.
+        let is_still = seen.is_still_since(&before) && seen.stopped == before.stopped;
+        if (before.stopped && seen.stopped) || (is_still && passed >= patience) {
             self.stop(agent, News::SecondSign, DownCause::Silent, Stop::Kill);
-        } else {
+        } else if !is_still {
             *first = Some(seen);
         }
     }
 }
+
+/// For how many timeouts nothing may move in an agent that waits for somebody and does not beat. Its program uses no time anyway,
+/// so that one look as good as the other says little; but its runner beats all the while, unless it hangs.
+const TIMEOUTS_OF_WAITERS: u32 = 4;
 
 /// The shortest time between two looks at a suspect.
 const LOOK_GAP_MIN: Duration = Duration::from_secs(1);

@@ -343,11 +343,17 @@ fn a_silent_agent_is_ended_within_its_timeout_and_a_second() {
 
 /// Looks at a silent agent until somebody ends it, or for a minute; says whether it was ended.
 fn is_ended_when(look: impl Fn(Timestamp) -> Evidence) -> bool {
+    end_of(Activity::Idle, 90, look).is_some()
+}
+
+/// Looks at a silent agent until somebody ends it, or for so many seconds; says when it was ended.
+fn end_of(activity: Activity, seconds: i64, look: impl Fn(Timestamp) -> Evidence) -> Option<Timestamp> {
     let mut core = core_in(State::Up, plan(RestartKind::Permanent, 5));
+    core.agents.get_mut(&kaede())?.state = Liveness::Up { pane: pane(), last_beat: seen(), activity };
     loop {
-        let (due, _) = core.poll_timeout().unwrap();
-        if due > at(90) {
-            return false;
+        let (due, _) = core.poll_timeout()?;
+        if due > at(seconds) {
+            return None;
         }
         core.handle_timeout(due);
         let probes = std::iter::from_fn(|| core.poll_effect()).filter(|effect| matches!(effect, Effect::Probe { .. }));
@@ -356,8 +362,23 @@ fn is_ended_when(look: impl Fn(Timestamp) -> Evidence) -> bool {
             core.handle_event(Event::Probed { agent: kaede(), incarnation: FIRST, evidence }, due);
         }
         if state_of(&core) == State::Stopping {
-            return true;
+            return Some(due);
         }
+    }
+}
+
+#[test]
+fn a_runner_that_hangs_while_its_program_waits_for_somebody_is_ended_too_but_later() {
+    let still = |due: Timestamp| Evidence { at: due, awake: awake(due), ..evidence(0) };
+    let waiting = Activity::WaitingForHuman { since: at(0), reason: String::new(), order: None, task: None };
+    let limited = Activity::Limited { until: None, reason: String::new(), order: None, task: None };
+    for activity in [waiting, limited] {
+        let ended = end_of(activity.clone(), 300, still).expect("nobody ends it");
+        assert!(at(30 + 90) <= ended && ended <= at(15 + 120 + 10), "ended at {ended}");
+        let moving = |due: Timestamp| Evidence { cpu_ticks: u64::try_from(due.as_millis()).unwrap(), ..still(due) };
+        assert_eq!(end_of(activity.clone(), 300, moving), None, "something moves");
+        let stopped = |due: Timestamp| Evidence { stopped: true, ..still(due) };
+        assert!(end_of(activity, 300, stopped).is_some_and(|ended| ended <= at(31)), "a stopped runner cannot beat");
     }
 }
 

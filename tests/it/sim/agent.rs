@@ -1,5 +1,6 @@
 //! Panes with real runner machines in them; what their shells do is made up.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use miyabi::core::event::Event as News;
@@ -15,7 +16,11 @@ use miyabi::runner::event::{Effect, Event, Purpose, Trouble};
 use miyabi::runner::machine::{Duty, Machine, Settings};
 
 use super::git::Committed;
-use super::world::{Clock, Happening, SECOND, World};
+use super::program::HANGS;
+use super::world::{Clock, Happening, MINUTE, SECOND, World};
+
+/// After so many timeouts a runner that hangs while its program waits for somebody has been ended.
+const HANGS_TIMEOUTS_MAX: i64 = 8;
 
 /// A pane and the runner in it.
 #[derive(Debug)]
@@ -257,13 +262,18 @@ impl World {
             return;
         }
         let program = pane.program.and_then(|program| self.programs.get(&program));
-        let silences = program.is_some_and(|program| program.silences);
-        // Its runner waits with it.
-        if silences
+        let serial = pane.program;
+        let silences = program.and_then(|program| program.silences);
+        if let Some(lasts) = silences
             && beat.activity.is_legitimately_silent()
             && let Some(pane) = self.panes.get_mut(&pid)
         {
-            pane.slow_until = i64::MAX;
+            pane.slow_until = now + lasts;
+            pane.mute |= lasts == HANGS;
+            pane.sick |= lasts == HANGS;
+            if let Some(program) = serial.and_then(|serial| self.programs.get_mut(&serial)) {
+                program.silences = None;
+            }
         }
         beat.progress = match &beat.activity {
             Activity::Busy { step: Step::Running | Step::Checking, .. } => {
@@ -277,6 +287,28 @@ impl World {
         if !self.rng.chance(self.odds.hint_lost) {
             let (after, life) = (self.delay(), self.life);
             self.soon(after, Happening::BeatHint { life, agent });
+        }
+    }
+
+    /// Called at every turn of the supervisor: a runner that hangs while its program waits for somebody is not suspected for ever.
+    pub(super) fn check_none_hangs_for_ever(&mut self) {
+        let since = (self.t, self.life, self.leaps);
+        let hangs = |pane: &&Pane| {
+            let program = pane.program.and_then(|program| self.programs.get(&program));
+            let waits = program.is_some_and(|program| program.waits.is_some());
+            pane.alive && pane.mute && waits && !pane.told_to_stop && self.mark.is_none()
+        };
+        let hanging: BTreeMap<u32, AgentId> =
+            self.panes.values().filter(hangs).map(|pane| (pane.pid, pane.agent.clone())).collect();
+        self.checks
+            .hanging
+            .retain(|pid, (_, life, leaps)| hanging.contains_key(pid) && (*life, *leaps) == (since.1, since.2));
+        for (pid, agent) in hanging {
+            let (began, ..) = *self.checks.hanging.entry(pid).or_insert(since);
+            let timeout = i64::try_from(self.settings_of(&agent).heartbeat_timeout.as_millis()).unwrap();
+            if began + HANGS_TIMEOUTS_MAX * timeout + MINUTE < self.t {
+                self.checks.fail(format!("{agent}: its runner hangs for {} ms, and nobody ends it", self.t - began));
+            }
         }
     }
 

@@ -59,6 +59,8 @@ pub(super) struct Checks {
     /// What was seen of an agent since its newest beat.
     looks: BTreeMap<(AgentId, Incarnation), Vec<Evidence>>,
     beaten: BTreeMap<(AgentId, Incarnation), u64>,
+    /// Since when runners hang while their programs wait: true time, the life of the supervisor, and the leaps of the clock.
+    pub(super) hanging: BTreeMap<u32, (i64, u64, u64)>,
     /// Whose pane was alive when what it had left was cleared.
     pub(super) cleared_alive: BTreeSet<(AgentId, Incarnation)>,
     /// What had been seen when an agent was first killed.

@@ -112,6 +112,11 @@ impl Dag {
         changed
     }
 
+    /// Notes that the supervisor was told of branches beside: whatever they are now is read again, as its shell does every few seconds.
+    pub(super) fn told(&mut self, branches: &Branches) {
+        self.read.take_if(|(_, _, read)| read != branches);
+    }
+
     pub(super) fn files(&self) -> Vec<FileRead> {
         self.texts
             .iter()
@@ -229,6 +234,7 @@ impl World {
         let id = RequestId(u64::try_from(self.requests.len()).unwrap());
         self.requests.insert(id, false);
         let branches = self.branches();
+        self.dag.told(&branches);
         let life = self.life;
         self.soon(1, Happening::News { life, event: Box::new(Event::Asked { id, request, branches }) });
     }

@@ -12,6 +12,12 @@ use crate::rng::Rng;
 
 use super::world::{Happening, MINUTE, SECOND, World};
 
+/// For how many timeouts a runner may be slow while its program waits for somebody; nobody may take it for one that hangs.
+const SLOW_TIMEOUTS: i64 = 3;
+
+/// It does not beat again.
+pub(super) const HANGS: i64 = i64::MAX / 4;
+
 /// How far the events of a program that tells are apart.
 const EVENT_MS: u64 = 1_000;
 
@@ -29,8 +35,8 @@ pub(super) struct Program {
     began: i64,
     /// Waits for a human, or for a usage limit, and burns nothing.
     pub(super) waits: Option<Wait>,
-    /// Its runner waits with it, and beats no more once it has said so.
-    pub(super) silences: bool,
+    /// How long its runner does not beat once it has said so: it is slow, or hangs, and nothing else moves that could speak for it.
+    pub(super) silences: Option<i64>,
     deaf: bool,
     /// Whether it prints and computes; one that hangs, or thinks in silence, does neither.
     visible: bool,
@@ -98,7 +104,11 @@ impl Program {
 
     /// Returns when it last told of something; 0: it never does.
     pub(super) fn told_ms(&self, now: i64) -> u64 {
-        if self.tells && !self.still { u64::try_from(now).unwrap() / EVENT_MS * EVENT_MS } else { 0 }
+        if self.tells && !self.still && self.waits.is_none() {
+            u64::try_from(now).unwrap() / EVENT_MS * EVENT_MS
+        } else {
+            0
+        }
     }
 
     pub(super) fn order(&self) -> EnvelopeId {
@@ -165,7 +175,14 @@ impl World {
         lasts: i64,
         is_agent: bool,
     ) {
-        let silences = waits.is_some() && self.rng.chance(500_000);
+        let is_slow = waits.is_some() && self.rng.chance(500_000);
+        let Some(pane) = self.panes.get(&pid) else { return };
+        let timeout = i64::try_from(self.settings_of(&pane.agent).heartbeat_timeout.as_millis()).unwrap();
+        // Drawn apart, so that it moves no other draw.
+        let mut apart = Rng::new(self.seed ^ u64::from(pid));
+        let hangs = is_slow && apart.chance(250_000);
+        let lasts = if hangs { i64::MAX / 4 } else { lasts };
+        let silences = is_slow.then(|| if hangs { HANGS } else { apart.between(0, SLOW_TIMEOUTS * timeout) });
         let Some(pane) = self.panes.get_mut(&pid) else { return };
         let serial = self.checks.programs;
         self.checks.programs += 1;

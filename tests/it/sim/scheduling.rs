@@ -136,7 +136,8 @@ impl World {
         {
             return Some("the load is high, and it is not begun alone".to_owned());
         }
-        if let Some(paused) = self.paused_by(task) {
+        // The work of one that only waits for its merge was finished before, and others wait behind it.
+        if let Some(paused) = self.paused_by(task).filter(|_| !record.waits_for_merge()) {
             return Some(format!("{paused} failed, and its file is paused"));
         }
         self.repeats(record, agent, plan)

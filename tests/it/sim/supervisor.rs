@@ -113,6 +113,7 @@ impl World {
         let Some(mut core) = self.core.take() else { return };
         let now = self.clock.now(self.t, self.skew);
         self.checks.turns += 1;
+        self.check_none_hangs_for_ever();
         match input {
             Input::Event(event) => {
                 self.checks.on_event(&event);
