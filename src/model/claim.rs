@@ -28,6 +28,7 @@ const LINE_BYTES_MAX: usize = 2_000;
 
 const RUN: &str = "<!-- miyabi:run=";
 const CLAIM: &str = "<!-- miyabi:claim=";
+const ANSWERS: &str = "<!-- miyabi:answers=";
 const END: &str = " -->";
 
 /// How long a claim lives.
@@ -60,6 +61,8 @@ pub struct ClaimComment {
     pub run: RunId,
     /// The claim, as long as there is one.
     pub claim: Option<ClaimLine>,
+    /// The comment of somebody that it answers, the newest one.
+    pub answers: Option<u64>,
     /// When it was edited last, by GitHub's clock.
     pub updated_at: Timestamp,
 }
@@ -104,6 +107,12 @@ pub enum Holder {
         /// The claims that have ended, and our own of earlier runs.
         over: BTreeSet<u64>,
     },
+}
+
+/// Writes the hidden text that says which comment is answered; it follows the marker of a run.
+#[must_use]
+pub fn answers(comment: u64) -> String {
+    format!("{ANSWERS}{comment}{END}")
 }
 
 /// Says whether somebody's claims count: our own account, those who may steer the repository, and apps, which only its owners install.
@@ -160,8 +169,12 @@ impl ClaimComment {
         let line = body.lines().next().filter(|line| line.len() <= LINE_BYTES_MAX)?;
         let (marker, rest) = line.strip_prefix(RUN)?.split_once(END)?;
         let run = marker.split(' ').next()?.parse().ok()?;
-        let claim = rest.strip_prefix(CLAIM).and_then(|rest| ClaimLine::parse(rest.split_once(END)?.0));
-        Some(Self { id, run, claim, updated_at })
+        let (claim, rest) = match rest.strip_prefix(CLAIM).and_then(|rest| rest.split_once(END)) {
+            Some((claim, rest)) => (ClaimLine::parse(claim), rest),
+            None => (None, rest),
+        };
+        let answers = rest.strip_prefix(ANSWERS).and_then(|rest| rest.split_once(END)?.0.parse().ok());
+        Some(Self { id, run, claim, answers, updated_at })
     }
 
     /// Says how much longer the claim lives, `margin` included; nothing if it does not.
@@ -212,6 +225,14 @@ impl Claims {
         Holder::Nobody { over: ended.into_iter().rev().take(OVER_MAX).collect() }
     }
 
+    /// Says whether another orchestra has answered somebody's comment, or a later one, and we have not.
+    #[must_use]
+    pub fn is_answered_for(&self, us: &Claimant, comment: u64) -> bool {
+        let by_us = self.comments.iter().any(|seen| seen.run == us.run && seen.answers == Some(comment));
+        let others = self.comments.iter().filter(|seen| seen.run != us.run);
+        !by_us && others.filter_map(|seen| seen.answers).any(|answered| answered >= comment)
+    }
+
     /// Returns our own comments on a run.
     #[must_use]
     pub fn ours(&self, us: &Claimant) -> BTreeSet<u64> {
@@ -248,6 +269,27 @@ mod tests {
 
     fn other(left: u32) -> Holder {
         Holder::Other { orchestra: "theirs".parse().unwrap(), left: Some(MINUTE * left) }
+    }
+
+    #[test]
+    fn an_answer_is_read_behind_the_marker_and_the_claim_and_nowhere_else() {
+        let marker = format!("{RUN}{} kind=report -->", RUNS[1]);
+        let read = |body: String| ClaimComment::parse(1, &body, Timestamp::EPOCH).unwrap();
+        let line = ClaimLine { orchestra: "o1".parse().unwrap(), hold: Hold::Done, over: BTreeSet::new() };
+        let plain = format!("{marker}{}\ntext", answers(12));
+        assert_eq!(read(plain.clone()).answers, Some(12));
+        let claimed = read(line.put_into(&plain, Timestamp::EPOCH));
+        assert_eq!((claimed.answers, claimed.claim), (Some(12), Some(line)));
+        assert_eq!(read(format!("{marker}\n{}", answers(12))).answers, None);
+        assert_eq!(read(format!("{marker}<!-- miyabi:answers=x -->")).answers, None);
+
+        let seen = |comments: Vec<ClaimComment>| Claims { at: Timestamp::EPOCH, comments };
+        let theirs = read(plain);
+        assert!(seen(vec![theirs.clone()]).is_answered_for(&us(), 12));
+        assert!(seen(vec![theirs.clone()]).is_answered_for(&us(), 11));
+        assert!(!seen(vec![theirs.clone()]).is_answered_for(&us(), 13));
+        let ours = ClaimComment { run: RUNS[0].parse().unwrap(), ..theirs.clone() };
+        assert!(!seen(vec![theirs, ours]).is_answered_for(&us(), 12), "or both would fall silent");
     }
 
     #[test]

@@ -350,6 +350,10 @@ impl Core {
     /// Draws the conclusion from what was seen since `began`.
     fn judge_claims(&mut self, task: &TaskId, claims: &Claims, began: Timestamp, over: Option<&BTreeSet<u64>>) {
         let Some(us) = self.claimant(task) else { return };
+        let asked = self.durable.github.tasks.get(task).and_then(|on| on.answers);
+        if let Some(comment) = asked.filter(|comment| claims.is_answered_for(&us, *comment)) {
+            self.record_github(GithubFact::AnsweredElsewhere { task: task.clone(), comment });
+        }
         let mut ours = claims.ours(&us);
         match claims.holder(&us, over) {
             Holder::Us { comment, left } => {

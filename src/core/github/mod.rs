@@ -192,6 +192,8 @@ pub(super) struct Live {
     write_at: Option<Timestamp>,
     /// Merged pull requests whose commit is not here yet: when that is asked for again.
     catching: BTreeMap<TaskId, Again>,
+    /// The local branches that are being brought up to what GitHub has.
+    following: BTreeMap<Place, Following>,
     /// Issues with the label that nobody vouches for.
     untrusted: BTreeMap<TaskId, NotTaken>,
     /// What else keeps issues from being taken.
@@ -266,6 +268,21 @@ struct Writing {
     label: Option<Labelling>,
 }
 
+/// A repository and one of its branches.
+type Place = (RepositoryName, String);
+
+/// A local branch on its way to what GitHub has.
+#[derive(Debug, Clone)]
+struct Following {
+    /// Who has asked.
+    task: TaskId,
+    /// Those that were merged before that.
+    tasks: BTreeSet<TaskId>,
+    /// Those that were merged since.
+    late: BTreeSet<TaskId>,
+    deadline: Timestamp,
+}
+
 /// Something that is tried again.
 #[derive(Debug, Clone)]
 struct Again {
@@ -330,7 +347,7 @@ impl Core {
                 self.note_quota(repository.as_ref(), quota);
                 self.on_written(&task, kind, written);
             }
-            GithubEvent::CaughtUp { task, result } => self.on_caught_up(&task, result),
+            GithubEvent::CaughtUp { task, result } => self.on_caught_up(&task, &result),
         }
     }
 

@@ -1,5 +1,7 @@
 //! What is written: for each task the difference between what should stand on GitHub and what is known to stand there.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::core::Core;
 use crate::core::fact::Fact;
 use crate::core::state::{Phase, TaskRecord};
@@ -15,7 +17,7 @@ use crate::model::time::Timestamp;
 use super::claim::{Claiming, Standing};
 use super::intake::is_ended_by_issue;
 use super::state::{GithubFact, TaskOnGithub};
-use super::{Again, Call, GithubEffect, WRITE_MAX, Writing, fence, outbox, report};
+use super::{Again, Call, Following, GithubEffect, Place, WRITE_MAX, Writing, fence, outbox, report};
 
 impl Core {
     /// Returns the tasks that are to be published.
@@ -421,6 +423,7 @@ impl Core {
         }
         let due: Vec<TaskId> =
             self.github.catching.iter().filter(|(_, again)| again.at <= now).map(|(task, _)| task.clone()).collect();
+        let mut starting: BTreeMap<Place, BTreeSet<TaskId>> = BTreeMap::new();
         for task in due {
             let target = self.durable.tasks.get(&task).and_then(|record| record.target.clone());
             let repository = self.repository_of(&task).map(|repository| repository.name.clone());
@@ -431,6 +434,20 @@ impl Core {
             if let Some(again) = self.github.catching.get_mut(&task) {
                 again.at = now + WRITE_MAX;
             }
+            let place = (repository, target);
+            match self.github.following.get_mut(&place).filter(|following| following.deadline > now) {
+                Some(following) => drop(following.late.insert(task)),
+                None => drop(starting.entry(place).or_default().insert(task)),
+            }
+        }
+        // Two of them on one branch would only be in each other's way, and one answers for all that were merged before it.
+        for (place, tasks) in starting {
+            let Some(task) = tasks.first().cloned() else { continue };
+            let (repository, target) = place.clone();
+            let late = BTreeSet::new();
+            self.github
+                .following
+                .insert(place, Following { task: task.clone(), tasks, late, deadline: now + WRITE_MAX });
             self.push_github(GithubEffect::CatchUp { task, repository, target });
         }
     }
@@ -440,7 +457,23 @@ impl Core {
         self.is_published(task) && matches!(pull, Some(Pull { state: PullState::Merged { .. }, .. }))
     }
 
-    pub(super) fn on_caught_up(&mut self, task: &TaskId, result: Result<String, String>) {
+    pub(super) fn on_caught_up(&mut self, task: &TaskId, result: &Result<String, String>) {
+        let of = self.github.following.iter().find(|(_, following)| following.task == *task);
+        let Some(following) = of.map(|(place, _)| place.clone()).and_then(|place| self.github.following.remove(&place))
+        else {
+            return;
+        };
+        for task in &following.tasks {
+            self.catch_up_with(task, result);
+        }
+        for late in following.late {
+            if let Some(again) = self.github.catching.get_mut(&late) {
+                again.at = self.now;
+            }
+        }
+    }
+
+    fn catch_up_with(&mut self, task: &TaskId, result: &Result<String, String>) {
         if !self.is_merged_on_github(task) {
             self.github.catching.remove(task);
             return;
@@ -451,7 +484,9 @@ impl Core {
                 let pull = self.durable.github.tasks.get(task).and_then(|on| on.pull.as_ref());
                 let commit = match pull.map(|pull| &pull.state) {
                     Some(PullState::Merged { commit: Some(commit) }) => commit.clone(),
-                    Some(PullState::Merged { commit: None } | PullState::Open | PullState::Closed) | None => tip,
+                    Some(PullState::Merged { commit: None } | PullState::Open | PullState::Closed) | None => {
+                        tip.clone()
+                    }
                 };
                 let Some(attempt) = self.durable.tasks.get(task).map(|record| record.attempt) else { return };
                 let next = self.after_merge(task);

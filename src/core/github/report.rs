@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::core::Core;
 use crate::core::state::{Phase, TaskRecord};
+use crate::model::claim;
 use crate::model::github::PullState;
 use crate::model::id::{AgentId, RunId, TaskId};
 use crate::model::report::{CheckResult, Report};
@@ -92,7 +93,8 @@ pub(super) fn text(core: &Core, task: &TaskId, record: &TaskRecord, on: &TaskOnG
         }
         (Phase::Cancelled { reason, .. }, _) => format!("Cancelled: {}.", one_line(reason)),
     };
-    let mut text = format!("{}\n**miyabi** · {headline}\n", marker(record.run));
+    let answers = on.answers.map(claim::answers).unwrap_or_default();
+    let mut text = format!("{}{answers}\n**miyabi** · {headline}\n", marker(record.run));
     if let Some(note) = &on.note {
         text.push_str(&format!("\n{}\n", quoted(note)));
     }

@@ -165,6 +165,13 @@ pub enum GithubFact {
         /// Why, for people.
         reason: String,
     },
+    /// Another orchestra has answered what somebody commented: this one need not.
+    AnsweredElsewhere {
+        /// The task.
+        task: TaskId,
+        /// The comment that was to be answered.
+        comment: u64,
+    },
     /// Comments of ours on a run are of no use.
     LeftBehind {
         /// The task.
@@ -305,6 +312,9 @@ pub struct TaskOnGithub {
     pub agent: Option<AgentId>,
     /// What its comment says besides.
     pub note: Option<String>,
+    /// The comment of somebody that the note answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<u64>,
     /// Commits that its branch may hold because we pushed them.
     pub pushed: Vec<String>,
     /// What is published: the run and its commit.
@@ -360,7 +370,7 @@ impl OnGithub {
                     comments.done.pop_first();
                 }
                 if let Some(task) = task {
-                    self.change(task, change);
+                    self.change(task, change, *comment);
                 }
             }
             GithubFact::CommentsRead { repository, since } => {
@@ -378,6 +388,7 @@ impl OnGithub {
                 let record = self.known(task, "changes-declined")?;
                 record.asked.clear();
                 record.note = Some(reason.clone());
+                record.answers = None;
             }
             GithubFact::WriteBegun { task, commit, label, .. } => {
                 outbox::forget(&mut self.begun, at);
@@ -401,6 +412,7 @@ impl OnGithub {
             }
             GithubFact::StatusSet { task, commit } => self.known(task, "status-set")?.status = Some(commit.clone()),
             GithubFact::Labelled { .. }
+            | GithubFact::AnsweredElsewhere { .. }
             | GithubFact::Claimed { .. }
             | GithubFact::ClaimEnded { .. }
             | GithubFact::LeftBehind { .. }
@@ -416,6 +428,12 @@ impl OnGithub {
             GithubFact::ClaimEnded { task, .. } => self.known(task, "claim-ended")?.end_claim(),
             GithubFact::Labelled { task, label } => {
                 self.known(task, "labelled")?.mark = label.clone().map(Mark::Set);
+            }
+            GithubFact::AnsweredElsewhere { task, comment } => {
+                let record = self.known(task, "answered-elsewhere")?;
+                if record.answers == Some(*comment) {
+                    (record.note, record.answers) = (None, None);
+                }
             }
             GithubFact::LeftBehind { task, comments } => {
                 self.known(task, "left-behind")?.leftovers = comments.clone();
@@ -444,13 +462,13 @@ impl OnGithub {
         Ok(())
     }
 
-    fn change(&mut self, task: &TaskId, change: &Change) {
+    fn change(&mut self, task: &TaskId, change: &Change, comment: u64) {
         let record = self.tasks.entry(task.clone()).or_default();
         match change {
             Change::Nothing => {}
             Change::Priority(priority) => record.priority = Some(*priority),
             Change::Agent(agent) => record.agent = Some(agent.clone()),
-            Change::Note(note) => record.note = Some(note.clone()),
+            Change::Note(note) => (record.note, record.answers) = (Some(note.clone()), Some(comment)),
             Change::Ask(ask) => record.ask(ask),
         }
     }
@@ -491,7 +509,7 @@ impl TaskOnGithub {
     }
 
     fn ask(&mut self, ask: &Ask) {
-        self.note = None;
+        (self.note, self.answers) = (None, None);
         self.asked.push(ask.clone());
         if self.asked.len() > ASKED_MAX {
             self.asked.remove(0);
@@ -560,6 +578,9 @@ impl GithubFact {
                     None => format!("the issue of {task} no longer bears the label of those that are worked on"),
                 };
                 ("labelled", Some(task), text)
+            }
+            Self::AnsweredElsewhere { task, .. } => {
+                ("answered-elsewhere", Some(task), format!("another orchestra has answered a comment on {task}"))
             }
             Self::Claimed { task, claim } => {
                 ("claimed", Some(task), format!("{task} is claimed on GitHub until {}", claim.until))

@@ -179,6 +179,32 @@ async fn a_comment_that_somebody_deletes_takes_the_claim_with_it_and_it_is_made_
     assert!(state.comments[0]["body"].as_str().unwrap().contains("Done, merged"));
 }
 
+#[tokio::test]
+async fn a_mistaken_command_is_answered_by_whoever_works_on_the_issue_and_not_once_more_by_whoever_does_next() {
+    for (answered, expected) in [(0, true), (9_999_999, false)] {
+        let mut world = World::new(TEAM).await;
+        world.octo.issue(7);
+        let answers = format!(" at=0 --><!-- miyabi:answers={answered} -->");
+        world.octo.comment("other-bot", "MEMBER", 7, &foreign("").replace(" at=0 -->", &answers));
+        world.pass(MINUTE).await;
+        world.octo.comment("alice", "OWNER", 7, "/miyabi retri");
+        world.pass(5 * MINUTE).await;
+        assert_eq!(world.octo.count("POST", "/comments"), 0, "whoever works on it answers");
+        world.until("it is taken over", |world| world.octo.state().pulls.len() == 1).await;
+        world.settle().await;
+        let state = world.octo.state();
+        let ours: Vec<&str> = state
+            .comments
+            .iter()
+            .filter(|it| it["user"]["login"] == US)
+            .map(|it| it["body"].as_str().unwrap())
+            .collect();
+        assert_eq!(ours.len(), 1, "{ours:#?}");
+        assert_eq!(ours[0].contains("known are: `/miyabi retry`"), expected, "{ours:#?}");
+        assert_eq!(ours[0].lines().next().unwrap().contains("<!-- miyabi:answers="), expected, "{ours:#?}");
+    }
+}
+
 /// A team that shows by a label which issues are worked on.
 fn labelling() -> String {
     format!("{TEAM}claim_label = \"In Progress/now\"\n")

@@ -54,6 +54,23 @@ async fn a_claim_that_an_agent_waits_for_is_not_held_up_by_what_is_said_of_other
 }
 
 #[tokio::test]
+async fn pull_requests_that_are_merged_at_once_are_followed_together() {
+    let mut world = World::new(TEAM).await;
+    for number in 1..=5 {
+        world.octo.issue(number);
+    }
+    world.until("all are published", |world| world.octo.state().pulls.len() == 5).await;
+    world.settle().await;
+    for number in 1..=5 {
+        let branch = format!("auto-code/issue-{number}");
+        let pull = world.octo.state().pulls.values().find(|pull| pull["head"]["ref"] == branch.as_str()).cloned();
+        world.octo.merge(pull.unwrap()["number"].as_u64().unwrap(), number);
+    }
+    world.until("all are done", |world| (1..=5).all(|number| world.is_done(number))).await;
+    assert_eq!(world.followed, (1, 0), "two on one branch would be in each other's way");
+}
+
+#[tokio::test]
 async fn a_wait_that_github_asks_for_stops_questions_and_writes_and_grows_when_no_time_is_named() {
     let mut world = World::new(TEAM).await;
     world.octo.issue(7);

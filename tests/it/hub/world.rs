@@ -63,6 +63,8 @@ pub(super) struct World {
     pub(super) kills: usize,
     /// The deliveries of webhooks that were handled.
     pub(super) settled: Vec<String>,
+    /// How often the local branch was brought up to what GitHub has, and how often while that was under way.
+    pub(super) followed: (usize, usize),
 }
 
 fn app() -> RepositoryName {
@@ -98,6 +100,7 @@ impl World {
             writes: Vec::new(),
             kills: 0,
             settled: Vec::new(),
+            followed: (0, 0),
         };
         world.look_around();
         world
@@ -342,6 +345,10 @@ impl World {
                 GithubEvent::Written { task, kind, written, quota: None }
             }
             GithubEffect::CatchUp { task, .. } => {
+                let is_caught_up =
+                    |event: &Event| matches!(event, Event::Github(it) if matches!(**it, GithubEvent::CaughtUp { .. }));
+                self.followed.0 += 1;
+                self.followed.1 += usize::from(self.inbox.iter().any(is_caught_up));
                 let Some(index) = self.octo.state().points.enter("follow the merge") else { return };
                 self.octo.state().points.leave(index);
                 GithubEvent::CaughtUp { task, result: Ok("9".repeat(40)) }
