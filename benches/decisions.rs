@@ -189,9 +189,11 @@ fn at_dawn() -> Timestamp {
 fn tangle(count: usize, more: impl Fn(usize) -> String) -> String {
     let mut text = "repo: none\npools: {llm: 4, db: 1}\ntasks:\n".to_owned();
     for number in 0..count {
+        let (near, far) = (number.saturating_sub(1 + number % 7), number / 2);
         let needs = match number {
-            0 | 1 => String::new(),
-            _ => format!(", needs: [t{}, t{}]", number / 2, number - 1 - number % 7 * usize::from(number > 7)),
+            0..=14 if number == 0 => String::new(),
+            0..=14 => format!(", needs: t{far}"),
+            _ => format!(", needs: [t{far}, t{near}]"),
         };
         text.push_str(&format!("  t{number}: {{run: x{needs}{}}}\n", more(number)));
     }

@@ -45,15 +45,20 @@ def workers(count):
     )
 
 
+def parent_folder():
+    """Returns the folder in which everything throw-away lies: on the disk of the project, unless somebody wants it elsewhere."""
+    parent = Path(os.environ.get("BENCH_DIR", PROJECT / "target/bench"))
+    parent.mkdir(parents=True, exist_ok=True)
+    return parent
+
+
 class Root:
     """A root folder on the disk of the project, with a tmux server of its own. Ends all that it started."""
 
     def __init__(self, agents, repository=False):
         if not MIYABI.exists():
             sys.exit(f"{MIYABI} is missing; build it with: make build")
-        parent = Path(os.environ.get("BENCH_DIR", PROJECT / "target/bench"))
-        parent.mkdir(parents=True, exist_ok=True)
-        self.path = Path(tempfile.mkdtemp(dir=parent))
+        self.path = Path(tempfile.mkdtemp(dir=parent_folder()))
         self.environment = {**os.environ, "TMUX_TMPDIR": str(self.path)}
         self.environment.pop("TMUX", None)
         self.environment.pop("MIYABI_ROOT", None)
@@ -118,7 +123,7 @@ class Root:
         for socket in self.path.glob("tmux-*/*"):
             subprocess.run(["tmux", "-S", str(socket), "kill-server"], capture_output=True, check=False)
 
-    def wait(self, what, look, seconds_max):
+    def wait(self, what, look, seconds_max, look_seconds=LOOK_SECONDS):
         """Waits until `look` returns something true, and returns it."""
         deadline = time.monotonic() + seconds_max
         trouble = f"gave up after {seconds_max} s"
@@ -129,7 +134,7 @@ class Root:
             found = look()
             if found:
                 return found
-            time.sleep(LOOK_SECONDS)
+            time.sleep(look_seconds)
         for name in sorted(self.path.glob("up.out")) + sorted(self.path.glob("logs/*")):
             if name.is_file():
                 print(f"== {name.name}\n" + "\n".join(name.read_text(errors="replace").splitlines()[-20:]), file=sys.stderr)
@@ -187,6 +192,40 @@ def chain(name, count, work):
             lines.append(f"    needs: {name}{number - 1}")
         lines += [f"    {line}" for line in work(number)]
     return "\n".join(lines) + "\n"
+
+
+def dagu(text):
+    """Has dagu ($DAGU, or the one on PATH) do a file of its own; returns the seconds, or None where it is not installed.
+
+    It counts from the start of the process to its end, so that the file is read in that time, as it is with ours.
+    """
+    program = os.environ.get("DAGU") or shutil.which("dagu")
+    if not program:
+        return None
+    with tempfile.TemporaryDirectory(dir=parent_folder()) as folder:
+        file = Path(folder) / "bench.yaml"
+        file.write_text(text, encoding="utf-8")
+        # Whatever it keeps lies on the same disk as ours.
+        environment = {**os.environ, "DAGU_HOME": folder, "HOME": folder}
+        began = time.monotonic()
+        done = subprocess.run([program, "start", str(file)], env=environment, capture_output=True, text=True, check=False)
+        took = time.monotonic() - began
+    if done.returncode != 0:
+        sys.exit(f"{program} ended with exit code {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return took
+
+
+def dagu_steps(count, needs, at_once):
+    """Writes a file for dagu whose steps do nothing; `needs` gives the numbers of those that a step waits for."""
+    lines = [f"maxActiveSteps: {at_once}", "steps:"]
+    for number in range(1, count + 1):
+        lines += [f"  - name: t{number}", '    command: "true"', f"    depends: [{', '.join(f't{n}' for n in needs(number))}]"]
+    return "\n".join(lines) + "\n"
+
+
+def dagu_row(what, took):
+    """Says how long dagu took, as a row of the table."""
+    return (f"  dagu, {what}", "dagu: not installed" if took is None else f"{took:.2f} s", "beside it")
 
 
 def number_from_arguments(default):

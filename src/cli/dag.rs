@@ -157,11 +157,11 @@ fn check(context: &Context, args: &CheckArgs) -> Result {
     let shown: BTreeSet<String> = named.iter().map(|path| shown_name(&layout, path)).collect();
     let asked = |file: &str| shown.is_empty() || shown.contains(file);
     let faults: Vec<Fault> = read.faults.iter().filter(|fault| concerns(fault, &asked)).cloned().collect();
-    let faulty: BTreeSet<&String> = faults.iter().map(|fault| &fault.place.file).collect();
+    let faulty: BTreeSet<&str> = faults.iter().map(|fault| fault.place.file.as_str()).collect();
     let counts: BTreeMap<&str, (usize, usize)> = read
         .files
         .iter()
-        .filter(|file| asked(&file.path) && !faulty.contains(&file.path))
+        .filter(|file| asked(&file.path) && !faulty.contains(file.path.as_str()))
         .map(|file| (file.path.as_str(), (file.nodes.len(), file.issues.len())))
         .collect();
     if context.out.form == Form::Json {

@@ -53,7 +53,7 @@ fn group<'s>(fault: &'s Fault, sources: &'s BTreeMap<String, String>) -> Group<'
     let mut group = Group::with_title(Level::ERROR.primary_title(fault.message.as_str()).id(fault.code.to_string()));
     for excerpt in excerpts(fault) {
         let place = excerpt[0].place;
-        group = match sources.get(&place.file).and_then(|source| snippet(&excerpt, source)) {
+        group = match sources.get(place.file.as_str()).and_then(|source| snippet(&excerpt, source)) {
             Some(snippet) => group.element(snippet),
             None => group.element(
                 Origin::path(normalize_untrusted_str(&place.file))

@@ -53,7 +53,7 @@ pub(super) struct Report<'a> {
 
 impl<'a> Report<'a> {
     /// Begins with a file. A file that is too large is a fault, and its text is taken as empty.
-    pub(super) fn new(file: &'a str, text: &'a str) -> Self {
+    pub(super) fn new(file: &str, text: &'a str) -> Self {
         if text.len() <= FILE_BYTES_MAX {
             return Self { source: Source::new(file, text), faults: Vec::new(), untold: 0 };
         }

@@ -131,7 +131,10 @@ impl<'n> Section<'n> {
 
     /// Returns what is written under a key.
     pub(super) fn entry(&self, name: &'static str) -> Option<&'n Entry> {
-        assert!(self.known.iter().any(|key| key.name == name), "`{name}` is read but not in the table of known keys");
+        debug_assert!(
+            self.known.iter().any(|key| key.name == name),
+            "`{name}` is read but not in the table of known keys"
+        );
         self.given.get(name).copied()
     }
 

@@ -1,6 +1,7 @@
 //! A text file and the places in it.
 
 use crate::model::fault::Place;
+use crate::model::shared::SharedText;
 
 /// A stretch of a [`Source`]'s text, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,12 +21,12 @@ const BYTE_ORDER_MARK: &str = "\u{feff}";
 
 /// Every so many bytes the number of characters before is remembered, so that a column costs the same on a line of a
 /// megabyte as on a short one.
-const CHECKPOINT_BYTES: usize = 256;
+const CHECKPOINT_BYTES: usize = 64;
 
 /// A text file with an index of its lines.
 #[derive(Debug)]
 pub(super) struct Source<'a> {
-    file: &'a str,
+    file: SharedText,
     text: &'a str,
     skipped_bytes: usize,
     line_starts: Vec<usize>,
@@ -34,7 +35,7 @@ pub(super) struct Source<'a> {
 
 impl<'a> Source<'a> {
     /// Indexes a file. A byte order mark is not part of the text, yet counts in the offsets that people see.
-    pub(super) fn new(file: &'a str, whole: &'a str) -> Self {
+    pub(super) fn new(file: &str, whole: &'a str) -> Self {
         let text = whole.strip_prefix(BYTE_ORDER_MARK).unwrap_or(whole);
         let line_starts =
             std::iter::once(0).chain(text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(at, _)| at + 1));
@@ -48,7 +49,13 @@ impl<'a> Source<'a> {
                 before
             })
             .collect();
-        Self { file, text, skipped_bytes: whole.len() - text.len(), line_starts: line_starts.collect(), chars_before }
+        Self {
+            file: file.into(),
+            text,
+            skipped_bytes: whole.len() - text.len(),
+            line_starts: line_starts.collect(),
+            chars_before,
+        }
     }
 
     /// Returns the text without a byte order mark; spans refer to it.
@@ -65,7 +72,7 @@ impl<'a> Source<'a> {
         let line_end = start + rest.find('\n').map_or(rest.len(), |at| rest[..at].trim_end_matches('\r').len());
         let end = floor_boundary(self.text, span.end).clamp(start, line_end.max(start));
         Place {
-            file: self.file.to_owned(),
+            file: self.file.clone(),
             line: number(line + 1),
             column: number(self.chars_until(start) - self.chars_until(line_start) + 1),
             start: start + self.skipped_bytes,

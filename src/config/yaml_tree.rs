@@ -3,6 +3,7 @@
 //! The tree is built from the parser's events and not through serde: serde's data model has no places for the keys of
 //! maps, stops at the first duplicate, and has lost the difference between `true` and `"true"`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -115,7 +116,7 @@ impl<'a> Builder<'a, '_> {
         self.count(1, span)?;
         let before = self.values;
         let (value, anchor, span) = match event {
-            Event::Scalar(text, style, anchor, tag) => (self.scalar(&text, style, tag.as_deref(), span), anchor, span),
+            Event::Scalar(text, style, anchor, tag) => (self.scalar(text, style, tag.as_deref(), span), anchor, span),
             Event::SequenceStart(_, anchor, tag) => {
                 self.refuse_tag(tag.as_deref(), span);
                 let (list, end) = self.list()?;
@@ -151,7 +152,7 @@ impl<'a> Builder<'a, '_> {
         if self.values > VALUES_MAX { Err(Stop::TooMany(span)) } else { Ok(()) }
     }
 
-    fn scalar(&mut self, text: &str, style: ScalarStyle, tag: Option<&Tag>, span: Span) -> Value {
+    fn scalar(&mut self, text: Cow<'a, str>, style: ScalarStyle, tag: Option<&Tag>, span: Span) -> Value {
         if self.report.text().get(span.start..span.end).is_some_and(|raw| raw.contains('\n')) {
             self.multiline.push(span);
         }
@@ -160,11 +161,11 @@ impl<'a> Builder<'a, '_> {
             self.refuse_tag(tag, span);
         }
         match style {
-            ScalarStyle::Plain if is_text => Value::Text(text.to_owned()),
-            ScalarStyle::Plain if matches!(text, "" | "~" | "null" | "Null" | "NULL") => Value::Null,
-            ScalarStyle::Plain => Value::Plain(text.to_owned()),
+            ScalarStyle::Plain if is_text => Value::Text(text.into_owned()),
+            ScalarStyle::Plain if matches!(&*text, "" | "~" | "null" | "Null" | "NULL") => Value::Null,
+            ScalarStyle::Plain => Value::Plain(text.into_owned()),
             ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted | ScalarStyle::Literal | ScalarStyle::Folded => {
-                Value::Text(text.to_owned())
+                Value::Text(text.into_owned())
             }
         }
     }

@@ -65,15 +65,19 @@ fn items(file: &TaskFile) -> impl Iterator<Item = Item<'_>> {
 ///
 /// `known` are tasks that exist although no file has them, e.g. finished ones of removed files.
 #[must_use]
-pub fn check(files: &[TaskFile], known: &BTreeSet<TaskId>) -> Vec<Fault> {
+pub fn check<'f>(files: impl IntoIterator<Item = &'f TaskFile>, known: &BTreeSet<TaskId>) -> Vec<Fault> {
     check_beside(files, known, &BTreeSet::new())
 }
 
 /// Does the same as [`check`] when some files could not be read: needs that lead to their stems are not told, since
 /// they would only follow from faults that have been told already.
 #[must_use]
-pub fn check_beside(files: &[TaskFile], known: &BTreeSet<TaskId>, unread_stems: &BTreeSet<String>) -> Vec<Fault> {
-    let mut files: Vec<&TaskFile> = files.iter().collect();
+pub fn check_beside<'f>(
+    files: impl IntoIterator<Item = &'f TaskFile>,
+    known: &BTreeSet<TaskId>,
+    unread_stems: &BTreeSet<String>,
+) -> Vec<Fault> {
+    let mut files: Vec<&TaskFile> = files.into_iter().collect();
     files.sort_by(|a, b| a.path.cmp(&b.path));
     let (files, mut faults) = without_doubles(&files);
     faults.extend(doubles(&files).into_iter().take(FAULTS_MAX));
@@ -109,7 +113,7 @@ fn without_doubles<'f>(files: &[&'f TaskFile]) -> (Vec<&'f TaskFile>, Vec<Fault>
 }
 
 fn beginning(file: &TaskFile) -> Place {
-    Place { file: file.path.clone(), line: 1, column: 1, start: 0, end: 0 }
+    Place { file: file.path.as_str().into(), line: 1, column: 1, start: 0, end: 0 }
 }
 
 /// Finds issues that two files list, and tasks whose ids are those of issues.

@@ -118,8 +118,8 @@ impl Core {
         let Some(record) = self.durable.tasks.get(task) else { return Vec::new() };
         let mut origins = Vec::new();
         let file = self.durable.stem_of(task).and_then(|stem| self.files.get(stem));
-        let place = self.needs_places.get(task).and_then(|needs| needs.get(need));
-        if let (Some(file), Some(place)) = (file, place)
+        let place = self.needs_places.get(task).and_then(|needs| needs.iter().find(|(other, _)| other == need));
+        if let (Some(file), Some((_, place))) = (file, place)
             && place.file == file.path
         {
             origins.push(place.to_string());

@@ -1,5 +1,6 @@
 //! Dependency files: what a new reading of the folder changes. A faulty file leaves its last good version in force.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::fault::{Fault, Place};
@@ -47,36 +48,37 @@ impl Core {
         let known: BTreeSet<TaskId> = self.durable.tasks.keys().cloned().collect();
         let rounds = candidates.len() + 2;
         for _ in 0..rounds {
-            let mut together: Vec<TaskFile> =
-                candidates.iter().filter(|file| !refused.contains(&file.stem)).cloned().collect();
-            together.extend(refused.iter().filter_map(|stem| self.last_good(stem)));
-            together.sort_by(|a, b| a.stem.cmp(&b.stem).then_with(|| a.path.cmp(&b.path)));
-            let found = dag::check(&together, &known);
+            let standing: Vec<Cow<'_, TaskFile>> = refused.iter().filter_map(|stem| self.last_good(stem)).collect();
+            let fresh = candidates.iter().filter(|file| !refused.contains(&file.stem));
+            let found = dag::check(fresh.chain(standing.iter().map(|file| &**file)), &known);
             if found.is_empty() {
-                return together;
+                candidates.retain(|file| !refused.contains(&file.stem));
+                candidates.extend(standing.into_iter().map(Cow::into_owned));
+                candidates.sort_by(|a, b| a.stem.cmp(&b.stem).then_with(|| a.path.cmp(&b.path)));
+                return candidates;
             }
             let before = refused.len();
             for fault in &found {
                 let places = std::iter::once(&fault.place).chain(fault.related.iter().map(|(place, _)| place));
                 for place in places {
                     refused
-                        .extend(candidates.iter().filter(|file| file.path == place.file).map(|file| file.stem.clone()));
+                        .extend(candidates.iter().filter(|file| place.file == file.path).map(|file| file.stem.clone()));
                 }
             }
             faults.extend(found);
             if refused.len() == before {
                 // Only versions that were in force before are left, so the fault lies in what they need; nothing new is taken.
                 candidates.retain(|file| refused.contains(&file.stem));
-                return refused.iter().filter_map(|stem| self.last_good(stem)).collect();
+                break;
             }
         }
-        refused.iter().filter_map(|stem| self.last_good(stem)).collect()
+        refused.iter().filter_map(|stem| self.last_good(stem)).map(Cow::into_owned).collect()
     }
 
     /// Returns the version of a file that is in force, from memory or, after a restart, from the journal.
-    fn last_good(&self, stem: &str) -> Option<TaskFile> {
+    fn last_good(&self, stem: &str) -> Option<Cow<'_, TaskFile>> {
         if let Some(file) = self.files.get(stem) {
-            return Some(file.clone());
+            return Some(Cow::Borrowed(file));
         }
         let mut path_in_force = None;
         let mut nodes: Vec<(u64, TaskNode)> = Vec::new();
@@ -85,7 +87,7 @@ impl Core {
             if owner != stem || record.detached {
                 continue;
             }
-            let place = Place { file: path.clone(), line: 1, column: 1, start: 0, end: 0 };
+            let place = Place { file: path.as_str().into(), line: 1, column: 1, start: 0, end: 0 };
             let spec = record.pending.as_ref().map_or(&record.spec, |(spec, _)| spec).clone();
             let needs_places = vec![place.clone(); spec.needs.len()];
             let pools_places = vec![place.clone(); spec.pools.len()];
@@ -96,7 +98,7 @@ impl Core {
         let nodes: Vec<TaskNode> = nodes.into_iter().map(|(_, node)| node).collect();
         let mut issues = Vec::new();
         for (task, listed) in self.durable.issues.iter().filter(|(_, listed)| listed.stem == stem) {
-            let place = Place { file: listed.path.clone(), line: 1, column: 1, start: 0, end: 0 };
+            let place = Place { file: listed.path.as_str().into(), line: 1, column: 1, start: 0, end: 0 };
             path_in_force = path_in_force.or_else(|| Some(listed.path.clone()));
             let needs_places = vec![place.clone(); listed.spec.needs.len()];
             let pools_places = vec![place.clone(); listed.spec.pools.len()];
@@ -110,11 +112,11 @@ impl Core {
             .filter_map(|need| Some((need.clone(), Reference { issue: self.issue_of(need)?, ours: true })))
             .collect();
         let path = path_in_force?;
-        let place = Place { file: path.clone(), line: 1, column: 1, start: 0, end: 0 };
+        let place = Place { file: path.as_str().into(), line: 1, column: 1, start: 0, end: 0 };
         let declared = self.durable.pools.get(stem).into_iter().flatten();
         let pools =
             declared.map(|(pool, slots)| (pool.clone(), PoolSpec { slots: *slots, place: place.clone() })).collect();
-        Some(TaskFile { stem: stem.to_owned(), path, pools, nodes, issues, refs })
+        Some(Cow::Owned(TaskFile { stem: stem.to_owned(), path, pools, nodes, issues, refs }))
     }
 
     /// Makes the tasks agree with the files that are in force.
@@ -272,7 +274,7 @@ pub(super) fn target_of(spec: &TaskSpec, branches: &Branches) -> Option<String> 
 }
 
 /// Where the dependency files in force say what a task needs, by task and need.
-pub(super) type NeedsPlaces = BTreeMap<TaskId, BTreeMap<TaskId, Place>>;
+pub(super) type NeedsPlaces = BTreeMap<TaskId, Vec<(TaskId, Place)>>;
 
 fn needs_places(files: &[TaskFile]) -> NeedsPlaces {
     let mut all = NeedsPlaces::new();
@@ -280,9 +282,9 @@ fn needs_places(files: &[TaskFile]) -> NeedsPlaces {
         let nodes = file.nodes.iter().map(|node| (&node.id, &node.spec.needs, &node.needs_places));
         let issues = file.issues.iter().map(|node| (&node.id, &node.spec.needs, &node.needs_places));
         for (task, needs, places) in nodes.chain(issues) {
-            let of_task = all.entry(task.clone()).or_default();
-            for (need, place) in needs.iter().zip(places) {
-                of_task.entry(need.clone()).or_insert_with(|| place.clone());
+            if !needs.is_empty() {
+                let of_task = needs.iter().cloned().zip(places.iter().cloned());
+                all.entry(task.clone()).or_default().extend(of_task);
             }
         }
     }

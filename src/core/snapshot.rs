@@ -38,18 +38,6 @@ pub struct Snapshot {
     pub faults: Vec<Fault>,
 }
 
-impl Snapshot {
-    /// Counts the tasks by state; every state is present.
-    #[must_use]
-    pub fn task_counts(&self) -> BTreeMap<TaskState, usize> {
-        let mut counts: BTreeMap<TaskState, usize> = TaskState::ALL.into_iter().map(|state| (state, 0)).collect();
-        for task in &self.tasks {
-            *counts.entry(task.state).or_default() += 1;
-        }
-        counts
-    }
-}
-
 /// The merge queue of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MergeQueue {

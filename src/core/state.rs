@@ -535,8 +535,9 @@ impl Durable {
     }
 
     fn apply_to_task(&mut self, task: &TaskId, fact: &Fact, at: Timestamp) -> Result<(), IllegalFact> {
-        let kind = fact.tell().kind;
-        let record = self.tasks.get_mut(task).ok_or_else(|| illegal(kind, task, "unknown".to_owned()))?;
+        // Only a fact that is refused is told.
+        let refused = |state: &str| illegal(fact.tell().kind, task, state.to_owned());
+        let record = self.tasks.get_mut(task).ok_or_else(|| refused("unknown"))?;
         match (fact, &record.phase) {
             (Fact::TaskReplaced { spec, fingerprint, .. }, Phase::Waiting { .. }) if record.merged.is_some() => {
                 record.spec.every.clone_from(&spec.every);
@@ -599,7 +600,7 @@ impl Durable {
                 record.settle(at, "cancelled", Some(reason.clone()));
                 record.phase = Phase::Cancelled { at, reason: reason.clone() };
             }
-            (_, phase) => return Err(illegal(kind, task, phase.name().to_owned())),
+            (_, phase) => return Err(refused(phase.name())),
         }
         self.note_turn(task);
         Ok(())

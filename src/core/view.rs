@@ -25,6 +25,22 @@ impl Core {
     pub fn snapshot(&self, now: Timestamp) -> Snapshot {
         let mut tasks: Vec<(&TaskId, &TaskRecord)> = self.durable.tasks.iter().collect();
         tasks.sort_by_key(|(_, record)| record.seq);
+        Snapshot { tasks: self.task_views(&tasks), ..self.overview(now) }
+    }
+
+    /// Counts the tasks by state; every state is present.
+    #[must_use]
+    pub fn task_counts(&self) -> BTreeMap<TaskState, usize> {
+        let mut counts: BTreeMap<TaskState, usize> = TaskState::ALL.into_iter().map(|state| (state, 0)).collect();
+        for (task, record) in &self.durable.tasks {
+            *counts.entry(self.task_state(task, record)).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Shows everything but the tasks, of which there may be a hundred thousand.
+    #[must_use]
+    pub fn overview(&self, now: Timestamp) -> Snapshot {
         Snapshot {
             at: now,
             draining: self.drain.is_some(),
@@ -32,7 +48,7 @@ impl Core {
             holding: self.holding().or_else(|| self.slowed()),
             alerts: self.alerts(),
             agents: self.shown_agents().map(|agent| self.agent_view(agent, now)).collect(),
-            tasks: self.task_views(&tasks),
+            tasks: Vec::new(),
             faults: self.faults.clone(),
             merge_queues: self.merge_queues(),
             found: self.found.clone(),

@@ -63,7 +63,7 @@ impl Supervisor {
                     None => answer.value(&self.core.task_page(state, before.as_ref(), limit)),
                 }
             }
-            Call::Agents => answer.value(&self.core.snapshot(clock::now()).agents),
+            Call::Agents => answer.value(&self.core.overview(clock::now()).agents),
             Call::Task { id } => match detail(&self.core, &id) {
                 Some(detail) => answer.value(&detail),
                 None => answer.error(no_task(&id)),
@@ -114,7 +114,7 @@ impl Supervisor {
     }
 
     fn status(&self) -> Status {
-        let snapshot = self.core.snapshot(clock::now());
+        let snapshot = self.core.overview(clock::now());
         Status {
             supervisor: SupervisorView {
                 pid: std::process::id(),
@@ -124,7 +124,7 @@ impl Supervisor {
                 tmux_socket: Some(self.hands.tmux_socket().to_owned()),
                 found: snapshot.found.clone(),
             },
-            tasks: snapshot.task_counts(),
+            tasks: self.core.task_counts(),
             agents: snapshot.agents,
             queues: Vec::new(),
             merge_queues: snapshot.merge_queues,
@@ -211,8 +211,8 @@ fn version() -> String {
 
 /// Says in one line how everything is; names the agents that are not well.
 pub(super) fn status_line(core: &Core) -> String {
-    let snapshot = core.snapshot(clock::now());
-    let counts = snapshot.task_counts();
+    let snapshot = core.overview(clock::now());
+    let counts = core.task_counts();
     let unwell: Vec<String> = snapshot
         .agents
         .iter()

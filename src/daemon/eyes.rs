@@ -1,7 +1,7 @@
 //! Reading what lies in folders: heartbeats and dependency files. Hints say when; signatures say whether.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use crate::config;
 use crate::core::event::FileRead;
-use crate::io::inotify::{Awaited, Change, Folders};
+use crate::io::inotify::{Awaited, Change as Beaten, Folders};
+use crate::io::watch::Change;
 use crate::model::beat::Beat;
 use crate::model::fault::{Fault, Place};
 use crate::model::fault_code::{Code, Family, Mistake};
@@ -39,7 +40,19 @@ const BRANCHES_LOOK: Duration = Duration::from_secs(30);
 pub(super) enum Topic {
     Freeze,
     Reports,
+    /// Somebody may be in the middle of changing dependency files.
     Dag,
+    /// A dependency file has come whole.
+    DagWhole,
+}
+
+/// Judges what is told of a folder. Whatever lies beside dependency files, such as what editors make while they save, is not read.
+pub(super) fn judge(topic: Topic, change: &Change<'_>) -> Option<Topic> {
+    match (topic, change.name.and_then(OsStr::to_str)) {
+        (Topic::Dag, Some(name)) if !config::dag::is_dependency_file(name) => None,
+        (Topic::Dag, Some(_)) if change.is_whole => Some(Topic::DagWhole),
+        (Topic::Freeze | Topic::Reports | Topic::Dag | Topic::DagWhole, _) => Some(topic),
+    }
 }
 
 /// What identifies one version of a file without reading it.
@@ -129,10 +142,10 @@ impl Eyes {
         let mut is_lost = false;
         let drained = self.following.as_mut().map(|following| {
             following.drain(|change| match change {
-                Change::Came(_, name) if named.len() < BEATS_NAMED_MAX => {
+                Beaten::Came(_, name) if named.len() < BEATS_NAMED_MAX => {
                     named.insert(name);
                 }
-                Change::Came(..) | Change::Left(..) | Change::Lost => is_lost = true,
+                Beaten::Came(..) | Beaten::Left(..) | Beaten::Lost => is_lost = true,
             })
         });
         if is_lost || !matches!(drained, Some(Ok(()))) {
@@ -265,12 +278,41 @@ fn read_text(path: &Path) -> Result<String, String> {
 }
 
 fn whole_file_fault(file: String, message: String) -> Fault {
-    let place = Place { file, line: 1, column: 1, start: 0, end: 0 };
+    let place = Place { file: file.into(), line: 1, column: 1, start: 0, end: 0 };
     Fault {
         place,
         code: Code { family: Family::Dag, mistake: Mistake::Unreadable },
         message,
         help: None,
         related: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::io::watch;
+
+    #[tokio::test]
+    async fn a_file_that_a_rename_brings_is_whole_and_what_editors_leave_beside_it_is_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let dag = root.path().join("dag");
+        fs::create_dir(&dag).unwrap();
+        let (sender, mut hints) = mpsc::channel(64);
+        let _watch = watch::start_judging(vec![(Topic::Dag, dag.clone())], sender, judge);
+        assert_eq!(hints.recv().await, Some(Topic::Dag), "what came before the watch");
+        let draft = root.path().join("draft");
+        fs::write(&draft, "tasks: {}").unwrap();
+        fs::write(dag.join(".a.yaml.swp"), "x").unwrap();
+        fs::write(dag.join("notes.txt"), "x").unwrap();
+        fs::rename(&draft, dag.join("a.yaml")).unwrap();
+        assert_eq!(hints.recv().await, Some(Topic::DagWhole));
+        fs::rename(dag.join("a.yaml"), dag.join("a.yaml~")).unwrap();
+        assert_eq!(hints.recv().await, Some(Topic::Dag), "it may come again in a moment, as when an editor saves");
+        while hints.try_recv().is_ok() {}
+        fs::write(dag.join("b.yaml"), "tasks: {}").unwrap();
+        assert_eq!(hints.recv().await, Some(Topic::Dag), "its writer may not be finished");
     }
 }

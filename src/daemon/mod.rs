@@ -16,5 +16,6 @@ mod panes;
 pub mod repair;
 pub mod start;
 mod streams;
+mod told;
 mod turn;
 mod webhooks;

@@ -46,7 +46,7 @@ pub async fn check(layout: &Layout) -> Result<Sound, StartError> {
         let copy = copy_files(layout, &folder)?;
         let mut journal = Journal::open(&copy).await?;
         let last = journal.last_seq();
-        let durable = start::restore(&mut journal).await?;
+        let (durable, _) = start::restore(&mut journal).await?;
         Ok(Sound { last, tasks: durable.tasks.len(), agents: durable.agents.len() })
     };
     let result = result.await;
@@ -114,7 +114,7 @@ fn newest_snapshot(found: &salvage::Salvage, dropped: &mut Vec<String>) -> (i64,
 async fn write_new(layout: &Layout, folder: &Path, kept: &[NewFact], durable: &Durable) -> Result<(), StartError> {
     let draft = folder.join("new.db");
     let mut journal = Journal::open(&draft).await?;
-    let last = journal.append(kept).await?;
+    let last = journal.append(kept.iter().cloned()).await?;
     let body = serde_json::to_string(durable).expect("the state is a plain value with a JSON form");
     journal.write_snapshot(last, STATE_VERSION, &body).await?;
     journal.close().await?;

@@ -215,7 +215,7 @@ async fn supervise(options: Options) -> Result<(), StartError> {
     })?;
     let plan = read_plan(&layout)?;
     let mut journal = Journal::open(&layout.journal()).await?;
-    let durable = restore(&mut journal).await?;
+    let (durable, unsaved) = restore(&mut journal).await?;
     let core = Core::restore(plan.clone(), durable, clock::now());
 
     let mut tasks = Tasks::new();
@@ -236,7 +236,7 @@ async fn supervise(options: Options) -> Result<(), StartError> {
     });
     watch_signals(&mut tasks, &inputs)?;
 
-    let supervisor = Supervisor::new(core, journal, layout, hands, tasks);
+    let supervisor = Supervisor::new(core, unsaved, journal, layout, hands, tasks);
     let ended = supervisor.run(inbox, asked).await;
     drop(lock);
     ended
@@ -272,8 +272,8 @@ pub(super) fn read_plan(layout: &Layout) -> Result<Plan, StartError> {
     })
 }
 
-/// Adds up the newest snapshot and the facts behind it. A journal that is new gets its seed.
-pub(super) async fn restore(journal: &mut Journal) -> Result<Durable, StartError> {
+/// Adds up the newest snapshot and the facts behind it, and says how many these are. A journal that is new gets its seed.
+pub(super) async fn restore(journal: &mut Journal) -> Result<(Durable, u64), StartError> {
     let (mut durable, mut seq) = match journal.latest_snapshot().await? {
         Some(snapshot) if snapshot.version > STATE_VERSION => {
             return Err(StartError::Newer { seq: snapshot.seq, version: snapshot.version, known: STATE_VERSION });
@@ -312,21 +312,17 @@ pub(super) async fn restore(journal: &mut Journal) -> Result<Durable, StartError
         durable.apply(&recorded).map_err(|source| StartError::Illegal { seq: 1, source })?;
     }
     tracing::info!(facts = seq - first, snapshot = first, tasks = durable.tasks.len(), "the journal is read");
-    Ok(durable)
+    Ok((durable, u64::try_from(seq - first).unwrap_or(0)))
 }
 
 /// Writes facts to the journal; they are on the disk when this returns.
 pub(super) async fn append(journal: &mut Journal, facts: &[Recorded]) -> Result<i64, JournalError> {
-    let rows: Vec<NewFact> = facts
-        .iter()
-        .map(|recorded| NewFact {
-            at: recorded.at,
-            version: FACT_VERSION,
-            kind: recorded.fact.tell().kind.to_owned(),
-            body: serde_json::to_string(recorded).expect("facts are plain values, which always have a JSON form"),
-        })
-        .collect();
-    journal.append(&rows).await
+    journal.append(facts.iter().map(row)).await
+}
+
+fn row(recorded: &Recorded) -> NewFact {
+    let body = serde_json::to_string(recorded).expect("facts are plain values, which always have a JSON form");
+    NewFact { at: recorded.at, version: FACT_VERSION, kind: recorded.fact.tell().kind.to_owned(), body }
 }
 
 fn watch_signals(tasks: &mut Tasks, inputs: &mpsc::Sender<Input>) -> Result<(), StartError> {

@@ -16,7 +16,6 @@ use crate::io::journal::Journal;
 use crate::io::watch as folders;
 use crate::io::{clock, freeze, systemd};
 use crate::model::beat::Beat;
-use crate::model::id::TaskId;
 use crate::model::layout::Layout;
 use crate::model::request::{Answer, Request, RequestId};
 use crate::model::time::Timestamp;
@@ -24,10 +23,11 @@ use crate::model::watching::WatchFaults;
 use crate::tasks::Tasks;
 
 use super::answers::Waiting;
-use super::eyes::{Eyes, Seen, Topic};
+use super::eyes::{self, Eyes, Seen, Topic};
 use super::hands::Hands;
 use super::start::{self, StartError};
 use super::streams::Waiters;
+use super::told;
 
 /// How many inputs one turn takes in before its facts are written: they share one commit.
 const BATCH_MAX: usize = 64;
@@ -53,11 +53,15 @@ const STATUS_APART: Duration = Duration::from_secs(1);
 /// How often the room of disk and memory is looked at.
 const ROOM_LOOK: Duration = Duration::from_secs(5);
 
-/// How long the folder of dependency files must be quiet before it is read: editors write in several steps.
+/// How long the folder of dependency files must be quiet before it is read: editors write in several steps. A file that one
+/// rename brings is complete, and waits for nothing.
 const DAG_QUIET: Duration = Duration::from_millis(80);
 
 /// How many facts are written between two snapshots of the state.
 const SNAPSHOT_FACTS: u64 = 10_000;
+
+/// How long a snapshot waits: what was asked for in the same turn is done and told first.
+const SNAPSHOT_LATER: Duration = Duration::from_secs(1);
 
 /// How many facts stay readable for `events` when older ones are cleared away.
 const FACTS_KEPT: u64 = 100_000;
@@ -109,6 +113,8 @@ pub(super) struct Supervisor {
     beats_due: Option<Instant>,
     beats_read_at: Instant,
     unsaved: u64,
+    /// When a snapshot of the state is written.
+    save_due: Option<Instant>,
     ready: bool,
     status: String,
     /// When the service manager is told next; nothing has changed since it was told last, unless this is set.
@@ -130,7 +136,8 @@ enum Next {
 }
 
 impl Supervisor {
-    pub(super) fn new(core: Core, journal: Journal, layout: Layout, hands: Hands, tasks: Tasks) -> Self {
+    /// Begins with a core of whose facts so many are in no snapshot.
+    pub(super) fn new(core: Core, unsaved: u64, journal: Journal, layout: Layout, hands: Hands, tasks: Tasks) -> Self {
         let (last_fact, _) = watch::channel(journal.last_seq());
         let eyes = Eyes::new();
         Self {
@@ -150,7 +157,8 @@ impl Supervisor {
             branches_due: Instant::now(),
             beats_due: None,
             beats_read_at: Instant::now(),
-            unsaved: 0,
+            unsaved,
+            save_due: save_due(None, unsaved),
             ready: false,
             status: String::new(),
             status_due: None,
@@ -168,7 +176,7 @@ impl Supervisor {
         mut asked: mpsc::Receiver<Asked>,
     ) -> Result<(), StartError> {
         let (hints, mut hinted) = mpsc::channel(HINTS_MAX);
-        let mut watch = folders::start(self.eyes.folders(&self.layout), hints);
+        let mut watch = folders::start_judging(self.eyes.folders(&self.layout), hints, eyes::judge);
         self.eyes.follow_beats(&self.layout);
         self.look_around().await?;
         self.read_dag();
@@ -180,8 +188,8 @@ impl Supervisor {
         let mut next_retention = Instant::now();
         loop {
             let due = self.core.poll_timeout().map(|(at, _)| instant_of(at));
-            let own =
-                [next_ping, Some(next_room), self.dag_due, self.beats_due, self.status_due.filter(|_| self.ready)];
+            let status_due = self.status_due.filter(|_| self.ready);
+            let own = [next_ping, Some(next_room), self.dag_due, self.beats_due, status_due, self.save_due];
             let wake = own.into_iter().chain([due]).flatten().fold(next_sweep, Instant::min);
             let mut next = Next::GoOn;
             tokio::select! {
@@ -202,13 +210,7 @@ impl Supervisor {
                 () = sleep_until(wake) => {}
             }
             let now = Instant::now();
-            if self.beats_due.is_some_and(|at| at <= now) {
-                let fresh = self.eyes.fresh_beats(&self.layout);
-                self.take_beats(fresh);
-            }
-            if self.dag_due.take_if(|at| *at <= now).is_some() {
-                self.read_dag();
-            }
+            self.read_what_is_due(now);
             if next_room <= now {
                 next_room = now + ROOM_LOOK;
                 self.hands.look_at_room(&mut self.tasks);
@@ -227,6 +229,9 @@ impl Supervisor {
                 self.core.handle_timeout(time);
             }
             let done = self.finish_turn().await?;
+            if self.save_due.take_if(|at| *at <= now).is_some() {
+                self.save().await?;
+            }
             if next_ping.is_some_and(|at| at <= now) {
                 systemd::watchdog();
                 next_ping = watchdog.map(|every| now + every);
@@ -236,6 +241,17 @@ impl Supervisor {
                 (_, Next::Detach) => return self.end(Next::Detach).await,
                 (Next::GoOn | Next::Detach, Next::GoOn | Next::Drained) => {}
             }
+        }
+    }
+
+    /// Reads heartbeats and dependency files when their time has come.
+    fn read_what_is_due(&mut self, now: Instant) {
+        if self.beats_due.is_some_and(|at| at <= now) {
+            let fresh = self.eyes.fresh_beats(&self.layout);
+            self.take_beats(fresh);
+        }
+        if self.dag_due.take_if(|at| *at <= now).is_some() {
+            self.read_dag();
         }
     }
 
@@ -278,8 +294,9 @@ impl Supervisor {
         if overflow || topics.contains(&Topic::Reports) {
             self.hands.sweep_reports();
         }
-        if overflow || topics.contains(&Topic::Dag) {
-            self.dag_due = Some(Instant::now() + DAG_QUIET);
+        if overflow || topics.contains(&Topic::Dag) || topics.contains(&Topic::DagWhole) {
+            let is_quiet = !overflow && !topics.contains(&Topic::Dag);
+            self.dag_due = Some(reading_due(self.dag_due, is_quiet, Instant::now()));
         }
     }
 
@@ -353,30 +370,14 @@ impl Supervisor {
         if let Some(illegal) = self.core.broken() {
             return Err(StartError::Broken(illegal.clone()));
         }
-        let mut changed: BTreeSet<TaskId> = BTreeSet::new();
+        let mut changed = BTreeSet::new();
         if !facts.is_empty() {
             let seq = start::append(&mut self.journal, &facts).await?;
-            for recorded in &facts {
-                let told = recorded.fact.tell();
-                let attempt = told.task.as_ref().and_then(|task| self.core.task_record(task)?.current());
-                let agent = told.agent.as_ref().or(attempt.map(|attempt| &attempt.agent));
-                let incarnation =
-                    told.incarnation.or(attempt.and_then(|attempt| attempt.started).map(|(_, start)| start));
-                tracing::info!(
-                    kind = told.kind,
-                    agent = agent.map(tracing::field::display),
-                    incarnation = incarnation.map(tracing::field::display),
-                    task = told.task.as_ref().map(tracing::field::display),
-                    order = attempt.map(|attempt| tracing::field::display(attempt.envelope)),
-                    "{}",
-                    told.text
-                );
-                changed.extend(told.task);
-            }
+            changed = told::log(&self.core, &facts);
             self.last_fact.send_replace(seq);
             self.status_due.get_or_insert(self.status_told_at + STATUS_APART);
             self.unsaved += u64::try_from(facts.len()).unwrap_or(u64::MAX);
-            self.save(seq).await?;
+            self.save_due = save_due(self.save_due, self.unsaved);
         }
         for effect in effects {
             self.hands.run(effect, &mut self.tasks, &self.core);
@@ -419,11 +420,9 @@ impl Supervisor {
     }
 
     /// Keeps the journal short: a snapshot now and then, and old facts go.
-    async fn save(&mut self, seq: i64) -> Result<(), StartError> {
-        if self.unsaved < SNAPSHOT_FACTS {
-            return Ok(());
-        }
+    async fn save(&mut self) -> Result<(), StartError> {
         self.unsaved = 0;
+        let seq = self.journal.last_seq();
         let body = serde_json::to_string(self.core.durable()).expect("the state is a plain value with a JSON form");
         self.journal.write_snapshot(seq, STATE_VERSION, &body).await?;
         let cleared = self.journal.compact(FACTS_KEPT, FACTS_CLEARED_MAX).await?;
@@ -512,7 +511,38 @@ impl Supervisor {
     }
 }
 
+/// Says when a snapshot is written, if so many facts are in none.
+fn save_due(due: Option<Instant>, unsaved: u64) -> Option<Instant> {
+    due.or_else(|| (unsaved >= SNAPSHOT_FACTS).then(|| Instant::now() + SNAPSHOT_LATER))
+}
+
+/// Says when the dependency files are read after something was told of them. A file that came whole is read at once, unless
+/// somebody is in the middle of changing others.
+fn reading_due(due: Option<Instant>, is_quiet: bool, now: Instant) -> Instant {
+    if is_quiet { due.unwrap_or(now) } else { now + DAG_QUIET }
+}
+
 /// Turns a wall-clock time into a timer's time; a time in the past is now.
 fn instant_of(at: Timestamp) -> Instant {
     Instant::now() + at.since(clock::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_came_whole_is_read_at_once_and_never_in_the_middle_of_somebody_elses_changes() {
+        let now = Instant::now();
+        assert_eq!(reading_due(None, true, now), now);
+        let written = reading_due(None, false, now);
+        assert_eq!(written, now + DAG_QUIET);
+        let later = now + Duration::from_millis(1);
+        assert_eq!(
+            reading_due(Some(written), true, later),
+            written,
+            "a whole file does not end the quiet time of another"
+        );
+        assert_eq!(reading_due(Some(written), false, later), later + DAG_QUIET, "whoever writes on is waited for");
+    }
 }

@@ -1,14 +1,28 @@
 //! Hints that a folder has changed. Hints may be lost; whoever needs the truth also sweeps.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use notify::event::{ModifyKind, RenameMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc::Sender;
 
 use crate::model::watching::WatchFaults;
+
+/// What is told of a folder.
+#[derive(Debug, Clone, Copy)]
+pub struct Change<'e> {
+    /// The file in it; absent: it may be anything.
+    pub name: Option<&'e OsStr>,
+    /// Whether the file has come under this name by one rename, so that nobody is still writing it.
+    pub is_whole: bool,
+}
+
+/// Says under which topic a change is told, if at all.
+pub type Judge<T> = fn(T, &Change<'_>) -> Option<T>;
 
 /// Watches folders, each under a topic, and sends the topic when something in the folder changes.
 #[derive(Debug)]
@@ -16,6 +30,7 @@ pub struct Watch<T> {
     folders: Arc<Vec<(T, PathBuf)>>,
     watcher: Option<RecommendedWatcher>,
     hints: Sender<T>,
+    judge: Judge<T>,
     /// Device and inode of each folder when its watch was set: a folder that is replaced makes inotify blind without a word.
     armed: Mutex<BTreeMap<PathBuf, (u64, u64)>>,
     /// How often hints were lost, as the watcher's thread and the sweeps see it.
@@ -30,10 +45,20 @@ pub struct Watch<T> {
 ///
 /// The channel may be full: then a hint is pending anyway.
 pub fn start<T: Clone + Send + Sync + 'static>(folders: Vec<(T, PathBuf)>, hints: Sender<T>) -> Watch<T> {
+    start_judging(folders, hints, |topic, _| Some(topic))
+}
+
+/// Does the same, with another judge of what is told.
+pub fn start_judging<T: Clone + Send + Sync + 'static>(
+    folders: Vec<(T, PathBuf)>,
+    hints: Sender<T>,
+    judge: Judge<T>,
+) -> Watch<T> {
     let mut watch = Watch {
         folders: Arc::new(folders),
         watcher: None,
         hints,
+        judge,
         armed: Mutex::new(BTreeMap::new()),
         lost: Arc::default(),
         blind: 0,
@@ -49,7 +74,7 @@ impl<T: Clone + Send + Sync + 'static> Watch<T> {
     /// A topic whose watch was set now is sent: what came before the watch gave no hint.
     pub fn rearm(&mut self) {
         if self.watcher.is_none() {
-            self.watcher = watcher(&self.folders, &self.hints, &self.lost);
+            self.watcher = watcher(&self.folders, &self.hints, self.judge, &self.lost);
         }
         let mut armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(watcher) = &mut self.watcher else {
@@ -99,6 +124,7 @@ impl<T: Clone + Send + Sync + 'static> Watch<T> {
 fn watcher<T: Clone + Send + Sync + 'static>(
     folders: &Arc<Vec<(T, PathBuf)>>,
     hints: &Sender<T>,
+    judge: Judge<T>,
     lost: &Arc<AtomicU64>,
 ) -> Option<RecommendedWatcher> {
     let (folders, hints, lost) = (Arc::clone(folders), hints.clone(), Arc::clone(lost));
@@ -110,7 +136,7 @@ fn watcher<T: Clone + Send + Sync + 'static>(
                     "hints of changed files were lost: the kernel's queue was full; all folders are looked at"
                 );
             }
-            hint(&folders, &hints, &event);
+            hint(&folders, &hints, judge, &event);
         }
         Err(error) => {
             lost.fetch_add(1, Ordering::Relaxed);
@@ -133,7 +159,7 @@ fn identity(folder: &Path) -> Option<(u64, u64)> {
     Some((meta.dev(), meta.ino()))
 }
 
-fn hint<T: Clone>(folders: &[(T, PathBuf)], hints: &Sender<T>, event: &Event) {
+fn hint<T: Clone>(folders: &[(T, PathBuf)], hints: &Sender<T>, judge: Judge<T>, event: &Event) {
     if event.need_rescan() || event.paths.is_empty() {
         all(folders, hints);
         return;
@@ -142,9 +168,13 @@ fn hint<T: Clone>(folders: &[(T, PathBuf)], hints: &Sender<T>, event: &Event) {
     if matches!(event.kind, EventKind::Access(_)) {
         return;
     }
+    let is_whole = event.kind == EventKind::Modify(ModifyKind::Name(RenameMode::To));
     for (topic, folder) in folders {
-        if event.paths.iter().any(|path| path.parent() == Some(folder) || path == folder) {
-            send(hints, topic);
+        for path in event.paths.iter().filter(|path| path.parent() == Some(folder) || *path == folder) {
+            let name = if path == folder { None } else { path.file_name() };
+            if let Some(topic) = judge(topic.clone(), &Change { name, is_whole }) {
+                send(hints, &topic);
+            }
         }
     }
 }

@@ -5,12 +5,13 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::fault_code::Code;
+use super::shared::SharedText;
 
 /// A place in a text file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Place {
     /// The path as shown to people, e.g. `dag/example.yaml`.
-    pub file: String,
+    pub file: SharedText,
     /// The line, from 1.
     pub line: u32,
     /// The column in characters, from 1.

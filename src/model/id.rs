@@ -6,6 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize};
 use ulid::Ulid;
 
+use super::shared::SharedText;
+
 /// The longest name of an agent, role, repository or task, in bytes.
 pub const NAME_BYTES_MAX: usize = 100;
 
@@ -43,7 +45,7 @@ macro_rules! name {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, schemars::JsonSchema)]
         #[serde(transparent)]
-        pub struct $name(String);
+        pub struct $name(SharedText);
 
         impl $name {
             /// Checks the text and takes it as a name.
@@ -59,13 +61,13 @@ macro_rules! name {
                 if text.len() > NAME_BYTES_MAX * 2 + 1 {
                     return Err(NameFault::TooLong { kind: $kind, text });
                 }
-                if valid(&text) { Ok(Self(text)) } else { Err(NameFault::Shape { kind: $kind, text, rule: $rule }) }
+                if valid(&text) { Ok(Self(text.into())) } else { Err(NameFault::Shape { kind: $kind, text, rule: $rule }) }
             }
 
             /// Returns the name as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
-                &self.0
+                self.0.as_str()
             }
         }
 
@@ -169,25 +171,25 @@ impl Mailbox {
     /// Returns the mailbox of an agent's work orders.
     #[must_use]
     pub fn work(agent: &AgentId) -> Self {
-        Self(format!("{agent}.work"))
+        Self(format!("{agent}.work").into())
     }
 
     /// Returns the mailbox of an agent's messages.
     #[must_use]
     pub fn agent(agent: &AgentId) -> Self {
-        Self(agent.to_string())
+        Self(agent.0.clone())
     }
 
     /// Returns the mailbox that all agents of a role share.
     #[must_use]
     pub fn role(role: &Role) -> Self {
-        Self(format!("role.{role}"))
+        Self(format!("role.{role}").into())
     }
 
     /// Returns the reserved mailbox of the supervisor.
     #[must_use]
     pub fn supervisor() -> Self {
-        Self("supervisor".to_owned())
+        Self("supervisor".into())
     }
 
     /// Returns the agent whose work orders lie here, if this is such a mailbox.

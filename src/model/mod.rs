@@ -21,6 +21,7 @@ pub mod plan;
 pub mod report;
 pub mod request;
 pub mod secret;
+pub mod shared;
 pub mod signal;
 pub mod size;
 pub mod span;

@@ -27,9 +27,9 @@ fn place() -> (TempDir, PathBuf) {
 async fn facts_come_back_in_order_after_the_journal_was_opened_again() {
     let (_folder, path) = place();
     let mut journal = Journal::open(&path).await.unwrap();
-    assert_eq!(journal.append(&[fact(1)]).await.unwrap(), 1);
-    assert_eq!(journal.append(&[fact(2), fact(3)]).await.unwrap(), 3);
-    assert_eq!(journal.append(&[]).await.unwrap(), 3);
+    assert_eq!(journal.append([fact(1)]).await.unwrap(), 1);
+    assert_eq!(journal.append([fact(2), fact(3)]).await.unwrap(), 3);
+    assert_eq!(journal.append([]).await.unwrap(), 3);
     drop(journal);
 
     let mut journal = Journal::open(&path).await.unwrap();
@@ -39,7 +39,7 @@ async fn facts_come_back_in_order_after_the_journal_was_opened_again() {
     assert_eq!(facts[1].body, fact(2).body);
     assert_eq!(facts[1].at, fact(2).at);
     assert_eq!(journal.facts_after(1, 1).await.unwrap(), facts[1..2]);
-    assert_eq!(journal.append(&[fact(4)]).await.unwrap(), 4);
+    assert_eq!(journal.append([fact(4)]).await.unwrap(), 4);
 }
 
 #[tokio::test]
@@ -47,7 +47,7 @@ async fn more_facts_than_fit_one_statement_go_in_together() {
     let (_folder, path) = place();
     let mut journal = Journal::open(&path).await.unwrap();
     let many: Vec<NewFact> = (0..1_234).map(fact).collect();
-    assert_eq!(journal.append(&many).await.unwrap(), 1_234);
+    assert_eq!(journal.append(many).await.unwrap(), 1_234);
     let facts = journal.facts_after(0, 2_000).await.unwrap();
     assert_eq!(facts.len(), 1_234);
     assert!(facts.iter().zip(1..).all(|(fact, seq)| fact.seq == seq));
@@ -57,7 +57,7 @@ async fn more_facts_than_fit_one_statement_go_in_together() {
 async fn the_file_and_its_companions_are_private() {
     let (folder, path) = place();
     let mut journal = Journal::open(&path).await.unwrap();
-    journal.append(&[fact(1)]).await.unwrap();
+    journal.append([fact(1)]).await.unwrap();
     let modes: Vec<(String, u32)> = fs::read_dir(folder.path())
         .unwrap()
         .map(|entry| entry.unwrap())
@@ -72,7 +72,7 @@ async fn the_newest_two_snapshots_stay() {
     let (_folder, path) = place();
     let mut journal = Journal::open(&path).await.unwrap();
     assert_eq!(journal.latest_snapshot().await.unwrap(), None);
-    journal.append(&(0..10).map(fact).collect::<Vec<_>>()).await.unwrap();
+    journal.append((0..10).map(fact).collect::<Vec<_>>()).await.unwrap();
     for seq in [3, 6, 9] {
         journal.write_snapshot(seq, 1, &format!("after {seq}")).await.unwrap();
     }
@@ -86,7 +86,7 @@ async fn the_newest_two_snapshots_stay() {
 async fn compaction_deletes_only_what_the_older_snapshot_covers_and_the_history_can_spare() {
     let (_folder, path) = place();
     let mut journal = Journal::open(&path).await.unwrap();
-    journal.append(&(0..100).map(fact).collect::<Vec<_>>()).await.unwrap();
+    journal.append((0..100).map(fact).collect::<Vec<_>>()).await.unwrap();
     journal.write_snapshot(90, 1, "").await.unwrap();
     assert_eq!(journal.compact(0, 1_000).await.unwrap(), 0, "a single snapshot has nothing to fall back on");
     journal.write_snapshot(60, 1, "").await.unwrap();
@@ -102,14 +102,14 @@ async fn compaction_deletes_only_what_the_older_snapshot_covers_and_the_history_
 async fn numbers_are_not_given_out_again_when_compaction_took_every_fact() {
     let (_folder, path) = place();
     let mut journal = Journal::open(&path).await.unwrap();
-    journal.append(&[fact(1), fact(2)]).await.unwrap();
+    journal.append([fact(1), fact(2)]).await.unwrap();
     journal.write_snapshot(1, 1, "").await.unwrap();
     journal.write_snapshot(2, 1, "").await.unwrap();
-    journal.append(&[fact(3)]).await.unwrap();
+    journal.append([fact(3)]).await.unwrap();
     journal.write_snapshot(3, 1, "").await.unwrap();
     journal.compact(0, 10).await.unwrap();
     drop(journal);
-    assert_eq!(Journal::open(&path).await.unwrap().append(&[fact(4)]).await.unwrap(), 4);
+    assert_eq!(Journal::open(&path).await.unwrap().append([fact(4)]).await.unwrap(), 4);
 }
 
 #[tokio::test]
@@ -117,7 +117,7 @@ async fn a_reader_sees_what_is_appended_after_it_was_opened() {
     let (_folder, path) = place();
     let mut journal = Journal::open(&path).await.unwrap();
     let reader = journal.reader().await.unwrap();
-    journal.append(&(0..5).map(fact).collect::<Vec<_>>()).await.unwrap();
+    journal.append((0..5).map(fact).collect::<Vec<_>>()).await.unwrap();
     assert_eq!(reader.facts_after(3, 10).await.unwrap().len(), 2);
     let since = reader.facts_since(fact(2).at, 0, 10).await.unwrap();
     assert_eq!(since.iter().map(|fact| fact.seq).collect::<Vec<_>>(), [3, 4, 5]);
@@ -129,8 +129,8 @@ async fn a_second_writer_is_refused_and_leaves_nothing_behind() {
     let (_folder, path) = place();
     let mut first = Journal::open(&path).await.unwrap();
     let mut second = Journal::open(&path).await.unwrap();
-    first.append(&[fact(1), fact(2)]).await.unwrap();
-    let refused = second.append(&[fact(9)]).await.unwrap_err();
+    first.append([fact(1), fact(2)]).await.unwrap();
+    let refused = second.append([fact(9)]).await.unwrap_err();
     assert!(matches!(refused, JournalError::Database { act: "append", .. }), "{refused:?}");
     assert_eq!(first.facts_after(0, 10).await.unwrap().len(), 2);
 }
@@ -149,7 +149,7 @@ async fn a_damaged_file_is_named_with_what_to_do() {
 async fn a_page_that_rotted_is_noticed_when_the_journal_is_opened() {
     let (_folder, path) = place();
     let mut journal = Journal::open(&path).await.unwrap();
-    journal.append(&(0..2_000).map(fact).collect::<Vec<_>>()).await.unwrap();
+    journal.append((0..2_000).map(fact).collect::<Vec<_>>()).await.unwrap();
     journal.close().await.unwrap();
     let mut bytes = fs::read(&path).unwrap();
     let middle = bytes.len() / 8192 * 4096;

@@ -3,6 +3,7 @@
 
 mod agent_schemas;
 mod aider;
+mod benches;
 mod boundaries;
 mod cli;
 mod config;

@@ -43,7 +43,7 @@ impl Place {
         let place = Self::new();
         let mut journal = Journal::open(&place.path()).await.unwrap();
         let facts: Vec<NewFact> = (0..2_000).map(fact).collect();
-        journal.append(&facts).await.unwrap();
+        journal.append(facts).await.unwrap();
         journal.close().await.unwrap();
         place
     }

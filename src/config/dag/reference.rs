@@ -132,7 +132,7 @@ impl<'p> References<'p> {
             Field::Given(items, _) => items,
         };
         let mut needs = Needs::default();
-        let mut seen: BTreeMap<TaskId, Span> = BTreeMap::new();
+        let mut first_at: BTreeMap<TaskId, Span> = BTreeMap::new();
         let mut is_good = true;
         for item in items {
             let Some(id) = self.need(&item.text, item.span, report) else {
@@ -141,11 +141,11 @@ impl<'p> References<'p> {
             };
             let note = if Some(&id) == own {
                 Note::new(Mistake::NeedsItself, item.span, format!("`{}` needs itself", item.text))
-            } else if let Some(first) = seen.get(&id) {
+            } else if let Some(first) = first_at.get(&id) {
                 Note::new(Mistake::StandsTwice, item.span, format!("`{}` stands twice in `needs`", item.text))
                     .related(*first, "first here")
             } else {
-                seen.insert(id.clone(), item.span);
+                first_at.insert(id.clone(), item.span);
                 needs.0.push(id);
                 needs.1.push(report.source().place(item.span));
                 continue;

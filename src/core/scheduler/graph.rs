@@ -12,21 +12,34 @@ const FRESH_MAX: usize = 64;
 /// How many steps such a walk may take before all chains are measured anew.
 const STEPS_MAX: usize = 2_000;
 
+/// A task's place in [`NeedGraph::knots`].
+type Seat = usize;
+
+/// A task, or something that a task needs and nobody knows.
+#[derive(Debug, Clone)]
+struct Knot {
+    task: TaskId,
+    /// What it needs; absent: nobody has said so yet.
+    needs: Option<Vec<Seat>>,
+    dependents: BTreeSet<Seat>,
+    /// Whether those who need it need not wait for it any more.
+    is_met: bool,
+    /// How many of its needs are not met.
+    unmet: usize,
+    /// How many tasks wait behind it, one after the other.
+    behind: u32,
+}
+
 /// The needs of all tasks, both ways.
 #[derive(Debug, Clone, Default)]
 pub(in crate::core) struct NeedGraph {
-    needs: BTreeMap<TaskId, Vec<TaskId>>,
-    dependents: BTreeMap<TaskId, BTreeSet<TaskId>>,
-    /// The tasks that those who need them need not wait for any more.
-    met: BTreeSet<TaskId>,
-    /// How many needs of a task are not met; absent: none.
-    unmet: BTreeMap<TaskId, usize>,
-    /// How many tasks wait behind one, one after the other; absent: none.
-    behind: BTreeMap<TaskId, u32>,
+    seats: BTreeMap<TaskId, Seat>,
+    /// Everything that was ever named: a seat is never given to another task.
+    knots: Vec<Knot>,
     /// Whether what tasks need, or whether they must wait for it, has changed since somebody asked.
     has_changed: bool,
     /// Tasks whose chains are not measured yet.
-    fresh: Vec<TaskId>,
+    fresh: Vec<Seat>,
     is_stale: bool,
 }
 
@@ -47,57 +60,72 @@ fn is_settled(durable: &Durable, task: &TaskId) -> bool {
 }
 
 impl NeedGraph {
-    /// Notes what a task needs.
-    pub(in crate::core) fn register(&mut self, task: &TaskId, needs: &[TaskId]) {
-        match self.needs.get(task) {
-            Some(before) if before == needs => return,
-            Some(before) => {
-                self.is_stale = true;
-                for need in before {
-                    if let Some(dependents) = self.dependents.get_mut(need) {
-                        dependents.remove(task);
-                    }
-                }
-            }
-            None if needs.is_empty() && !self.dependents.contains_key(task) => {}
-            None => self.fresh.push(task.clone()),
-        }
-        self.has_changed |= !needs.is_empty() || self.needs.contains_key(task);
-        for need in needs {
-            self.dependents.entry(need.clone()).or_default().insert(task.clone());
-        }
-        self.needs.insert(task.clone(), needs.to_vec());
-        self.set_unmet(task, needs.iter().filter(|need| !self.met.contains(*need)).count());
+    fn knot(&self, task: &TaskId) -> Option<&Knot> {
+        self.seats.get(task).map(|seat| &self.knots[*seat])
     }
 
-    fn set_unmet(&mut self, task: &TaskId, count: usize) {
-        if count == 0 {
-            self.unmet.remove(task);
-        } else {
-            self.unmet.insert(task.clone(), count);
+    fn seat(&mut self, task: &TaskId) -> Seat {
+        if let Some(seat) = self.seats.get(task) {
+            return *seat;
         }
+        let seat = self.knots.len();
+        let dependents = BTreeSet::new();
+        self.knots.push(Knot { task: task.clone(), needs: None, dependents, is_met: false, unmet: 0, behind: 0 });
+        self.seats.insert(task.clone(), seat);
+        seat
+    }
+
+    /// Says whether a task is known to need just this.
+    fn needs_just(&self, seat: Seat, needs: &[TaskId]) -> bool {
+        self.knots[seat].needs.as_ref().is_some_and(|known| {
+            known.len() == needs.len() && known.iter().zip(needs).all(|(known, need)| self.knots[*known].task == *need)
+        })
+    }
+
+    /// Notes what a task needs.
+    pub(in crate::core) fn register(&mut self, task: &TaskId, needs: &[TaskId]) {
+        let seat = self.seat(task);
+        if self.needs_just(seat, needs) {
+            return;
+        }
+        let is_known = self.knots[seat].needs.is_some();
+        if let Some(before) = self.knots[seat].needs.take() {
+            self.is_stale = true;
+            for need in before {
+                self.knots[need].dependents.remove(&seat);
+            }
+        } else if !needs.is_empty() || !self.knots[seat].dependents.is_empty() {
+            self.fresh.push(seat);
+        }
+        self.has_changed |= !needs.is_empty() || is_known;
+        let needs: Vec<Seat> = needs.iter().map(|need| self.seat(need)).collect();
+        for need in &needs {
+            self.knots[*need].dependents.insert(seat);
+        }
+        self.knots[seat].unmet = needs.iter().filter(|need| !self.knots[**need].is_met).count();
+        self.knots[seat].needs = Some(needs);
     }
 
     /// Notes whether a task is waited for, and returns those who can be begun now and could not, or the other way round.
     pub(in crate::core) fn set_met(&mut self, task: &TaskId, is_met: bool) -> Vec<TaskId> {
-        let changed = if is_met { self.met.insert(task.clone()) } else { self.met.remove(task) };
-        if !changed {
+        let was_met = self.knot(task).is_some_and(|knot| knot.is_met);
+        if was_met == is_met {
             return Vec::new();
         }
+        let seat = self.seat(task);
+        self.knots[seat].is_met = is_met;
         self.has_changed |= !is_met;
         let mut turned = Vec::new();
-        for dependent in self.dependents.get(task).into_iter().flatten() {
-            let before = self.unmet.get(dependent).copied().unwrap_or(0);
-            let after = if is_met { before.saturating_sub(1) } else { before + 1 };
-            if after == 0 {
-                self.unmet.remove(dependent);
-            } else {
-                self.unmet.insert(dependent.clone(), after);
-            }
-            if (before == 0) != (after == 0) {
-                turned.push(dependent.clone());
+        let dependents = std::mem::take(&mut self.knots[seat].dependents);
+        for dependent in &dependents {
+            let dependent = &mut self.knots[*dependent];
+            let before = dependent.unmet;
+            dependent.unmet = if is_met { before.saturating_sub(1) } else { before + 1 };
+            if (before == 0) != (dependent.unmet == 0) {
+                turned.push(dependent.task.clone());
             }
         }
+        self.knots[seat].dependents = dependents;
         turned
     }
 
@@ -108,17 +136,17 @@ impl NeedGraph {
 
     /// Says whether anything needs a task.
     pub(in crate::core) fn is_needed(&self, task: &TaskId) -> bool {
-        self.dependents.get(task).is_some_and(|dependents| !dependents.is_empty())
+        self.knot(task).is_some_and(|knot| !knot.dependents.is_empty())
     }
 
     /// Says whether everything that a task needs is met.
     pub(in crate::core) fn is_ready(&self, task: &TaskId) -> bool {
-        !self.unmet.contains_key(task)
+        self.knot(task).is_none_or(|knot| knot.unmet == 0)
     }
 
     /// Returns how many tasks wait behind one, one after the other.
     pub(in crate::core) fn behind(&self, task: &TaskId) -> u32 {
-        self.behind.get(task).copied().unwrap_or(0)
+        self.knot(task).map_or(0, |knot| knot.behind)
     }
 
     /// Measures the chains that are not measured yet, and returns the tasks behind which another number waits now.
@@ -135,27 +163,28 @@ impl NeedGraph {
     }
 
     /// Walks from new tasks towards what they need; nothing if that takes too long.
-    fn measure_from(&mut self, fresh: &[TaskId]) -> Option<Vec<TaskId>> {
+    fn measure_from(&mut self, fresh: &[Seat]) -> Option<Vec<TaskId>> {
         let mut changed = Vec::new();
         let mut steps = 0;
-        let mut next: Vec<TaskId> = fresh.to_vec();
-        for task in fresh {
-            let longest = self.dependents.get(task).into_iter().flatten().map(|other| self.behind(other) + 1).max();
+        let mut next: Vec<Seat> = fresh.to_vec();
+        for seat in fresh {
+            let longest = self.knots[*seat].dependents.iter().map(|other| self.knots[*other].behind + 1).max();
             if let Some(longest) = longest {
-                self.behind.insert(task.clone(), longest);
-                changed.push(task.clone());
+                self.knots[*seat].behind = longest;
+                changed.push(self.knots[*seat].task.clone());
             }
         }
-        while let Some(task) = next.pop() {
-            let length = self.behind(&task) + 1;
-            for need in self.needs.get(&task).cloned().unwrap_or_default() {
+        while let Some(seat) = next.pop() {
+            let length = self.knots[seat].behind + 1;
+            for need in self.knots[seat].needs.clone().unwrap_or_default() {
                 steps += 1;
                 if steps > STEPS_MAX {
                     return None;
                 }
-                if self.behind(&need) < length {
-                    self.behind.insert(need.clone(), length);
-                    changed.push(need.clone());
+                let need_knot = &mut self.knots[need];
+                if need_knot.behind < length {
+                    need_knot.behind = length;
+                    changed.push(need_knot.task.clone());
                     next.push(need);
                 }
             }
@@ -164,42 +193,34 @@ impl NeedGraph {
     }
 
     fn measure_all(&mut self, durable: &Durable) -> Vec<TaskId> {
-        let before = std::mem::take(&mut self.behind);
-        let mut waiting: BTreeMap<&TaskId, usize> = BTreeMap::new();
-        let mut ends: Vec<&TaskId> = Vec::new();
-        for task in self.needs.keys().filter(|task| !is_settled(durable, task)) {
-            let dependents = self.dependents.get(task).into_iter().flatten();
-            match dependents.filter(|dependent| !is_settled(durable, dependent)).count() {
-                0 => ends.push(task),
-                count => {
-                    waiting.insert(task, count);
-                }
+        let is_open: Vec<bool> =
+            self.knots.iter().map(|knot| knot.needs.is_some() && !is_settled(durable, &knot.task)).collect();
+        let mut waiting = vec![0_usize; self.knots.len()];
+        let mut ends: Vec<Seat> = Vec::new();
+        for (seat, knot) in self.knots.iter().enumerate().filter(|(seat, _)| is_open[*seat]) {
+            waiting[seat] = knot.dependents.iter().filter(|dependent| is_open[**dependent]).count();
+            if waiting[seat] == 0 {
+                ends.push(seat);
             }
         }
-        let mut behind: BTreeMap<TaskId, u32> = BTreeMap::new();
+        let mut behind = vec![0_u32; self.knots.len()];
         // Each task is taken when all behind it have been; in a cycle, of which there is none, none would be.
-        while let Some(task) = ends.pop() {
-            let length = behind.get(task).copied().unwrap_or(0) + 1;
-            for need in self.needs.get(task).into_iter().flatten() {
-                let Some(count) = waiting.get_mut(need) else { continue };
-                let longest = behind.entry(need.clone()).or_default();
-                *longest = length.max(*longest);
-                *count -= 1;
-                if *count == 0 {
-                    waiting.remove(need);
-                    if let Some((need, _)) = self.needs.get_key_value(need) {
-                        ends.push(need);
-                    }
+        while let Some(seat) = ends.pop() {
+            for need in self.knots[seat].needs.iter().flatten().copied().filter(|need| is_open[*need]) {
+                let Some(left) = waiting[need].checked_sub(1) else { continue };
+                behind[need] = behind[need].max(behind[seat] + 1);
+                waiting[need] = left;
+                if left == 0 {
+                    ends.push(need);
                 }
             }
         }
-        self.behind = behind;
-        let mut changed: Vec<TaskId> = before
-            .iter()
-            .filter(|(task, length)| self.behind.get(*task) != Some(length))
-            .map(|(task, _)| task.clone())
-            .collect();
-        changed.extend(self.behind.keys().filter(|task| !before.contains_key(*task)).cloned());
+        let mut changed = Vec::new();
+        for (knot, length) in self.knots.iter_mut().zip(behind) {
+            if std::mem::replace(&mut knot.behind, length) != length {
+                changed.push(knot.task.clone());
+            }
+        }
         changed
     }
 }

@@ -227,7 +227,7 @@ impl Office {
 
     /// Adds tasks to the one file.
     fn add(&mut self, tasks: &[(&str, TaskSpec)]) {
-        let place = Place { file: "dag/f.yaml".to_owned(), line: 1, column: 1, start: 0, end: 0 };
+        let place = Place { file: "dag/f.yaml".into(), line: 1, column: 1, start: 0, end: 0 };
         for (name, spec) in tasks {
             self.nodes.push(TaskNode {
                 id: id(name),

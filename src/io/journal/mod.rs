@@ -22,8 +22,9 @@ pub const SCHEMA: i64 = 1;
 /// How many snapshots are kept: the newest, and one to fall back on.
 pub const SNAPSHOTS_KEPT: i64 = 2;
 
-/// How many facts go into one statement; each needs five variables and SQLite allows 32,766.
-const ROWS_PER_STATEMENT: usize = 500;
+/// How many facts go into one statement. SQLite looks for each of a statement's variables among all of them, so that long
+/// statements cost more than many.
+const ROWS_PER_STATEMENT: usize = 40;
 
 /// What can go wrong with the journal.
 #[derive(Debug, thiserror::Error)]
@@ -185,28 +186,39 @@ impl Journal {
         read::facts_after(&mut *self.connection.lock().await, &self.path, seq, limit).await
     }
 
-    /// Appends facts in one transaction and returns the number of the last; they are on the disk when it returns.
+    /// Appends facts in one transaction and returns the number of the last; they are on the disk when it returns. Of many
+    /// facts, some are made while others are written.
     ///
     /// After an error, and when the future is dropped before its end, it is unknown whether the facts were kept: open
     /// the journal again. A stale writer is refused because fact numbers are unique.
     ///
     /// # Errors
     /// When the database does not take them; then none was appended.
-    pub async fn append(&mut self, facts: &[NewFact]) -> Result<i64, JournalError> {
+    pub async fn append<F>(&mut self, facts: F) -> Result<i64, JournalError>
+    where
+        F: IntoIterator<Item = NewFact, IntoIter: ExactSizeIterator>,
+    {
+        let mut facts = facts.into_iter();
+        let count = count(facts.len());
+        let mut next = move || facts.by_ref().take(ROWS_PER_STATEMENT).collect::<Vec<NewFact>>();
+        let mut chunk = next();
         let failed = |source| failed(&self.path, "append", source);
         let connection = self.connection.get_mut();
-        if facts.len() <= ROWS_PER_STATEMENT {
+        if chunk.len() < ROWS_PER_STATEMENT {
             // A single statement is a transaction of its own and saves the two round trips of BEGIN and COMMIT.
-            insert(connection, self.last, facts).await.map_err(failed)?;
+            insert(connection, self.last, &chunk).await.map_err(failed)?;
         } else {
             let mut transaction = connection.begin().await.map_err(failed)?;
             let mut last = self.last;
-            for chunk in facts.chunks(ROWS_PER_STATEMENT) {
-                last = insert(&mut transaction, last, chunk).await.map_err(failed)?;
+            while !chunk.is_empty() {
+                let (inserted, following) =
+                    tokio::join!(biased; insert(&mut transaction, last, &chunk), async { next() });
+                last = inserted.map_err(failed)?;
+                chunk = following;
             }
             transaction.commit().await.map_err(failed)?;
         }
-        self.last += count(facts.len());
+        self.last += count;
         Ok(self.last)
     }
 

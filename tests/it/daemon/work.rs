@@ -211,3 +211,24 @@ fn a_repository_that_is_missing_is_cloned_from_its_remote_and_labels_are_shown()
     assert_eq!(root.commits(), Vec::<String>::new(), "the remote itself is not touched");
     assert_eq!(root.agent("kaede")["labels"], serde_json::json!(["fast", "rust"]));
 }
+
+#[test]
+fn a_file_of_many_tasks_is_one_line_in_the_log_and_every_task_is_an_event() {
+    let mut root = Root::new(&team());
+    root.up();
+    root.ok(&["agent", "pause", "kaede"]);
+    let tasks: String = (1..=150).map(|number| format!("  t{number}: {{prompt: x, repo: none}}\n")).collect();
+    root.drop_file("big.yaml", &format!("tasks:\n{tasks}"));
+    root.wait_event("task-accepted", "big/t150");
+    let log = || {
+        let files = fs::read_dir(root.path("logs")).unwrap().map(|file| file.unwrap().path());
+        let files = files.filter(|path| path.is_file() && path.to_string_lossy().contains("miyabi.log"));
+        files.map(|path| fs::read_to_string(path).unwrap()).collect::<String>()
+    };
+    let line = "150 facts of this kind at once; the first: big/t1 is accepted from dag/big.yaml";
+    root.until("the log tells of the file", || log().contains(line));
+    assert!(!log().contains("big/t2 is accepted"), "one line is enough");
+    assert_eq!(root.count_events("task-accepted", "big/t2"), 1);
+    root.drop_file("small.yaml", "tasks:\n  a: {prompt: x, repo: none}\n");
+    root.until("few facts are told one by one", || log().contains("small/a is accepted from dag/small.yaml"));
+}

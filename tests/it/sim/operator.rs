@@ -123,7 +123,7 @@ impl Dag {
             .map(|(stem, text)| {
                 let path = format!("dag/{stem}.yaml");
                 if text.broken {
-                    let place = Place { file: path, line: 1, column: 1, start: 0, end: 0 };
+                    let place = Place { file: path.into(), line: 1, column: 1, start: 0, end: 0 };
                     let code = "DAG001".parse().unwrap();
                     let fault =
                         Fault { place, code, message: "this is no file".to_owned(), help: None, related: Vec::new() };
@@ -131,7 +131,7 @@ impl Dag {
                 }
                 let nodes =
                     text.tasks.iter().map(|(id, spec)| scenario::node(id.clone(), &path, spec.clone())).collect();
-                let place = Place { file: path.clone(), line: 1, column: 1, start: 0, end: 0 };
+                let place = Place { file: path.as_str().into(), line: 1, column: 1, start: 0, end: 0 };
                 let declared = text.pools.iter();
                 let pools = declared
                     .map(|(pool, slots)| (pool.clone(), PoolSpec { slots: *slots, place: place.clone() }))

@@ -234,7 +234,7 @@ pub(super) fn spec(rng: &mut Rng, known: &[TaskId]) -> TaskSpec {
 }
 
 pub(super) fn node(id: TaskId, path: &str, spec: TaskSpec) -> TaskNode {
-    let place = Place { file: path.to_owned(), line: 1, column: 1, start: 0, end: 0 };
+    let place = Place { file: path.into(), line: 1, column: 1, start: 0, end: 0 };
     let needs_places = vec![place.clone(); spec.needs.len()];
     let pools_places = vec![place.clone(); spec.pools.len()];
     TaskNode { id, place, spec, needs_places, pools_places }
