@@ -35,9 +35,20 @@ fn without_a_repository_the_same_order_is_done_once_also_after_a_restart() {
     root.ok(&["task", "retry", "m/b", "--no-cache"]);
     root.wait_event("report-accepted", "m/b");
     assert_eq!(ran(&root), 3);
+    root.drop_file(
+        "n.yaml",
+        "defaults: {cache: true, repo: none, retry: {limit: 0}}\ntasks:\n  other: {run: 'echo other >> $MIYABI_ROOT/ran'}\n  bad: {run: 'echo ran >> $MIYABI_ROOT/ran; false'}\n",
+    );
+    root.wait_event("report-accepted", "n/other");
+    assert_eq!(root.count_events("result-reused", "n/other"), 0, "another order is other work");
+    root.wait_event("report-accepted", "n/bad");
+    root.until("it has failed", || root.task("n/bad")["state"] == "dead");
+    root.ok(&["task", "retry", "n/bad"]);
+    root.wait_nth_event("report-accepted", "n/bad", 2);
+    assert_eq!((root.count_events("result-reused", "n/bad"), ran(&root)), (0, 6), "what has failed is no result");
     let id = root.ok(&["submit", "--repo", "none", "--run", "echo ran >> $MIYABI_ROOT/ran"]).trim().to_owned();
     root.wait_event("report-accepted", &id);
-    assert_eq!(ran(&root), 4, "who does not ask for it gets no earlier result");
+    assert_eq!(ran(&root), 7, "who does not ask for it gets no earlier result");
 }
 
 #[test]

@@ -8,13 +8,14 @@ use miyabi::core::fact::{Budget, DownCause, Fact, Keyed, Recorded, Then};
 use miyabi::core::merging::REBASES_MAX;
 use miyabi::core::snapshot::TaskState;
 use miyabi::core::state::{Phase, TaskRecord};
+use miyabi::model::agent::AgentSpec;
 use miyabi::model::alert::Alert;
 use miyabi::model::id::{AgentId, EnvelopeId, Incarnation, RepositoryName, RunId, TaskId};
 use miyabi::model::plan::MergeMode;
 use miyabi::model::report::{CheckResult, FailureKind, Outcome, Report};
 use miyabi::model::request::RequestId;
 use miyabi::model::stage::StageKind;
-use miyabi::model::task::{Cache, FailureClass, OnFailure};
+use miyabi::model::task::{Cache, FailureClass, OnFailure, TaskSpec};
 use miyabi::model::time::Timestamp;
 
 use super::agent::repository_of;
@@ -36,6 +37,10 @@ pub(super) struct Checks {
     pub(super) nudges: u64,
     /// How often an earlier result was taken.
     pub(super) reused: u64,
+    /// By order, of which work and by whom, as they were then, a report is.
+    reported: BTreeMap<EnvelopeId, (TaskSpec, Option<AgentSpec>)>,
+    /// On which commit git has found a result for a run.
+    pub(super) found: BTreeMap<(TaskId, RunId), String>,
     /// Orders that could not be taken out of their mailboxes yet.
     pub(super) retire_failed: BTreeSet<EnvelopeId>,
     /// Alerts that the operator's program was told of, since they were raised.
@@ -261,6 +266,7 @@ impl World {
             Fact::ReportAccepted { report, then } => {
                 self.checks.struck.insert(report.agent.clone(), report.failure);
                 self.note_proof(report);
+                self.note_result(report);
                 self.check_report(report, then);
                 self.check_step(report, then);
             }
@@ -564,6 +570,38 @@ impl World {
         self.check_team();
     }
 
+    /// Remembers what a report is about, as it is now.
+    fn note_result(&mut self, report: &Report) {
+        let agent = self.core.as_ref().and_then(|core| core.plan().agent(&report.agent)).cloned();
+        if let Some(record) = self.shadow.tasks.get(&report.task) {
+            self.checks.reported.insert(report.order, (record.spec.clone(), agent));
+        }
+    }
+
+    /// What is taken was made for the same work, by an agent who is still the same, on the commit that git says is the newest.
+    fn check_same(&mut self, task: &TaskId, record: &TaskRecord, report: &Report) {
+        let Some((spec, agent)) = self.checks.reported.get(&report.order) else {
+            return self.checks.fail(format!("{task} takes a result that nobody has reported: {report:?}"));
+        };
+        let of_work = |spec: &TaskSpec| {
+            let checks = (spec.checks.clone(), spec.no_change, spec.timeout);
+            (spec.work.clone(), checks, spec.assignee.clone(), spec.repository.clone(), spec.stages.clone())
+        };
+        let of_agent = |agent: &AgentSpec| {
+            (agent.id.clone(), agent.role.clone(), agent.driver, agent.command.clone(), agent.env.clone())
+        };
+        let now = self.core.as_ref().and_then(|core| core.plan().agent(&report.agent));
+        let is_same_work = of_work(spec) == of_work(&record.spec);
+        let is_same_agent = now.is_some() && agent.as_ref().map(of_agent) == now.map(of_agent);
+        let found = self.checks.found.get(&(task.clone(), record.run));
+        let is_same_base = repository_of(&record.spec.repository).is_none() || found == report.base.as_ref();
+        if !(is_same_work && is_same_agent && is_same_base) {
+            let same = (is_same_work, is_same_agent, is_same_base);
+            self.checks
+                .fail(format!("{task} takes the result of {}; same work, agent and commit: {same:?}", report.task));
+        }
+    }
+
     /// Only what was asked for is taken instead of work, and only what was proven.
     fn check_reuse(&mut self, task: &TaskId, report: &Report) {
         self.checks.reused += 1;
@@ -573,6 +611,7 @@ impl World {
         if record.spec.cache == Cache::Off || record.no_cache || !is_proven {
             self.checks.fail(format!("{task} takes the result of {}: {report:?}", report.task));
         }
+        self.check_same(task, &record, report);
         for need in &record.spec.needs {
             let is_met = self.shadow.tasks.get(need).is_some_and(|needed| match needed.phase {
                 Phase::Done { .. } => true,

@@ -489,7 +489,10 @@ impl World {
         let all: Vec<IssueRef> = self.truth.keys().cloned().collect();
         let (one, other) = (self.rng.pick(&all).unwrap(), self.rng.pick(&all).unwrap());
         let is_ours = one.slug.as_str().starts_with("octo/");
-        let what = self.rng.below(12);
+        let what = self.rng.below(14);
+        if what >= 12 {
+            return self.say_the_opposite();
+        }
         self.trace.push(format!("{}: people do {what} to {one} with {other}", self.t - DAWN));
         let t = self.t;
         let truth = self.truth.get_mut(&one).unwrap();
@@ -540,6 +543,21 @@ impl World {
             }
         }
         self.truth.get_mut(&one).unwrap().changed = t;
+    }
+
+    /// Somebody makes an issue wait for one that waits for it, without knowing: a circle, unless another source takes it back.
+    fn say_the_opposite(&mut self) {
+        let is_ours = |issue: &IssueRef| issue.slug.as_str().starts_with("octo/") && self.truth[issue].open;
+        let ours = self.truth.keys().filter(|issue| is_ours(issue));
+        let pairs: Vec<(IssueRef, IssueRef)> = ours
+            .flat_map(|issue| self.needs_of(issue).into_iter().map(|(need, _)| (issue.clone(), need)))
+            .filter(|(_, need)| is_ours(need))
+            .collect();
+        let Some((issue, need)) = self.rng.pick(&pairs) else { return };
+        self.trace.push(format!("{}: people block {need} by {issue}", self.t - DAWN));
+        let truth = self.truth.get_mut(&need).unwrap();
+        truth.blocked_by.insert(issue);
+        truth.changed = self.t;
     }
 
     fn run(&mut self) -> Result<(), String> {
@@ -653,5 +671,6 @@ fn needs_of_every_source_hold_whatever_people_change_meanwhile() {
         done += world.shadow.tasks.values().filter(|record| matches!(record.phase, Phase::Done { .. })).count();
     }
     eprintln!("{begun} attempts begun, {done} tasks done, {circles} circles told");
-    assert!(begun > 300 && done > 200 && circles > 4, "the histories are too quiet: {begun}, {done}, {circles}");
+    // Circles that come about by chance are a few in all these histories; most are made.
+    assert!(begun > 200 && done > 180 && circles > 25, "the histories are too quiet: {begun}, {done}, {circles}");
 }

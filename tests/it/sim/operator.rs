@@ -193,6 +193,21 @@ impl World {
         self.ask(request);
     }
 
+    /// In a queued world, asks now and then for the same work without a repository as before, under a key of its own.
+    fn ask_for_a_twin(&mut self) {
+        let has_none = |submission: &&Submission| submission.repo.as_ref().is_some_and(|repo| repo.as_str() == "none");
+        let without: Vec<Submission> = self.submitted.iter().filter(has_none).cloned().collect();
+        if self.keyed
+            && self.queue_rng.chance(600_000)
+            && let Some(earlier) = self.queue_rng.pick(&without)
+        {
+            let key = SubmissionKey::new(format!("key-{}", self.submitted.len())).ok();
+            let twin = Submission { key, cache: Some(true), ..earlier };
+            self.submitted.push(twin.clone());
+            self.ask(Request::Submit(Box::new(twin)));
+        }
+    }
+
     /// Asks for a new order with a key of its own, or in a queued world now and then for an old one once more.
     fn submission(&mut self, tasks: &[TaskId]) -> Request {
         if self.keyed
@@ -201,6 +216,7 @@ impl World {
         {
             self.ask(Request::Submit(Box::new(again)));
         }
+        self.ask_for_a_twin();
         let spec = scenario::spec(&mut self.rng, tasks);
         let (agent, role) = match spec.assignee {
             Assignee::Agent(agent) => (Some(agent), None),

@@ -230,6 +230,7 @@ impl World {
             }
             Effect::FindResult(find) => {
                 let base = self.git.find_result(&find);
+                self.checks.found.extend(base.clone().map(|base| ((find.task.clone(), find.run), base)));
                 self.news(life, Event::ResultFound { task: find.task, run: find.run, base });
             }
             Effect::ClearRemains { .. } | Effect::Probe { .. } => {
