@@ -106,12 +106,23 @@ pub fn read_plan(layout: &Layout) -> Result<(String, std::result::Result<Plan, V
 /// # Errors
 /// Names the file.
 pub fn read_text(path: &Path) -> Result<String> {
-    let read = || -> io::Result<String> {
+    String::from_utf8(read_bytes(path)?).map_err(|error| {
+        let error = anyhow::Error::new(error).context(format!("cannot read {}", path.display()));
+        Failure::new(Kind::Invalid, error).hint("save the file as UTF-8")
+    })
+}
+
+/// Reads a file of bounded size.
+///
+/// # Errors
+/// Names the file.
+pub fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    let read = || -> io::Result<Vec<u8>> {
         let size = std::fs::metadata(path)?.len();
         if size > FILE_BYTES_MAX {
             return Err(io::Error::other(format!("it has {size} bytes, and at most {FILE_BYTES_MAX} are read")));
         }
-        std::fs::read_to_string(path)
+        std::fs::read(path)
     };
     read().map_err(|error| {
         Failure::new(Kind::Invalid, anyhow::Error::new(error).context(format!("cannot read {}", path.display())))

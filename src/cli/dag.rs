@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::context::{Context, read_text};
+use super::context::{Context, read_bytes};
 use super::failure::{Ended, Failure, Kind, Result};
 use super::output::{Form, count};
 use crate::config;
@@ -108,7 +108,14 @@ pub fn read(layout: &Layout, plan: &Plan, others: &[PathBuf]) -> Result<Read> {
     let mut unread = BTreeSet::new();
     for path in paths {
         let name = shown_name(layout, &path);
-        let text = read_text(&path)?;
+        let text = match config::dag::text_of(&name, read_bytes(&path)?) {
+            Ok(text) => text,
+            Err(fault) => {
+                unread.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+                read.faults.push(fault);
+                continue;
+            }
+        };
         let outline = config::dag::outline(&name, &text, plan);
         if outline.has_gaps {
             // Whoever needs a task of this file would else be blamed for its faults.

@@ -15,14 +15,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use self::defaults::Defaults;
 use self::reference::References;
 use super::keys;
+use super::lookalike;
 use super::read;
 use super::report::{Note, Report};
 use super::section::{Field, Section};
 use super::source::Span;
 use super::tree::{Entry, Node, Value};
 use super::yaml_tree;
-use crate::model::fault::Fault;
-use crate::model::fault_code::Mistake;
+use crate::model::fault::{Fault, Place};
+use crate::model::fault_code::{Code, Family, Mistake};
 use crate::model::id::{PoolName, is_task_segment};
 use crate::model::plan::Plan;
 use crate::model::task::{IssueNode, POOL_SLOTS_MAX, PoolSpec, TaskFile, TaskNode};
@@ -67,6 +68,29 @@ pub fn outline(path: &str, text: &str, plan: &Plan) -> Outline {
     let read = if report.is_clean() { read_file(path, plan, &mut report) } else { None };
     let (file, has_gaps) = read.map_or((None, true), |(file, has_gaps)| (Some(file), has_gaps));
     Outline { file, has_gaps, faults: report.into_faults() }
+}
+
+/// Takes the bytes of a dependency file as text.
+///
+/// # Errors
+/// Returns the fault with the place of the first byte that is no UTF-8.
+pub fn text_of(path: &str, bytes: Vec<u8>) -> Result<String, Fault> {
+    let is_utf_16 = bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]);
+    String::from_utf8(bytes).map_err(|error| {
+        let start = error.utf8_error().valid_up_to();
+        let good = String::from_utf8_lossy(&error.as_bytes()[..start]);
+        let line_start = good.rfind('\n').map_or(0, |newline| newline + 1);
+        let count = |count: usize| u32::try_from(count + 1).unwrap_or(u32::MAX);
+        let (line, column) = (count(good.matches('\n').count()), count(good[line_start..].chars().count()));
+        let message = if is_utf_16 { "the file is UTF-16" } else { "what stands here is no UTF-8" };
+        Fault {
+            place: Place { file: path.into(), line, column, start, end: start },
+            code: Code { family: Family::Dag, mistake: Mistake::Unreadable },
+            message: message.to_owned(),
+            help: Some("save the file as UTF-8".to_owned()),
+            related: Vec::new(),
+        }
+    })
 }
 
 /// Says whether a file in `dag/` is a dependency file: editors leave others beside it while they save.
@@ -205,7 +229,8 @@ fn entries<'e>(entry: &'e Entry, most: usize, example: &str, report: &mut Report
             let by = if what == "tasks" { "name" } else { "number" };
             let message = format!("`{what}` must be {what} by {by}, found {}", other.kind());
             let note = Note::new(Mistake::WrongType, entry.node.span, message);
-            report.add(note.help(format!("write `{what}:` and `{example}` below")));
+            let lost = other.text().and_then(lookalike::help_for_lost_key);
+            report.add(note.help(format!("write `{what}:` and `{example}` below")).maybe_help(lost));
             None
         }
     }

@@ -11,6 +11,7 @@ pub mod keys;
 pub mod render;
 pub mod schema;
 
+mod lookalike;
 mod read;
 mod report;
 mod section;

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::lookalike;
 use super::report::{Note, Report};
 use super::source::Span;
 use super::suggest;
@@ -37,11 +38,9 @@ fn mismatch(key: &str, wanted: &str, node: &Node, report: &mut Report<'_>) {
         | Value::Other(_)
         | Value::List(_)
         | Value::Map(_)) => {
-            report.add(Note::new(
-                Mistake::WrongType,
-                node.span,
-                format!("`{key}` must be {wanted}, found {}", other.kind()),
-            ));
+            let message = format!("`{key}` must be {wanted}, found {}", other.kind());
+            let help = other.text().and_then(lookalike::help);
+            report.add(Note::new(Mistake::WrongType, node.span, message).maybe_help(help));
         }
     }
 }

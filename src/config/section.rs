@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::keys::{self, Key};
+use super::lookalike;
 use super::report::{Note, Report};
 use super::source::Span;
 use super::suggest;
@@ -80,7 +81,10 @@ impl<'n> Section<'n> {
             | Value::List(_)) => {
                 section.is_broken = true;
                 let message = format!("`{name}` must be a table of keys and values, found {}", other.kind());
-                report.add(Note::new(Mistake::WrongType, node.span, message).maybe_help(table_help(known)));
+                let lost = other.text().and_then(lookalike::help_for_lost_key);
+                report.add(
+                    Note::new(Mistake::WrongType, node.span, message).maybe_help(lost.or_else(|| table_help(known))),
+                );
                 return section;
             }
         };
@@ -111,6 +115,7 @@ impl<'n> Section<'n> {
     fn take_unknown(&mut self, entry: &Entry, report: &mut Report<'_>) {
         let Entry { key: written, key_span: span, .. } = entry;
         let names = self.known.iter().flat_map(|key| std::iter::once(key.name).chain(key.aliases.iter().copied()));
+        let lookalike = lookalike::help(written);
         let help = match suggest::nearest(written, names) {
             Some(meant) => {
                 self.meant.extend(keys::find(self.known, meant).map(|key| key.name));
@@ -121,7 +126,8 @@ impl<'n> Section<'n> {
                 format!("known here: {}", all.join(", "))
             }
         };
-        report.add(Note::new(Mistake::UnknownKey, *span, format!("unknown key `{written}`")).help(help));
+        let note = Note::new(Mistake::UnknownKey, *span, format!("unknown key `{written}`"));
+        report.add(note.help(help).maybe_help(lookalike));
     }
 
     /// Says whether the table was no table, so that nothing may be said of what it lacks.

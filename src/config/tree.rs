@@ -50,6 +50,21 @@ pub(super) struct Entry {
 }
 
 impl Value {
+    /// Returns the text of a string.
+    pub(super) fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) | Self::Plain(text) => Some(text),
+            Self::Integer(_)
+            | Self::Float(_)
+            | Self::Bool(_)
+            | Self::Other(_)
+            | Self::Null
+            | Self::List(_)
+            | Self::Map(_)
+            | Self::Broken => None,
+        }
+    }
+
     /// Names the type for people, with its article.
     pub(super) const fn kind(&self) -> &'static str {
         match self {

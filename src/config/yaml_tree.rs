@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use serde_saphyr::granit_parser::{self, Event, Options, Parser, ScalarStyle, ScanError, StrInput, Tag};
 
+use super::lookalike;
 use super::report::{Note, Report};
 use super::source::Span;
 use super::tree::{Entry, Node, Value};
@@ -40,10 +41,11 @@ pub(super) fn read(report: &mut Report<'_>) -> Option<Node> {
         Err(Stop::Syntax(error)) => {
             let at = error.marker().byte_offset().unwrap_or(end);
             let message = format!("not valid YAML: {}", error.info());
-            report.only(
-                Note::new(Mistake::Syntax, Span { start: at, end: at + 1 }, message)
-                    .maybe_help(syntax_help(report.text(), at)),
-            );
+            report.only(Note::new(Mistake::Syntax, Span { start: at, end: at + 1 }, message).maybe_help(syntax_help(
+                report.text(),
+                at,
+                &error.info(),
+            )));
         }
         Err(Stop::End) => {
             report.only(Note::new(
@@ -291,14 +293,44 @@ fn vanished_key(line: &str) -> Option<&str> {
     is_key.then(|| &rest[..digits])
 }
 
-/// Knows the two mistakes behind most syntax errors.
-fn syntax_help(text: &str, at: usize) -> Option<String> {
+/// Knows the mistakes behind most syntax errors.
+fn syntax_help(text: &str, at: usize, problem: &str) -> Option<String> {
     let at = (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at))?;
-    let line_start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
-    let line = text[line_start..].lines().next().unwrap_or_default();
-    let indent = &line[..line.len() - line.trim_start().len()];
-    if indent.contains('\t') {
+    let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+    let line = text[start..].lines().next().unwrap_or_default();
+    let before = text[..start].trim_end().lines().next_back().unwrap_or_default();
+    let after = text[start..].lines().nth(1).unwrap_or_default();
+    let is_indented_by_tab = |line: &&str| line[..line.len() - line.trim_start().len()].contains('\t');
+    if [line, after].iter().any(is_indented_by_tab) {
         return Some("YAML wants spaces, not tabs, at the beginning of a line".to_owned());
     }
-    (line.matches(": ").count() > 1).then(|| "put text that contains `: ` into quotes".to_owned())
+    if let Some(help) = lookalike::help(line).or_else(|| lookalike::help(before)) {
+        return Some(help);
+    }
+    let is = |part: &str| problem.contains(part);
+    if is("recursion limit") {
+        return Some(format!("lists and tables may be nested {DEPTH_MAX} deep at most"));
+    }
+    if is("unclosed quote") {
+        return Some("the quote that begins here is never closed".to_owned());
+    }
+    if let Some(sign) = text[at..].chars().next().filter(|sign| "`@%*&!|>".contains(*sign)) {
+        return Some(format!("text that begins with `{sign}` must be put into quotes"));
+    }
+    if line.trim_start().strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| !c.is_whitespace())) {
+        return Some("write a space behind the `-`".to_owned());
+    }
+    if is("flow mapping") || is("flow sequence") {
+        return Some("a `{` or `[` before this place is not closed".to_owned());
+    }
+    if line.matches(": ").count() > 1 {
+        return Some("put text that contains `: ` into quotes".to_owned());
+    }
+    if let Some(help) =
+        lookalike::help_for_lost_key(line.trim()).or_else(|| lookalike::help_for_lost_key(before.trim()))
+    {
+        return Some(help);
+    }
+    (is("did not find expected key") || is("block mapping"))
+        .then(|| "lines that belong together begin in the same column".to_owned())
 }

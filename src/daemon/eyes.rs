@@ -260,21 +260,20 @@ pub(super) fn read_files(layout: &Layout, plan: &Plan) -> (Vec<FileRead>, Seen) 
 fn read_file(layout: &Layout, plan: &Plan, path: &Path) -> FileRead {
     let shown = super::start::shown(layout.root(), path);
     let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    match read_text(path) {
-        Ok(text) => match config::dag::parse(&shown, &text, plan) {
-            Ok(file) => FileRead::Good(file),
-            Err(faults) => FileRead::Bad { stem, faults },
-        },
-        Err(message) => FileRead::Bad { stem, faults: vec![whole_file_fault(shown, message)] },
+    let bytes = read_bytes(path).map_err(|message| vec![whole_file_fault(shown.clone(), message)]);
+    let text = bytes.and_then(|bytes| config::dag::text_of(&shown, bytes).map_err(|fault| vec![fault]));
+    match text.and_then(|text| config::dag::parse(&shown, &text, plan)) {
+        Ok(file) => FileRead::Good(file),
+        Err(faults) => FileRead::Bad { stem, faults },
     }
 }
 
-fn read_text(path: &Path) -> Result<String, String> {
+fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
     let length = fs::metadata(path).map_err(|error| error.to_string())?.len();
     if length > DAG_BYTES_MAX {
         return Err(format!("the file has {length} bytes; at most {DAG_BYTES_MAX} are read"));
     }
-    fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))
+    fs::read(path).map_err(|error| format!("cannot be read: {error}"))
 }
 
 fn whole_file_fault(file: String, message: String) -> Fault {

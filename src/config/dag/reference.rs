@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::super::lookalike;
 use super::super::read;
 use super::super::report::{Note, Report};
 use super::super::section::{Field, Section};
@@ -169,7 +170,10 @@ impl<'p> References<'p> {
             return Some(id);
         }
         let note = Note::new(Mistake::BadName, span, format!("`{}` cannot be the name of a task", text.escape_debug()));
-        report.add(note.help("write NAME for a task of this file, FILE/NAME for one of another, 12 for an issue"));
+        let is_list = text.contains([',', ' ']);
+        let list = is_list.then(|| "several are a list: write `[one, another]`".to_owned());
+        let note = note.help("write NAME for a task of this file, FILE/NAME for one of another, 12 for an issue");
+        report.add(note.maybe_help(lookalike::help(text).or(list)));
         None
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use miyabi::config::dag::{is_dependency_file, parse};
+use miyabi::config::dag::{is_dependency_file, parse, text_of};
 use miyabi::model::task::{Assignee, NoChange, OnFailure, RepositoryChoice, Work};
 
 use super::{parse_agents, parse_dag, project_file, render, team, team_with_repositories, told};
@@ -296,4 +296,53 @@ tasks:
         "5:46 `on_failure` cannot be `stop`; known: skip_downstream, continue, pause",
     ];
     assert_eq!(told(&parse_dag(text).unwrap_err()), expected);
+}
+
+/// What people write by hand, and by what each message tells them what to do.
+const BY_HAND: &[(&str, &str)] = &[
+    ("tasks：\n  a: {run: x}\n", "write `:` and a space"),
+    ("tasks:\n  a：\n    run： x\n", "write `:` and a space"),
+    ("tasks:\n  a:\n    run：make\n", "write `:` and a space"),
+    ("tasks:\n  a:\n    run:\u{3000}x\n", "U+3000 is another character than the one of YAML: write a space"),
+    ("tasks:\n\u{3000}a:\n\u{3000}\u{3000}run: x\n", "U+3000 is another"),
+    ("tasks:\n\u{a0}\u{a0}a:\n    run: x\n", "U+00A0 is another"),
+    ("tasks:\n  a: {run: x, needs: [b、c]}\n", "write `,`"),
+    ("tasks:\n  a: {run: x, needs: ［b］}\n", "write `[`"),
+    ("tasks:\n  a: {run: x, priority: ３}\n", "write `3`"),
+    ("tasks:\n  a: {run: x, needs: 'b, c'}\n", "`[one, another]`"),
+    ("tasks:\n  a:\n    run:make\n", "write a space behind the colon: `run: ...`"),
+    ("repo:none\ntasks:\n  a: {run: x}\n", "write a space behind the colon: `repo: ...`"),
+    ("tasks:\n  a:\n    run: `date`\n", "begins with ``` must be put into quotes"),
+    ("tasks:\n  a: {run: x, every: * * * * *}\n", "begins with `*` must be put into quotes"),
+    ("tasks:\n  a:\n    run: %x\n", "begins with `%` must be put into quotes"),
+    ("tasks:\n  a: {run: \"x}\n  b: {run: y}\n", "is never closed"),
+    ("tasks:\n  a: {run: x\n  b: {run: y}\n", "is not closed"),
+    ("tasks:\n  a:\n    run: x\n\tcheck: y\n", "spaces, not tabs"),
+    ("tasks:\n  a:\n    run: x\n   needs: b\n", "begin in the same column"),
+    ("tasks:\n  a:\n    needs:\n    - a\n    -b\n", "a space behind the `-`"),
+    (
+        "tasks:\n  a: [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]\n",
+        "32 deep at most",
+    ),
+];
+
+#[test]
+fn whoever_writes_by_hand_is_told_what_to_write_instead() {
+    for (text, what) in BY_HAND {
+        let told = faults(text);
+        assert!(told.iter().any(|told| told.contains(what)), "{text:?} should tell `{what}`: {told:#?}");
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_are_told_with_their_place() {
+    let fault = |bytes: &[u8]| {
+        let fault = text_of("dag/f.yaml", bytes.to_vec()).unwrap_err();
+        (fault.place.line, fault.place.column, fault.message, fault.help.unwrap())
+    };
+    let help = || "save the file as UTF-8".to_owned();
+    let latin = b"tasks:\n  \xe3\x81\x82: {run: caf\xe9}\n";
+    assert_eq!(fault(latin), (2, 15, "what stands here is no UTF-8".to_owned(), help()));
+    assert_eq!(fault(b"\xff\xfet\0a\0"), (1, 1, "the file is UTF-16".to_owned(), help()));
+    assert_eq!(text_of("dag/f.yaml", "あ".as_bytes().to_vec()).unwrap(), "あ");
 }
