@@ -6,18 +6,19 @@
 use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Debug;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RawDir, RenameFlags, SeekFrom, flock, renameat_with, statvfs};
 use rustix::io::{Errno, retry_on_intr};
 
+use crate::io::clock;
 use crate::model::time::Timestamp;
 
 /// How often a lock is taken again because its file was removed meanwhile.
@@ -25,6 +26,14 @@ const LOCKS_MAX: usize = 16;
 
 /// How many folders stay open at most: those of a few mailboxes.
 const KEPT_MAX: usize = 32;
+
+/// How many names of a folder are remembered at most.
+const NAMES_KEPT_MAX: usize = 100;
+
+/// How long names are remembered, and how long the folder must not have changed before: some file systems note the time of a
+/// change to two seconds only.
+const NAMES_AGE_MAX: Duration = Duration::from_secs(1);
+const UNCHANGED_MIN: Duration = Duration::from_secs(3);
 
 /// How many bytes of names one system call lists: some 100 of the longest.
 const LISTING_BYTES: usize = 32 * 1024;
@@ -145,6 +154,11 @@ pub trait Disk: Debug + Send + Sync {
     /// `NotFound` for [`Wait::Never`], `ResourceBusy` if the file is removed at every try, or what the system says.
     fn lock(&self, path: &Path, wait: Wait) -> io::Result<Option<File>>;
 
+    /// Gives a lock back. Closing the file does that, too; this may keep it open for the next one.
+    fn unlock(&self, _path: &Path, file: File) {
+        drop(file);
+    }
+
     /// Reads a locked file up to a number of bytes.
     ///
     /// # Errors
@@ -253,34 +267,75 @@ pub struct Stat {
 
 /// The file system itself.
 ///
-/// Folders stay open between two uses: whoever leases lists three and waits for two, and to look whether a folder is
-/// still the one at its path is half the price of opening and closing it. When the disk is in trouble they are let go, so
-/// that it can be unmounted.
+/// Folders and locks stay open between two uses: whoever leases locks one file, lists three folders and waits for two, and to look
+/// whether something open is still what is at its path is half the price of opening and closing it. What was listed in a folder that
+/// nobody has changed since is remembered. When the disk is in trouble everything is let go, so that it can be unmounted.
 #[derive(Debug, Default)]
 pub struct RealDisk {
     kept: Mutex<Vec<Opened>>,
 }
 
-/// An open folder. As long as it is open nothing else can have its identity.
+/// An open folder or lock. As long as it is open nothing else can have its identity.
 #[derive(Debug)]
 struct Opened {
     path: PathBuf,
     identity: (u64, u64),
-    folder: File,
+    file: File,
+    listing: Option<Listing>,
+}
+
+/// What was in a folder.
+#[derive(Debug)]
+struct Listing {
+    names: Vec<OsString>,
+    /// When the folder had changed last.
+    changed: [i64; 4],
+    /// When it was listed, on the clock of [`clock::awake`].
+    at: Duration,
+}
+
+impl Opened {
+    fn new(path: &Path, file: File) -> io::Result<(Self, Metadata)> {
+        let facts = file.metadata()?;
+        Ok((Self { path: path.to_owned(), identity: identity(&facts), file, listing: None }, facts))
+    }
+
+    /// Returns the names that are remembered, if they are still those of the folder.
+    fn remembered(&self, facts: &Metadata) -> Option<Vec<OsString>> {
+        let listing = self.listing.as_ref()?;
+        let is_new = clock::awake().saturating_sub(listing.at) < NAMES_AGE_MAX;
+        (is_new && listing.changed == changed(facts)).then(|| listing.names.clone())
+    }
+
+    /// Remembers the names of a folder that was looked at before they were listed.
+    fn remember(&mut self, names: &[OsString], facts: &Metadata) {
+        let is_old = |time: io::Result<SystemTime>| {
+            time.is_ok_and(|time| clock::now().since(clock::timestamp(time)) >= UNCHANGED_MIN)
+        };
+        // Whatever changes it from now on gives it another time.
+        let is_sure = names.len() <= NAMES_KEPT_MAX && is_old(facts.modified());
+        self.listing = is_sure.then(|| Listing { names: names.to_vec(), changed: changed(facts), at: clock::awake() });
+    }
+}
+
+fn identity(facts: &Metadata) -> (u64, u64) {
+    (facts.dev(), facts.ino())
+}
+
+fn changed(facts: &Metadata) -> [i64; 4] {
+    [facts.mtime(), facts.mtime_nsec(), facts.ctime(), facts.ctime_nsec()]
 }
 
 impl RealDisk {
-    /// Does something with an open folder that nobody else uses meanwhile.
-    fn with_folder<T>(&self, path: &Path, work: impl FnOnce(&File) -> io::Result<T>) -> io::Result<T> {
-        let opened = match self.take(path) {
+    /// Does something with an open folder that nobody else uses meanwhile, and with what was told of it just before.
+    fn with_folder<T>(&self, path: &Path, work: impl FnOnce(&mut Opened, &Metadata) -> io::Result<T>) -> io::Result<T> {
+        // As opening it would, the look follows a link.
+        let kept = self.take(path).and_then(|opened| Some((opened, path.metadata().ok()?)));
+        let (mut opened, facts) = match kept.filter(|(opened, facts)| opened.identity == identity(facts)) {
             Some(kept) => kept,
-            None => {
-                let folder = File::from(self.heard(open_to_read(path, OFlags::DIRECTORY))?);
-                let facts = folder.metadata()?;
-                Opened { path: path.to_owned(), identity: (facts.dev(), facts.ino()), folder }
-            }
+            None => Opened::new(path, File::from(self.heard(open_to_read(path, OFlags::DIRECTORY))?))?,
         };
-        let done = self.heard(work(&opened.folder))?;
+        let done = self.heard(work(&mut opened, &facts))?;
         self.keep(opened);
         Ok(done)
     }
@@ -294,16 +349,11 @@ impl RealDisk {
         })
     }
 
-    /// Takes a folder that stayed open, if it is still the one at its path.
+    /// Takes what stayed open of a path. Whether it is still what is there is to be looked at.
     fn take(&self, path: &Path) -> Option<Opened> {
-        let opened = {
-            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            let place = kept.iter().position(|opened| opened.path.as_os_str() == path.as_os_str())?;
-            kept.swap_remove(place)
-        };
-        // As opening it would, this follows a link.
-        let facts = path.metadata().ok()?;
-        (opened.identity == (facts.dev(), facts.ino())).then_some(opened)
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = kept.iter().position(|opened| opened.path.as_os_str() == path.as_os_str())?;
+        Some(kept.swap_remove(place))
     }
 
     fn keep(&self, opened: Opened) {
@@ -313,6 +363,26 @@ impl RealDisk {
         }
         kept.push(opened);
     }
+
+    /// Locks a file that stayed open, if it is still the one at its path.
+    fn lock_kept(&self, path: &Path, wait: Wait) -> io::Result<Kept> {
+        let Some(opened) = self.take(path) else { return Ok(Kept::No) };
+        if !flock_for(&opened.file, wait)? {
+            self.keep(opened);
+            return Ok(Kept::Busy);
+        }
+        let is_there = path.symlink_metadata().is_ok_and(|named| identity(&named) == opened.identity);
+        Ok(if is_there { Kept::Locked(opened.file) } else { Kept::No })
+    }
+}
+
+/// What came of a lock whose file stayed open.
+enum Kept {
+    Locked(File),
+    /// Somebody has it.
+    Busy,
+    /// It is not there, or not any more.
+    No,
 }
 
 impl Disk for RealDisk {
@@ -352,20 +422,13 @@ impl Disk for RealDisk {
     }
 
     fn names(&self, folder: &Path) -> io::Result<Vec<OsString>> {
-        self.with_folder(folder, |file| {
-            rustix::fs::seek(file, SeekFrom::Start(0))?;
-            LISTING.with_borrow_mut(|buffer| {
-                let mut entries = RawDir::new(file, buffer.spare_capacity_mut());
-                let mut names = Vec::new();
-                while let Some(entry) = entries.next() {
-                    let entry = entry?;
-                    let name = entry.file_name().to_bytes();
-                    if name != b"." && name != b".." {
-                        names.push(OsStr::from_bytes(name).to_owned());
-                    }
-                }
-                Ok(names)
-            })
+        self.with_folder(folder, |opened, facts| {
+            if let Some(names) = opened.remembered(facts) {
+                return Ok(names);
+            }
+            let names = list(&opened.file)?;
+            opened.remember(&names, facts);
+            Ok(names)
         })
     }
 
@@ -423,7 +486,7 @@ impl Disk for RealDisk {
     }
 
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
-        self.with_folder(folder, File::sync_all)
+        self.with_folder(folder, |opened, _| opened.file.sync_all())
     }
 
     fn sync_file_system(&self, _path: &Path, file: &File) -> io::Result<()> {
@@ -435,19 +498,18 @@ impl Disk for RealDisk {
     }
 
     fn lock(&self, path: &Path, wait: Wait) -> io::Result<Option<File>> {
+        match self.heard(self.lock_kept(path, wait))? {
+            Kept::Locked(file) => return Ok(Some(file)),
+            Kept::Busy => return Ok(None),
+            Kept::No => {}
+        }
         for _ in 0..LOCKS_MAX {
-            let mut how = OpenOptions::new();
-            how.read(true).write(true).truncate(false).mode(0o600);
-            let file = self.heard(match wait {
-                Wait::Forever | Wait::AtMost(_) => how.create(true).open(path),
-                Wait::Never => how.open(path),
-            })?;
-            let is_ours = match wait {
-                Wait::Forever => flock(&file, FlockOperation::LockExclusive).map(|()| true)?,
-                Wait::AtMost(time) => try_lock_for(&file, time)?,
-                Wait::Never => try_lock_for(&file, Duration::ZERO)?,
-            };
-            if !is_ours {
+            // Whoever could write it would keep the file system from being made read-only as long as it stays open.
+            let create = if wait == Wait::Never { OFlags::empty() } else { OFlags::CREATE };
+            let how = OFlags::RDONLY | OFlags::CLOEXEC | create;
+            let opened = retry_on_intr(|| rustix::fs::open(path, how, Mode::RUSR | Mode::WUSR));
+            let file = File::from(self.heard(opened.map_err(io::Error::from))?);
+            if !flock_for(&file, wait)? {
                 return Ok(None);
             }
             // Whoever had the lock before may have removed the file; then our lock is one on nothing.
@@ -463,6 +525,15 @@ impl Disk for RealDisk {
         Err(io::Error::new(io::ErrorKind::ResourceBusy, "the file to lock was removed at every try"))
     }
 
+    fn unlock(&self, path: &Path, file: File) {
+        // One that cannot be unlocked is closed, and that unlocks it.
+        if flock(&file, FlockOperation::Unlock).is_ok()
+            && let Ok((opened, _)) = Opened::new(path, file)
+        {
+            self.keep(opened);
+        }
+    }
+
     fn read_locked(&self, _path: &Path, file: &File, bytes_max: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; bytes_max];
         let length = file.read_at(&mut bytes, 0)?;
@@ -470,7 +541,8 @@ impl Disk for RealDisk {
         Ok(bytes)
     }
 
-    fn overwrite(&self, _path: &Path, file: &File, bytes: &[u8]) -> io::Result<()> {
+    fn overwrite(&self, path: &Path, _file: &File, bytes: &[u8]) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).open(path)?;
         file.write_all_at(bytes, 0)?;
         // Cut afterwards, and only where there is something to cut: a file that was empty for a moment is given new blocks,
         // and some file systems write them out at once.
@@ -487,6 +559,32 @@ fn open_to_read(path: &Path, how: OFlags) -> io::Result<OwnedFd> {
     match open(how | OFlags::NOATIME) {
         Err(Errno::PERM) => Ok(open(how)?),
         other => Ok(other?),
+    }
+}
+
+/// Lists an open folder from its beginning.
+fn list(folder: &File) -> io::Result<Vec<OsString>> {
+    rustix::fs::seek(folder, SeekFrom::Start(0))?;
+    LISTING.with_borrow_mut(|buffer| {
+        let mut entries = RawDir::new(folder, buffer.spare_capacity_mut());
+        let mut names = Vec::new();
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                names.push(OsStr::from_bytes(name).to_owned());
+            }
+        }
+        Ok(names)
+    })
+}
+
+/// Locks an open file, and says whether that was possible in the time that there is.
+fn flock_for(file: &File, wait: Wait) -> io::Result<bool> {
+    match wait {
+        Wait::Forever => Ok(flock(file, FlockOperation::LockExclusive).map(|()| true)?),
+        Wait::AtMost(time) => try_lock_for(file, time),
+        Wait::Never => try_lock_for(file, Duration::ZERO),
     }
 }
 

@@ -142,7 +142,10 @@ impl Spool {
         let ask = Ask { holder: holder.clone(), count, lease, now };
         let lead = |asks: Vec<Ask>| {
             let mut shift = None;
-            asks.iter().map(|ask| self.serve(&known, &mut shift, self.wanted(mailbox, ask, None))).collect()
+            let served =
+                asks.iter().map(|ask| self.serve(&known, &mut shift, self.wanted(mailbox, ask, None))).collect();
+            self.end_turn(mailbox, shift);
+            served
         };
         known.asks.pass(ask, lead).map_err(SpoolError::io("lease from", &self.room(mailbox).base))?
     }
@@ -155,7 +158,18 @@ impl Spool {
         mailbox: &Mailbox,
         ask: &Ask,
     ) -> Result<Vec<Leased>, SpoolError> {
-        self.serve(known, &mut None, self.wanted(mailbox, ask, Some(feed)))
+        let mut shift = None;
+        let served = self.serve(known, &mut shift, self.wanted(mailbox, ask, Some(feed)));
+        self.end_turn(mailbox, shift);
+        served
+    }
+
+    /// Gives the lock of a turn back.
+    fn end_turn(&self, mailbox: &Mailbox, shift: Option<Shift>) {
+        if let Some(Shift { lock: Some(lock), .. }) = shift {
+            let room = self.room(mailbox);
+            room.disk.unlock(&room.lock(), lock.file);
+        }
     }
 
     fn wanted<'a>(&self, mailbox: &Mailbox, ask: &'a Ask, feed: Option<&'a mut Feed>) -> Wanted<'a> {

@@ -13,6 +13,7 @@ mod expiry;
 mod faulty;
 mod flushes;
 mod journaled;
+mod kept;
 mod kills;
 mod lessee;
 mod listing;
