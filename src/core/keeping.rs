@@ -81,6 +81,12 @@ impl Core {
         }
     }
 
+    /// Says whether new work is held because of what the worktrees took at the last look.
+    #[must_use]
+    pub fn are_worktrees_full(&self) -> bool {
+        self.durable.alerts.contains_key(AlertKind::WorktreesFull.as_str())
+    }
+
     /// Says that new work is held because of the worktrees, if so.
     pub(super) fn held_by_worktrees(&self) -> Option<String> {
         let alert = self.durable.alerts.get(AlertKind::WorktreesFull.as_str())?;

@@ -1,7 +1,8 @@
 //! Running effects. Nothing here waits in the loop: what is slow goes to a task, and its result comes back as an event.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 
@@ -39,6 +40,8 @@ pub(super) struct Hands {
     panes: Panes,
     environment: BTreeMap<String, String>,
     github: Github,
+    /// What the worktrees took at the last looks, which come one after another.
+    measured: Arc<Mutex<stock::Measured>>,
 }
 
 impl Hands {
@@ -53,7 +56,8 @@ impl Hands {
         let panes = Panes::new(options, layout, plan, inputs.clone(), desk.clone());
         let environment = options.environment.clone();
         let github = Github::new(options.github.clone(), layout, inputs.clone(), webhooks);
-        Self { layout: layout.clone(), inputs, desk, panes, environment, github }
+        let measured = Arc::default();
+        Self { layout: layout.clone(), inputs, desk, panes, environment, github, measured }
     }
 
     pub(super) async fn connect(&self) -> Result<(), TmuxError> {
@@ -101,9 +105,9 @@ impl Hands {
     }
 
     /// Has what is old cleared away.
-    pub(super) fn sweep_retention(&self, tasks: &mut Tasks) {
+    pub(super) fn sweep_retention(&self, tasks: &mut Tasks, core: &Core) {
         self.desk.give(Job::SweepRetention);
-        self.look_at_stock(tasks);
+        self.look_at_stock(tasks, core);
     }
 
     pub(super) async fn reports_waiting(&self) -> Vec<Event> {
@@ -158,10 +162,21 @@ impl Hands {
     }
 
     /// Looks at what attempts have on the disk.
-    fn look_at_stock(&self, tasks: &mut Tasks) {
-        let (layout, inputs) = (self.layout.clone(), self.inputs.clone());
+    fn look_at_stock(&self, tasks: &mut Tasks, core: &Core) {
+        let (layout, inputs, measured) = (self.layout.clone(), self.inputs.clone(), Arc::clone(&self.measured));
+        let in_use = core.attempts_in_hand().into_iter().flat_map(|(_, run, stage, attempt)| {
+            [layout.worktree(run, &stage, attempt), layout.check_worktree(run, &stage, attempt)]
+        });
+        let in_use: BTreeSet<PathBuf> = in_use.collect();
+        // Whoever makes room by hand while everything waits for it is heard of at the next look.
+        let is_awaited = core.are_worktrees_full();
         tasks.start_blocking("stock", move || {
-            let seen = Event::StockSeen(stock::look(&layout));
+            let mut measured = measured.lock().unwrap_or_else(PoisonError::into_inner);
+            if is_awaited {
+                *measured = stock::Measured::default();
+            }
+            let seen = Event::StockSeen(stock::look(&layout, &mut measured, &in_use));
+            drop(measured);
             if inputs.blocking_send(Input::Event(seen)).is_err() {
                 tracing::debug!("the loop has ended; a look at what attempts have on the disk is dropped");
             }

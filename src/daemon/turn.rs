@@ -35,7 +35,7 @@ const BATCH_MAX: usize = 64;
 /// How often everything that hints should have told is looked at anyway.
 const SWEEP: Duration = Duration::from_secs(15);
 
-/// How often old envelopes and logs are cleared away: that looks into every folder of the spool, and at every file of the worktrees.
+/// How often old envelopes and logs are cleared away: that looks into every folder of the spool, and at the worktrees in use.
 const RETENTION: Duration = Duration::from_secs(120);
 
 /// How often the branches of attempts are looked at.
@@ -257,7 +257,7 @@ impl Supervisor {
 
     /// Has what is old looked at and cleared away.
     fn clear_old_away(&mut self, now: Instant) {
-        self.hands.sweep_retention(&mut self.tasks);
+        self.hands.sweep_retention(&mut self.tasks, &self.core);
         if self.branches_due <= now {
             self.branches_due = now + BRANCHES_LOOK;
             self.hands.look_at_branches(&mut self.tasks, self.core.plan());

@@ -168,6 +168,13 @@ pub fn disk_used(folders: &[PathBuf], theirs: &BTreeMap<PathBuf, AgentId>) -> (B
     (used, others)
 }
 
+/// Measures what one folder or file takes, with all below it.
+#[must_use]
+pub fn disk_used_by(path: &Path) -> Size {
+    let own = fs::symlink_metadata(path).map_or(0, |meta| meta.blocks().saturating_mul(BLOCK_BYTES));
+    Size(own + disk_used(&[path.to_owned()], &BTreeMap::new()).1.0)
+}
+
 fn number_behind(text: &str, word: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(word))?.split_ascii_whitespace().next()?.parse().ok()
 }

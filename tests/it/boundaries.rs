@@ -49,6 +49,8 @@ const IMPORTS: [(&str, &[&str]); 15] = [
             "io::freeze",
             // `doctor` asks whether the token works.
             "io::github",
+            // and what the worktrees take.
+            "io::stock",
             "daemon::start",
             // `journal check` and `repair` look at it as a start would.
             "daemon::repair",

@@ -9,9 +9,11 @@ use super::super::dag;
 use super::super::output::count;
 use super::super::when::short;
 use super::Finding;
+use crate::io::stock;
 use crate::model::agent::{AgentSpec, DriverKind};
 use crate::model::layout::Layout;
 use crate::model::plan::{MergeMode, Plan, RepositorySpec};
+use crate::model::size::{self, Size};
 
 /// Below this, work will soon fail.
 const DISK_BYTES_MIN: u64 = 200 * 1024 * 1024;
@@ -33,6 +35,7 @@ pub(super) fn look(context: &Context) -> Vec<Finding> {
         Ok((_, Ok(plan))) => {
             findings.push(Finding::ok("config", count(plan.agents.len(), "agent", "agents")));
             findings.push(dependency_files(&layout, &plan));
+            findings.push(worktrees(&layout, plan.resources.worktrees_max));
             findings.extend(programs(context, &plan));
             findings.extend(plan.repositories.iter().map(repository));
         }
@@ -76,6 +79,21 @@ fn disk(root: &Path) -> Finding {
     } else {
         Finding::fail("disk", message, "make room: messages and work are not accepted when the disk is full")
     }
+}
+
+/// Says how many worktrees of attempts there are, what they take and what they may take.
+fn worktrees(layout: &Layout, most: Size) -> Finding {
+    let folders = std::fs::read_dir(layout.worktrees()).into_iter().flatten().flatten();
+    let found = folders.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).count();
+    let used = stock::worktrees(layout);
+    let of = if most == Size(0) { String::new() } else { format!(" of {}", size::round(most)) };
+    let message = format!("{}, {}{of}", count(found, "worktree", "worktrees"), size::round(used));
+    if most == Size(0) || used.0 <= most.0 / 10 * 9 {
+        return Finding::ok("worktrees", message);
+    }
+    let hint = "what is in data/worktrees is being worked in or holds work that is nowhere else: look at what is left of ended \
+                attempts, or raise `worktrees_max`";
+    Finding::warn("worktrees", message, hint)
 }
 
 fn dependency_files(layout: &Layout, plan: &Plan) -> Finding {

@@ -141,6 +141,21 @@ fn the_doctor_names_what_is_missing_and_what_to_do() {
     }
     assert_eq!(of("supervisor"), "warn");
 
+    root.write("data/worktrees/left/file", &"x".repeat(300_000));
+    let told = |max: &str| {
+        let agents = format!(
+            "[resources]\nworktrees_max = \"{max}\"\n[[agent]]\nid = \"a\"\nrole = \"codegen\"\ndriver = \"echo\"\n"
+        );
+        root.write("agents.toml", &agents);
+        let findings = root.json(&["doctor"]);
+        let found =
+            findings.as_array().unwrap().iter().find(|finding| finding["check"] == "worktrees").cloned().unwrap();
+        (found["verdict"].clone(), found["message"].as_str().unwrap().to_owned())
+    };
+    let (verdict, message) = told("1GiB");
+    assert!(verdict == "ok" && message.starts_with("1 worktree, ") && message.ends_with(" of 1 GiB"), "{message}");
+    assert_eq!(told("200KiB").0, "warn");
+
     root.write("agents.toml", "[[agent]]\nid = \"a\"\nrole = \"codegen\"\ncommand = [\"no-such-program-here\"]\n");
     let output = root.run(&["doctor"]);
     assert_eq!(code(&output), 1);
