@@ -1,10 +1,12 @@
 """A small GitHub on loopback for the bench scripts: one repository in memory, with answers that can be asked for again for free.
 
-The stateful emulator of the tests needs some 10 ms for a call and far longer for a list of thousands; this server needs less than
-one, so what is measured is the orchestra. It knows what the orchestra asks for and nothing else: any other call is answered 404 and listed.
+Each answer takes it less than a millisecond, its log has the time of every call, it answers 304 where nothing has changed, and it fails
+where it is told to: the stateful emulator of the tests does none of that. It knows what the orchestra asks for and nothing else: any
+other call is answered 404 and listed. `Emulator` is the emulator of the tests, for what is measured against that.
 """
 
 import hashlib
+import http.client
 import json
 import random
 import re
@@ -13,8 +15,10 @@ import threading
 import time
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
+PROJECT = Path(__file__).resolve().parent.parent
 SLUG = "octo/app"
 BOT = "miyabi-bot"
 LABEL = "auto-code"
@@ -221,6 +225,47 @@ ROUTES = [
     (r"GET pulls/(\d+)/reviews", Hub._nothing),
     (r"POST statuses/([0-9a-f]+)", Hub._status),
 ]
+
+
+class Emulator:
+    """The stateful GitHub of the tests; without webhooks, 304 and a log."""
+
+    LIBRARY = PROJECT / ".tools/node_modules/emulate/dist/api.js"
+    SLUG = "alice/app"
+    TOKEN = "token-of-the-bot"
+
+    def __init__(self):
+        self.process = subprocess.Popen(
+            ["node", str(PROJECT / "tests/it/daemon/github/emulator.mjs"), str(self.LIBRARY)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        self.address = self.process.stdout.readline().strip()
+        self.remote = None
+        self.ask("alice", "PUT", f"/repos/{self.SLUG}/collaborators/{BOT}", {"permission": "push"})
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+    def ask(self, who, method, path, body):
+        connection = http.client.HTTPConnection(urlsplit(self.address).netloc, timeout=30)
+        headers = {"authorization": f"Bearer token-of-{who}", "content-type": "application/json"}
+        connection.request(method, path, json.dumps(body), headers)
+        answer = connection.getresponse()
+        answer.read()
+        connection.close()
+        if answer.status >= 300:
+            raise SystemExit(f"the emulator answers {answer.status} to {method} {path}")
+
+    def open_issues(self, count):
+        """Opens issues with the label, by two collaborators: nobody may call more than 5,000 times an hour."""
+        for number in range(count):
+            who = "alice" if number % 2 else "the-bot"
+            issue = {"title": f"Greet by name, part {number}", "body": f"{TEXT}\nPart {number}.", "labels": [LABEL]}
+            self.ask(who, "POST", f"/repos/{self.SLUG}/issues", issue)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -121,6 +121,9 @@ pub(super) fn keep_label_apart(repositories: &[RepositorySpec], github: &Github,
         "belongs to a [[github.route]]"
     } else if label.to_lowercase().starts_with("priority:") {
         "says how urgent an issue is"
+    } else if label.trim() != label {
+        // GitHub leaves spaces away: what is taken away at the end could be another label.
+        "begins or ends with a space"
     } else if matches!(label.as_str(), "." | "..") {
         // In the address of a call, these would mean another place.
         "is no name that can be taken away again"

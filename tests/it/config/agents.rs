@@ -321,6 +321,7 @@ fn what_contradicts_itself_about_github_is_told() {
         ("[github]\nclaim = \"label\"\n", "`claim` cannot be `label`; known: comment, none"),
         ("[github]\nclaim_label = \"a,b\"\n", "no comma"),
         ("[github]\nclaim_label = \"\"\n", "label"),
+        ("[github]\nclaim_label = \" auto-code\"\n", "begins or ends with a space"),
         ("[github]\nclaim_label = \"..\"\n", "is no name that can be taken away again"),
         ("[github]\nclaim_label = \"Auto-Code\"\n", "the `claim_label` `Auto-Code` makes issues work"),
         ("[github]\nclaim_label = \"x\"\ntrigger_label = \"X\"\n", "the `claim_label` `x` makes issues work"),
