@@ -278,6 +278,13 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_):
         """Says nothing: the hub has a log of its own."""
 
+    def handle(self):
+        try:
+            super().handle()
+        except ConnectionError:
+            # A supervisor that is killed says no goodbye.
+            self.close_connection = True
+
     def handle_one(self):
         began = time.monotonic()
         address = urlsplit(self.path)
