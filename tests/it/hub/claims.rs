@@ -8,7 +8,7 @@ use miyabi::model::claim::{Claimant, Holder};
 use miyabi::model::github::Trouble;
 use miyabi::model::id::RunId;
 
-use super::octo::{Fault, Octo, US, slug};
+use super::octo::{Fault, Octo, Side, US, slug};
 use super::world::{TEAM, World, task};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -294,6 +294,23 @@ async fn whoever_has_lost_a_claim_leaves_the_label_to_the_other_one_until_that_h
     world.pass(60 * MINUTE).await;
     assert_eq!(world.octo.labels(7), ["auto-code"]);
     assert_eq!(label_writes(&world.octo), (1, 1));
+}
+
+#[tokio::test]
+async fn a_label_whose_answer_was_never_heard_goes_although_the_run_has_ended_meanwhile() {
+    let mut world = World::new(&labelling()).await;
+    world.octo.issue(7);
+    world.octo.state().points.kill_named = Some(("POST /issues/N/labels".to_owned(), Side::After));
+    world.until("the supervisor is killed", |world| world.kills == 1).await;
+    assert_eq!(world.octo.labels(7), ["auto-code", "In Progress/now"]);
+    // Nobody works on it any more when the next supervisor looks.
+    world.octo.state().issues.get_mut(&7).unwrap()["state"] = "closed".into();
+    let pull = world.octo.state().pulls.keys().next().copied();
+    if let Some(pull) = pull {
+        world.octo.merge(pull, 7);
+    }
+    world.pass(10 * MINUTE).await;
+    assert_eq!((world.octo.labels(7), label_writes(&world.octo)), (vec!["auto-code".to_owned()], (1, 1)));
 }
 
 #[tokio::test]

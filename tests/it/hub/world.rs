@@ -63,8 +63,10 @@ pub(super) struct World {
     pub(super) kills: usize,
     /// The deliveries of webhooks that were handled.
     pub(super) settled: Vec<String>,
-    /// How often the local branch was brought up to what GitHub has, and how often while that was under way.
-    pub(super) followed: (usize, usize),
+    /// How often the local branch was brought up to what GitHub has.
+    pub(super) followed: usize,
+    /// Answers to that which are on their way until the test lets them go.
+    pub(super) held: Option<Vec<Event>>,
 }
 
 fn app() -> RepositoryName {
@@ -100,7 +102,8 @@ impl World {
             writes: Vec::new(),
             kills: 0,
             settled: Vec::new(),
-            followed: (0, 0),
+            followed: 0,
+            held: None,
         };
         world.look_around();
         world
@@ -127,6 +130,12 @@ impl World {
     pub(super) fn kill(&mut self) {
         self.octo.state().points.dead = true;
         self.come_back();
+    }
+
+    /// Lets the answers go that were held.
+    pub(super) fn let_go(&mut self) {
+        let held = self.held.take().unwrap_or_default();
+        self.inbox.extend(held);
     }
 
     /// Begins anew with another agents.toml.
@@ -345,13 +354,14 @@ impl World {
                 GithubEvent::Written { task, kind, written, quota: None }
             }
             GithubEffect::CatchUp { task, .. } => {
-                let is_caught_up =
-                    |event: &Event| matches!(event, Event::Github(it) if matches!(**it, GithubEvent::CaughtUp { .. }));
-                self.followed.0 += 1;
-                self.followed.1 += usize::from(self.inbox.iter().any(is_caught_up));
+                self.followed += 1;
                 let Some(index) = self.octo.state().points.enter("follow the merge") else { return };
                 self.octo.state().points.leave(index);
-                GithubEvent::CaughtUp { task, result: Ok("9".repeat(40)) }
+                let event = GithubEvent::CaughtUp { task, result: Ok("9".repeat(40)) };
+                if let Some(held) = &mut self.held {
+                    return held.push(Event::Github(Box::new(event)));
+                }
+                event
             }
         };
         self.inbox.push_back(Event::Github(Box::new(event)));
