@@ -384,6 +384,21 @@ async fn a_kill_in_the_middle_of_one_file_is_healed_by_the_repeat_of_that_merge_
 }
 
 #[tokio::test]
+async fn a_kill_between_the_removal_of_a_file_and_its_new_content_is_healed_by_the_repeat_of_that_merge_only() {
+    for (intent, heals) in [(KEY, true), ("01KAPZ3XZ00000000000000009/code/1", false)] {
+        let (repository, request) = interrupted().await;
+        fs::remove_file(repository.path().join("README")).unwrap();
+        fs::write(repository.path().join(".git/miyabi-move"), intent).unwrap();
+        if heals {
+            assert_heals(&repository, request).await;
+        } else {
+            assert!(parked(&merge(request).await.unwrap()).contains("README"));
+            assert!(!repository.path().join("README").exists());
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_half_moved_checkout_in_which_somebody_worked_is_left_alone() {
     for name in ["untouched", "README", "new"] {
         let (repository, request) = interrupted().await;

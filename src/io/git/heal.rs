@@ -108,7 +108,9 @@ pub(super) async fn compare(git: &Git, changes: &Changes, begun: Begun) -> Resul
                 (index(old) || index(new))
                     && (matches(git, &path, worktree_mode, old).await?
                         || matches(git, &path, worktree_mode, new).await?
-                        || (begun == Begun::Yes && is_beginning(git, &path, new).await?))
+                        // git removes a file before it writes the new one; and that one may be begun.
+                        || (begun == Begun::Yes
+                            && (worktree_mode == ABSENT || is_beginning(git, &path, new).await?)))
             }
         };
         if ours {
