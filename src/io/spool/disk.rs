@@ -30,10 +30,14 @@ const KEPT_MAX: usize = 32;
 /// How many names of a folder are remembered at most.
 const NAMES_KEPT_MAX: usize = 100;
 
-/// How long names are remembered, and how long the folder must not have changed before: some file systems note the time of a
-/// change to two seconds only.
+/// How long names are remembered.
 const NAMES_AGE_MAX: Duration = Duration::from_secs(1);
-const UNCHANGED_MIN: Duration = Duration::from_secs(3);
+
+/// How long the folder must not have changed before: longer than the kernel's clock stands still between two ticks.
+const UNCHANGED_MIN: Duration = Duration::from_millis(100);
+
+/// The same where times of changes may be kept in whole or even seconds.
+const UNCHANGED_MIN_COARSE: Duration = Duration::from_secs(3);
 
 /// How many bytes of names one system call lists: some 100 of the longest.
 const LISTING_BYTES: usize = 32 * 1024;
@@ -309,9 +313,9 @@ impl Opened {
 
     /// Remembers the names of a folder that was looked at before they were listed.
     fn remember(&mut self, names: &[OsString], facts: &Metadata) {
-        let is_old = |time: io::Result<SystemTime>| {
-            time.is_ok_and(|time| clock::now().since(clock::timestamp(time)) >= UNCHANGED_MIN)
-        };
+        let rest = if facts.mtime_nsec() == 0 { UNCHANGED_MIN_COARSE } else { UNCHANGED_MIN };
+        let is_old =
+            |time: io::Result<SystemTime>| time.is_ok_and(|time| clock::now().since(clock::timestamp(time)) >= rest);
         // Whatever changes it from now on gives it another time.
         let is_sure = names.len() <= NAMES_KEPT_MAX && is_old(facts.modified());
         self.listing = is_sure.then(|| Listing { names: names.to_vec(), changed: changed(facts), at: clock::awake() });
