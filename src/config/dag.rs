@@ -19,10 +19,10 @@ use super::lookalike;
 use super::read;
 use super::report::{Note, Report};
 use super::section::{Field, Section};
-use super::source::Span;
+use super::source::{Source, Span};
 use super::tree::{Entry, Node, Value};
 use super::yaml_tree;
-use crate::model::fault::{Fault, Place};
+use crate::model::fault::Fault;
 use crate::model::fault_code::{Code, Family, Mistake};
 use crate::model::id::{PoolName, is_task_segment};
 use crate::model::plan::Plan;
@@ -77,14 +77,12 @@ pub fn outline(path: &str, text: &str, plan: &Plan) -> Outline {
 pub fn text_of(path: &str, bytes: Vec<u8>) -> Result<String, Fault> {
     let is_utf_16 = bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]);
     String::from_utf8(bytes).map_err(|error| {
-        let start = error.utf8_error().valid_up_to();
-        let good = String::from_utf8_lossy(&error.as_bytes()[..start]);
-        let line_start = good.rfind('\n').map_or(0, |newline| newline + 1);
-        let count = |count: usize| u32::try_from(count + 1).unwrap_or(u32::MAX);
-        let (line, column) = (count(good.matches('\n').count()), count(good[line_start..].chars().count()));
+        let good = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
+        let source = Source::new(path, &good);
+        let end = source.text().len();
         let message = if is_utf_16 { "the file is UTF-16" } else { "what stands here is no UTF-8" };
         Fault {
-            place: Place { file: path.into(), line, column, start, end: start },
+            place: source.place(Span { start: end, end }),
             code: Code { family: Family::Dag, mistake: Mistake::Unreadable },
             message: message.to_owned(),
             help: Some("save the file as UTF-8".to_owned()),

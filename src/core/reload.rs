@@ -68,7 +68,6 @@ impl Core {
             faults.extend(found);
             if refused.len() == before {
                 // Only versions that were in force before are left, so the fault lies in what they need; nothing new is taken.
-                candidates.retain(|file| refused.contains(&file.stem));
                 break;
             }
         }

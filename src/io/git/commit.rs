@@ -5,7 +5,7 @@ use std::path::Path;
 use super::branch;
 use super::call::{Git, records};
 use super::worktree::owned;
-use super::{Author, GitError};
+use super::{Author, GitError, locks};
 
 /// Where the branches of attempts lie.
 const OURS: &str = "refs/heads/miyabi/";
@@ -77,28 +77,16 @@ pub async fn save(
     let reference = branch.unwrap_or_else(|| format!("refs/heads/{fallback}"));
     // Only on a branch of ours: on any other that the agent has gone to, somebody else may be at work.
     if reference.starts_with(OURS) {
-        remove_lock(&git, &reference).await?;
+        locks::remove(&git, &reference).await?;
     }
     git.call(["update-ref", "-m", "miyabi: saved", &reference, &commit]).text().await?;
     git.call(["symbolic-ref", "HEAD", &reference]).text().await?;
     Ok(())
 }
 
-/// Removes the lock of a worktree's index, or of an attempt's branch: whoever held it was in the agent's process group, or a git of
-/// ours that was killed, and has ended.
-async fn remove_lock(git: &Git, what: &str) -> Result<(), GitError> {
-    let lock = git.file(&format!("{what}.lock")).await?;
-    match tokio::fs::remove_file(&lock).await {
-        Ok(()) => tracing::warn!(path = %lock.display(), "removed the lock of an ended program"),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(source) => return Err(GitError::File { act: "remove", path: lock, source }),
-    }
-    Ok(())
-}
-
 /// Brings the index to what the working tree holds, whatever the agent left it at.
 async fn stage_all(git: &Git, litter: &[&str]) -> Result<(), GitError> {
-    remove_lock(git, "index").await?;
+    locks::remove(git, "index").await?;
     let outside = litter
         .iter()
         .flat_map(|name| [format!(":(exclude,top,glob)**/{name}"), format!(":(exclude,top,glob)**/{name}/**")]);

@@ -49,6 +49,15 @@ pub(super) async fn held(git: &Git, name: &str) -> Result<Option<PathBuf>, GitEr
     Ok(is_held(git, &lock).await?.then_some(lock))
 }
 
+/// Removes the lock of a worktree's index, or of an attempt's branch: whoever held it was in the agent's process group, or a git of
+/// ours that was killed, and has ended.
+///
+/// # Errors
+/// Those of git and of the file system.
+pub(super) async fn remove(git: &Git, name: &str) -> Result<(), GitError> {
+    take_away(&git.file(&format!("{name}.lock")).await?)
+}
+
 /// Takes away the lock of the list of packed references if nobody can hold it any more: while it is there, every reset and every
 /// removal of a reference waits for it in vain.
 ///
@@ -68,10 +77,18 @@ async fn is_held(git: &Git, lock: &Path) -> Result<bool, GitError> {
     // Nobody else may find the same one to be left over, and then remove its successor.
     let _registry = registry::lock(git).await?;
     if look(lock)?.is_some_and(|(now, _)| now == seen) {
-        fs::remove_file(lock).map_err(failed("remove", lock))?;
-        tracing::warn!(path = %lock.display(), ?age, "removed the lock of a git that was killed");
+        take_away(lock)?;
     }
     look(lock).map(|still| still.is_some())
+}
+
+fn take_away(lock: &Path) -> Result<(), GitError> {
+    match fs::remove_file(lock) {
+        Ok(()) => tracing::warn!(path = %lock.display(), "removed the lock of an ended program"),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(source) => return Err(failed("remove", lock)(source)),
+    }
+    Ok(())
 }
 
 /// Returns which file a lock is, and how long it has not changed.
@@ -91,8 +108,9 @@ fn look(lock: &Path) -> Result<Option<(Identity, Duration)>, GitError> {
 async fn have_ended(git: &Git) -> bool {
     let Ok(running) = process::running_as(is_git) else { return false };
     let ended = async {
+        let ours = common(git).await?;
         for other in running {
-            if works_here(git, &other).await? {
+            if works_in(&ours, &other).await? {
                 process::wait_for_exit(other).await.map_err(io::Error::other)?;
             }
         }
@@ -101,8 +119,13 @@ async fn have_ended(git: &Git) -> bool {
     matches!(tokio::time::timeout(PATIENCE, ended).await, Ok(Ok(())))
 }
 
-/// Says whether a git may work in the repository: not if it is in a folder of another one, and was told of none.
-async fn works_here(git: &Git, other: &ProcessId) -> io::Result<bool> {
+/// Returns the folder that all worktrees of a repository share, by the one path that it has.
+async fn common(git: &Git) -> io::Result<PathBuf> {
+    registry::common(git).await.map_err(io::Error::other)?.canonicalize()
+}
+
+/// Says whether a git may work in the repository of a common folder: not if it is in a folder of another one, and was told of none.
+async fn works_in(ours: &Path, other: &ProcessId) -> io::Result<bool> {
     let told =
         |text: &[u8]| text.split(|byte| *byte == 0).any(|part| TELLS.iter().any(|tells| part.starts_with(tells)));
     let proc = PathBuf::from(format!("/proc/{}", other.pid));
@@ -115,8 +138,6 @@ async fn works_here(git: &Git, other: &ProcessId) -> io::Result<bool> {
     if told(&arguments) || told(&environment) || !folder.is_dir() {
         return Ok(true);
     }
-    let common = async |git: &Git| registry::common(git).await.map_err(io::Error::other)?.canonicalize();
-    let ours = common(git).await?;
     // In a folder of no repository it makes one, or looks for it.
     Ok(common(&Git::at(&folder)).await.is_ok_and(|theirs| theirs == ours))
 }

@@ -209,7 +209,6 @@ async fn prepare(clone: &Path, reference: &str) -> Result<Git, GitError> {
         own(git.call(["init", "--quiet", "--bare", "--template=", "."])).text().await?;
     }
     std::fs::write(clone.join("config"), CONFIG).map_err(file("write the configuration of"))?;
-    locks::free_packed_refs(&git).await?;
     locks::held(&git, reference).await?;
     Ok(git)
 }

@@ -13,7 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RawDir, RenameFlags, SeekFrom, flock, renameat_with, statvfs};
 use rustix::io::{Errno, retry_on_intr};
@@ -314,10 +314,9 @@ impl Opened {
     /// Remembers the names of a folder that was looked at before they were listed.
     fn remember(&mut self, names: &[OsString], facts: &Metadata) {
         let rest = if facts.mtime_nsec() == 0 { UNCHANGED_MIN_COARSE } else { UNCHANGED_MIN };
-        let is_old =
-            |time: io::Result<SystemTime>| time.is_ok_and(|time| clock::now().since(clock::timestamp(time)) >= rest);
+        let is_at_rest = facts.modified().is_ok_and(|time| clock::now().since(clock::timestamp(time)) >= rest);
         // Whatever changes it from now on gives it another time.
-        let is_sure = names.len() <= NAMES_KEPT_MAX && is_old(facts.modified());
+        let is_sure = names.len() <= NAMES_KEPT_MAX && is_at_rest;
         self.listing = is_sure.then(|| Listing { names: names.to_vec(), changed: changed(facts), at: clock::awake() });
     }
 }
